@@ -1,0 +1,1 @@
+//! Judges histories: linearizable, not linearizable, or unknown.

@@ -1,0 +1,3 @@
+//! `synod-sim`: the command line of the simulator.
+
+fn main() {}
