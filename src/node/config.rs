@@ -1,0 +1,227 @@
+//! What a node is told when it is made. Checked once, here; the rest of the engine trusts it.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::base::{ClusterId, NodeId, TableId};
+use crate::paxos::{Members, MembersError};
+
+/// A node's configuration. All members must be given the same, but for `node`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which cluster; messages of another are dropped.
+    pub cluster: ClusterId,
+    /// Which member this is.
+    pub node: NodeId,
+    /// The voting members.
+    pub members: Vec<NodeId>,
+    /// The configured number of seats; quorums are majorities of this (P-02). Default 3 (P-03).
+    pub cluster_size: u16,
+    /// The tables, in the order of their [`TableId`]s.
+    pub tables: Vec<TableConfig>,
+    /// How a node with empty storage comes to vote.
+    pub genesis: Genesis,
+    /// Bounds on everything that a client or a peer could make grow.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// Whether the only write is `put_if_absent`. Then an entry without bindings never changes,
+    /// and any node that knows it answers for it without asking (R7).
+    pub write_once: bool,
+}
+
+/// How a node with empty storage comes to vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Genesis {
+    /// Whoever starts the node vouches that its storage was never used: it votes at once. A wiped
+    /// disk is still found out as soon as a peer that knew the old one is heard, which may be too
+    /// late.
+    Vouched,
+    /// It votes once enough peers have durably taken note of its storage, so that a wiped disk can
+    /// never pass for a new one. The first start of a cluster of three needs all three up.
+    #[default]
+    Witnessed,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a key. Default 1 KiB.
+    pub key_max: usize,
+    /// Bytes of a value. Default 1 MiB.
+    pub value_max: usize,
+    /// Bindings of one entry. Default 8.
+    pub bindings_max: usize,
+    /// Keys in one answer to `keys`. Default 1,000.
+    pub page_max: u32,
+    /// Requests in flight at one node; above it, [`crate::Refusal::Busy`]. Default 4,096.
+    pub requests_max: usize,
+    /// Client sessions hosted by one node. Default 65,536.
+    pub sessions_max: usize,
+    /// Topics subscribed to at one node. Default 65,536.
+    pub subscriptions_max: usize,
+}
+
+/// Durations. They affect progress, never safety.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two heartbeats. Default 250 ms.
+    pub heartbeat: Duration,
+    /// Silence after which a node's session may be closed, and a peer counts as unreachable.
+    /// Default 2 s; at least four heartbeats.
+    pub down: Duration,
+    /// How long a quorum must have been heard before it counts as reached. Default 0.
+    pub up: Duration,
+    /// Between two sweeps of bound entries. Default 500 ms.
+    pub sweep: Duration,
+    /// How long one round of messages may take before it is tried again. Default 100 ms.
+    pub round: Duration,
+    /// The first backoff of a proposer that was preempted; doubles with each loss. Default 5 ms.
+    pub backoff: Duration,
+    /// Where that stops doubling. Default 500 ms.
+    pub backoff_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_max: 1 << 10,
+            value_max: 1 << 20,
+            bindings_max: 8,
+            page_max: 1_000,
+            requests_max: 4_096,
+            sessions_max: 1 << 16,
+            subscriptions_max: 1 << 16,
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            down: Duration::from_secs(2),
+            up: Duration::ZERO,
+            sweep: Duration::from_millis(500),
+            round: Duration::from_millis(100),
+            backoff: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Why a configuration is impossible. Each says which field, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The members and the size do not make a configuration.
+    Members(MembersError),
+    /// This node is not among the members.
+    NotMember(NodeId),
+    /// Two tables of one name.
+    DuplicateTable(String),
+    /// More tables than a [`TableId`] can number.
+    TooManyTables(usize),
+    /// A duration that must not be zero is.
+    ZeroDuration(&'static str),
+    /// `timing.down` is less than four heartbeats: a lost heartbeat or two would close sessions.
+    DownTooShort,
+    /// A limit that must not be zero is.
+    ZeroLimit(&'static str),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Members(error) => write!(f, "{error}"),
+            Self::NotMember(node) => write!(f, "node: {} is not among the members", node.0),
+            Self::DuplicateTable(name) => write!(f, "tables: two tables are named {name:?}"),
+            Self::TooManyTables(count) => {
+                write!(f, "tables: {count} are more than {}", u16::MAX)
+            }
+            Self::ZeroDuration(name) => write!(f, "timing.{name}: must be longer than zero"),
+            Self::DownTooShort => write!(f, "timing.down: must be at least four heartbeats"),
+            Self::ZeroLimit(name) => write!(f, "limits.{name}: must be more than zero"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// The configuration of `node` in a cluster of nodes 1, 2 and 3 with one table, `default`.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            cluster: ClusterId(1),
+            node,
+            members: vec![NodeId(1), NodeId(2), NodeId(3)],
+            cluster_size: 3,
+            tables: vec![TableConfig { name: String::from("default"), write_once: false }],
+            genesis: Genesis::default(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// The table named `name`.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<TableId> {
+        let place = self.tables.iter().position(|table| table.name == name)?;
+        u16::try_from(place).ok().map(TableId)
+    }
+
+    /// Whether a node could run with this.
+    ///
+    /// # Errors
+    /// The first thing that is impossible.
+    pub fn check(&self) -> Result<Members, ConfigError> {
+        let members = Members::new(self.members.clone(), self.cluster_size)
+            .map_err(ConfigError::Members)?;
+        if !members.contains(self.node) {
+            return Err(ConfigError::NotMember(self.node));
+        }
+        if self.tables.len() > usize::from(u16::MAX) {
+            return Err(ConfigError::TooManyTables(self.tables.len()));
+        }
+        for (place, table) in self.tables.iter().enumerate() {
+            if self.tables[..place].iter().any(|other| other.name == table.name) {
+                return Err(ConfigError::DuplicateTable(table.name.clone()));
+            }
+        }
+        let timing = &self.timing;
+        let durations = [
+            ("heartbeat", timing.heartbeat),
+            ("sweep", timing.sweep),
+            ("round", timing.round),
+            ("backoff", timing.backoff),
+            ("backoff_max", timing.backoff_max),
+        ];
+        if let Some((name, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(ConfigError::ZeroDuration(name));
+        }
+        if timing.down < timing.heartbeat.saturating_mul(4) {
+            return Err(ConfigError::DownTooShort);
+        }
+        let limits = &self.limits;
+        let counts = [
+            ("page_max", limits.page_max as usize),
+            ("requests_max", limits.requests_max),
+            ("sessions_max", limits.sessions_max),
+            ("subscriptions_max", limits.subscriptions_max),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(ConfigError::ZeroLimit(name));
+        }
+        Ok(members)
+    }
+}

@@ -1,0 +1,312 @@
+//! The seam: everything that goes into the engine, and everything that comes out.
+//!
+//! `Input` and `Effect` are exhaustive on purpose: a host must handle every one.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::{Decode, Encode};
+
+use crate::base::{
+    ClientId, ClusterId, Epoch, Incarnation, Key, Life, NodeId, RegisterId, RequestId, SessionId,
+    TableId, Ticket,
+};
+use crate::cluster;
+use crate::consensus::{self, Cell, Outcome, Readiness, Request};
+use crate::monitor::{self, Binding};
+use crate::paxos::Ballot;
+
+/// What can happen to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A client session hosted here has ended, says the host that watches it.
+    Down {
+        /// Which.
+        session: SessionId,
+    },
+    /// A hint from the transport that a link is up or down: never evidence, never safety.
+    Link {
+        /// To whom.
+        peer: NodeId,
+        /// Whether it is up.
+        up: bool,
+    },
+    /// A message arrived. The transport vouches for who sent it.
+    Message {
+        /// From whom.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Everything up to and including this ticket is durable: it survives a crash.
+    Persisted {
+        /// The ticket of an [`Effect::Persist`].
+        ticket: Ticket,
+    },
+    /// A client asks.
+    Request(Request),
+    /// The instant of [`crate::Node::poll_timeout`] has come. Early, late and repeated ones are
+    /// harmless.
+    Timeout,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Watch the client of this session no more.
+    Demonitor {
+        /// Which.
+        session: SessionId,
+    },
+    /// Watch the client of this session: when it is gone, say [`Input::Down`].
+    Monitor {
+        /// Which.
+        session: SessionId,
+        /// Whose.
+        client: ClientId,
+    },
+    /// Tell a client of an event it subscribed to, or of its session's.
+    Notify {
+        /// Whom.
+        client: ClientId,
+        /// What.
+        event: Event,
+    },
+    /// Make these durable, behind all earlier ones, then say [`Input::Persisted`]. A crash before
+    /// that may keep any prefix of what is outstanding.
+    Persist {
+        /// Names this write.
+        ticket: Ticket,
+        /// What to write.
+        records: Vec<Record>,
+    },
+    /// Answer a client.
+    Reply {
+        /// Whom.
+        client: ClientId,
+        /// Which of its requests.
+        request: RequestId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Send a message: safe to send now, to lose, to delay, to duplicate.
+    Send {
+        /// To whom; never the node itself.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+}
+
+/// What a node puts its effects into: owned and reused by the caller.
+pub type Effects = Vec<Effect>;
+
+/// What clients can be told without asking again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A life of a watched key has ended; whoever puts next can win (P-16).
+    Ended {
+        /// Which table.
+        table: TableId,
+        /// Which key.
+        key: Key,
+        /// Which life.
+        generation: Ballot,
+        /// How.
+        ending: Ending,
+    },
+    /// A quorum of members is no longer heard. Alternates strictly with
+    /// [`Event::QuorumReached`]; each subscription starts with the present state (P-25).
+    QuorumLost {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// A quorum of members is heard and hears this node.
+    QuorumReached {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The number of members heard, itself included, has changed (P-26).
+    Reachable {
+        /// How many.
+        nodes: usize,
+        /// Of how many seats.
+        size: u16,
+    },
+    /// This node has begun or ceased to take part.
+    Readiness(Readiness),
+    /// The session may have ended: do not act on holding its keys (M3).
+    SessionSuspended(SessionId),
+    /// It had not.
+    SessionResumed(SessionId),
+    /// It has; its keys are erased.
+    SessionLost(SessionId),
+}
+
+/// How a life of a key ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What it was bound to had ended.
+    Erased(Binding),
+    /// A client removed it.
+    Removed,
+    /// It ended unseen by this node, which knows of a later life.
+    Unseen,
+}
+
+/// What nodes send each other. The header lets a receiver drop what is not for it before it
+/// looks at the content (A0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Message {
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender's epoch. Never adopted from a message.
+    pub epoch: Epoch,
+    /// The sender's storage life.
+    pub life: Life,
+    /// The sender's process life.
+    pub incarnation: Incarnation,
+    /// The content.
+    pub body: Body,
+}
+
+/// The content of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Between members.
+    Cluster(cluster::Message),
+    /// About a register.
+    Consensus(consensus::Message),
+    /// About sessions.
+    Monitor(monitor::Message),
+}
+
+/// What must survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Record {
+    /// A ballot was accepted, and with it this content.
+    Accepted {
+        /// Which register.
+        register: RegisterId,
+        /// At which ballot.
+        ballot: Ballot,
+        /// What.
+        cell: Arc<Cell>,
+    },
+    /// The node votes in this epoch.
+    Active {
+        /// Which.
+        epoch: Epoch,
+    },
+    /// The storage was made: the first record of every log.
+    Born {
+        /// For which cluster.
+        cluster: ClusterId,
+        /// For which node.
+        node: NodeId,
+        /// Which storage life this is.
+        life: Life,
+    },
+    /// A process life has begun.
+    Incarnation(Incarnation),
+    /// A ballot was promised.
+    Promised {
+        /// Which register.
+        register: RegisterId,
+        /// Which ballot.
+        ballot: Ballot,
+    },
+    /// A peer's storage life was taken note of.
+    Witnessed {
+        /// Which peer.
+        peer: NodeId,
+        /// Its storage life.
+        life: Life,
+    },
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.body {
+            Body::Cluster(message) => message.fmt(f),
+            Body::Consensus(message) => message.fmt(f),
+            Body::Monitor(message) => message.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { register, ballot, cell } => {
+                write!(f, "accepted {register} b={ballot} {cell}")
+            }
+            Self::Active { epoch } => write!(f, "active {epoch}"),
+            Self::Born { life, .. } => write!(f, "born {:04x}", life.0 & 0xffff),
+            Self::Incarnation(incarnation) => write!(f, "incarnation {}", incarnation.0),
+            Self::Promised { register, ballot } => write!(f, "promised {register} b={ballot}"),
+            Self::Witnessed { peer, life } => {
+                write!(f, "witnessed {peer} {:04x}", life.0 & 0xffff)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down { session } => write!(f, "down {session}"),
+            Self::Link { peer, up } => write!(f, "link {peer} {}", if *up { "up" } else { "down" }),
+            Self::Message { from, message } => write!(f, "from {from}: {message}"),
+            Self::Persisted { ticket } => write!(f, "persisted {ticket}"),
+            Self::Request(request) => {
+                write!(f, "{}.{} {}", request.client, request.id, request.command)
+            }
+            Self::Timeout => write!(f, "timeout"),
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demonitor { session } => write!(f, "demonitor {session}"),
+            Self::Monitor { session, client } => write!(f, "monitor {session} of {client}"),
+            Self::Notify { client, event } => write!(f, "notify {client} {event}"),
+            Self::Persist { ticket, records } => {
+                write!(f, "persist {ticket}:")?;
+                for (place, record) in records.iter().enumerate() {
+                    write!(f, "{} {record}", if place == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+            Self::Reply { client, request, outcome } => {
+                write!(f, "reply {client}.{request} {outcome}")
+            }
+            Self::Send { to, message } => write!(f, "to {to}: {message}"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended { table, key, generation, ending } => {
+                write!(f, "ended {table}/{key} @{generation} ")?;
+                match ending {
+                    Ending::Erased(binding) => write!(f, "erased({binding})"),
+                    Ending::Removed => write!(f, "removed"),
+                    Ending::Unseen => write!(f, "unseen"),
+                }
+            }
+            Self::QuorumLost { epoch } => write!(f, "quorum lost in {epoch}"),
+            Self::QuorumReached { epoch } => write!(f, "quorum reached in {epoch}"),
+            Self::Reachable { nodes, size } => write!(f, "reachable {nodes}/{size}"),
+            Self::Readiness(readiness) => write!(f, "readiness: {readiness}"),
+            Self::SessionSuspended(session) => write!(f, "session suspended {session}"),
+            Self::SessionResumed(session) => write!(f, "session resumed {session}"),
+            Self::SessionLost(session) => write!(f, "session lost {session}"),
+        }
+    }
+}

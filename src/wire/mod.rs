@@ -1,0 +1,1 @@
+//! Bytes and values: the only place that knows the encoding. Total on any input.
