@@ -81,9 +81,7 @@ macro_rules! shared_bytes {
         }
 
         impl<Context> Decode<Context> for $name {
-            fn decode<D: Decoder<Context = Context>>(
-                decoder: &mut D,
-            ) -> Result<Self, DecodeError> {
+            fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
                 // A Vec is decoded under the decoder's byte limit, so a forged length cannot
                 // allocate more than a frame may hold.
                 Ok(Self::from(Vec::<u8>::decode(decoder)?))
@@ -101,7 +99,10 @@ macro_rules! shared_bytes {
 }
 
 shared_bytes!(Key, "The name of a register inside its table.");
-shared_bytes!(Value, "What a client stored; the engine never looks inside.");
+shared_bytes!(
+    Value,
+    "What a client stored; the engine never looks inside."
+);
 
 #[cfg(test)]
 mod tests {

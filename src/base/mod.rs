@@ -9,8 +9,8 @@ mod time;
 
 pub use bytes::{Key, Value};
 pub use ids::{
-    ClientId, ClusterId, Epoch, Incarnation, Life, NodeId, OpId, RegisterId, RequestId, SessionId, TableId,
-    Ticket,
+    ClientId, ClusterId, Epoch, Incarnation, Life, NodeId, OpId, RegisterId, RequestId, SessionId,
+    TableId, Ticket,
 };
 pub(crate) use random::Random;
 pub use time::{Instant, Now, Wall};

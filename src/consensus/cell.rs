@@ -99,7 +99,11 @@ impl Cell {
     /// A register nobody has changed since `floor`.
     #[must_use]
     pub fn absent(floor: Ballot) -> Self {
-        Self { state: State::Dead(Cause::Never), lineage: Lineage::default(), truncated: floor }
+        Self {
+            state: State::Dead(Cause::Never),
+            lineage: Lineage::default(),
+            truncated: floor,
+        }
     }
 
     /// The life in it, if any.
@@ -114,7 +118,9 @@ impl Cell {
     /// The ballot of the last change; of the floor where there was none.
     #[must_use]
     pub fn version(&self) -> Ballot {
-        self.lineage.last().map_or(self.truncated, |change| change.ballot)
+        self.lineage
+            .last()
+            .map_or(self.truncated, |change| change.ballot)
     }
 
     /// The node session held, in a register of that kind.
@@ -132,8 +138,15 @@ impl Cell {
         let mut lineage = self.lineage;
         let forgotten = lineage.push(Change { op, ballot });
         let truncated = forgotten.map_or(self.truncated, |change| change.ballot);
-        assert!(truncated >= self.truncated, "changes have ascending ballots");
-        Self { state, lineage, truncated }
+        assert!(
+            truncated >= self.truncated,
+            "changes have ascending ballots"
+        );
+        Self {
+            state,
+            lineage,
+            truncated,
+        }
     }
 }
 
@@ -146,7 +159,9 @@ impl fmt::Display for Cell {
                     Content::NodeSession(session) => write!(f, "{session}")?,
                     Content::Value(value) => write!(f, "{value}")?,
                 }
-                live.bindings.iter().try_for_each(|binding| write!(f, " [{binding}]"))
+                live.bindings
+                    .iter()
+                    .try_for_each(|binding| write!(f, " [{binding}]"))
             }
         }
     }

@@ -351,7 +351,13 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CloseSession(session) => write!(f, "close_session {session}"),
-            Self::CompareAndSet { table, key, expect, value, bindings } => {
+            Self::CompareAndSet {
+                table,
+                key,
+                expect,
+                value,
+                bindings,
+            } => {
                 write!(f, "compare_and_set {table}/{key} {expect} -> {value}")?;
                 list(f, bindings)
             }
@@ -360,7 +366,11 @@ impl fmt::Display for Command {
                 ReadLevel::Linearizable => write!(f, "get {table}/{key}"),
                 ReadLevel::Local => write!(f, "get_local {table}/{key}"),
             },
-            Self::Keys { table, after, limit } => {
+            Self::Keys {
+                table,
+                after,
+                limit,
+            } => {
                 write!(f, "keys {table}")?;
                 if let Some(after) = after {
                     write!(f, " after {after}")?;
@@ -368,15 +378,29 @@ impl fmt::Display for Command {
                 write!(f, " limit {limit}")
             }
             Self::OpenSession => write!(f, "open_session"),
-            Self::Put { table, key, value, bindings } => {
+            Self::Put {
+                table,
+                key,
+                value,
+                bindings,
+            } => {
                 write!(f, "put {table}/{key} {value}")?;
                 list(f, bindings)
             }
-            Self::PutIfAbsent { table, key, value, bindings } => {
+            Self::PutIfAbsent {
+                table,
+                key,
+                value,
+                bindings,
+            } => {
                 write!(f, "put_if_absent {table}/{key} {value}")?;
                 list(f, bindings)
             }
-            Self::Remove { table, key, generation } => {
+            Self::Remove {
+                table,
+                key,
+                generation,
+            } => {
                 write!(f, "remove {table}/{key}")?;
                 generation.map_or(Ok(()), |generation| write!(f, " @{generation}"))
             }
@@ -415,7 +439,7 @@ impl fmt::Display for Entry {
 
 fn entry_or_absent(f: &mut fmt::Formatter<'_>, entry: Option<&Entry>) -> fmt::Result {
     match entry {
-        Some(entry) => entry.fmt(f),
+        Some(entry) => write!(f, "{entry}"),
         None => f.write_str("absent"),
     }
 }
@@ -457,7 +481,9 @@ impl fmt::Display for Outcome {
                 if status.has_quorum { "yes" } else { "no" }
             ),
             Self::Unknown => write!(f, "unknown"),
-            Self::Written { version, previous, .. } => {
+            Self::Written {
+                version, previous, ..
+            } => {
                 write!(f, "written @{version} over {previous}")
             }
         }

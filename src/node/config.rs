@@ -166,7 +166,10 @@ impl Config {
             node,
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
             cluster_size: 3,
-            tables: vec![TableConfig { name: String::from("default"), write_once: false }],
+            tables: vec![TableConfig {
+                name: String::from("default"),
+                write_once: false,
+            }],
             genesis: Genesis::default(),
             limits: Limits::default(),
             timing: Timing::default(),
@@ -185,8 +188,8 @@ impl Config {
     /// # Errors
     /// The first thing that is impossible.
     pub fn check(&self) -> Result<Members, ConfigError> {
-        let members = Members::new(self.members.clone(), self.cluster_size)
-            .map_err(ConfigError::Members)?;
+        let members =
+            Members::new(self.members.clone(), self.cluster_size).map_err(ConfigError::Members)?;
         if !members.contains(self.node) {
             return Err(ConfigError::NotMember(self.node));
         }
@@ -194,7 +197,10 @@ impl Config {
             return Err(ConfigError::TooManyTables(self.tables.len()));
         }
         for (place, table) in self.tables.iter().enumerate() {
-            if self.tables[..place].iter().any(|other| other.name == table.name) {
+            if self.tables[..place]
+                .iter()
+                .any(|other| other.name == table.name)
+            {
                 return Err(ConfigError::DuplicateTable(table.name.clone()));
             }
         }

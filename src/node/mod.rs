@@ -4,13 +4,11 @@ mod config;
 mod seam;
 
 pub use config::{Config, ConfigError, Genesis, Limits, TableConfig, Timing};
-pub use seam::{
-    Body, Effect, Effects, Ending, Event, Input, Message, Record,
-};
+pub use seam::{Body, Effect, Effects, Ending, Event, Input, Message, Record};
 
+use crate::base::{Instant, Now, RegisterId};
 use alloc::string::String;
 use core::fmt;
-use crate::base::{Instant, Now, RegisterId};
 
 /// The engine.
 #[derive(Debug)]
@@ -46,33 +44,66 @@ impl Node {
     ///
     /// # Errors
     /// If the configuration is impossible.
-    pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> { config.check()?; let _ = seed; Ok(Self {}) }
+    pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let _ = seed;
+        Ok(Self {})
+    }
     /// A node whose storage is known to have lost something: it will not vote, and says `why`.
     ///
     /// # Errors
     /// If the configuration is impossible.
-    pub fn lost(config: Config, seed: u64, why: &str) -> Result<Self, ConfigError> { config.check()?; let _ = (seed, why); Ok(Self {}) }
+    pub fn lost(config: Config, seed: u64, why: &str) -> Result<Self, ConfigError> {
+        config.check()?;
+        let _ = (seed, why);
+        Ok(Self {})
+    }
     /// A node that goes on from what it made durable.
     ///
     /// # Errors
     /// If that was not this node's doing.
-    pub fn recover(config: Config, seed: u64, records: impl IntoIterator<Item = Record>) -> Result<Self, RecoverError> {
-        config.check().map_err(RecoverError::Config)?; let _ = (seed, records.into_iter().count()); Ok(Self {})
+    pub fn recover(
+        config: Config,
+        seed: u64,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, RecoverError> {
+        config.check().map_err(RecoverError::Config)?;
+        let _ = (seed, records.into_iter().count());
+        Ok(Self {})
     }
     /// One step.
-    pub fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) { let _ = (input, now, effects); }
+    pub fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        let _ = (input, now, effects);
+    }
     /// When the node next wants [`Input::Timeout`].
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> { None }
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
     /// Whether every invariant holds.
     ///
     /// # Errors
     /// The first that does not.
-    pub fn check_invariants(&self) -> Result<(), Violation> { Ok(()) }
+    pub fn check_invariants(&self) -> Result<(), Violation> {
+        Ok(())
+    }
     /// The registers kept here, in order: promised ballot, accepted ballot, accepted cell.
-    pub fn registers(&self) -> impl Iterator<Item = (&RegisterId, crate::Ballot, crate::Ballot, Option<&alloc::sync::Arc<crate::consensus::Cell>>)> { [].into_iter() }
+    pub fn registers(
+        &self,
+    ) -> impl Iterator<
+        Item = (
+            &RegisterId,
+            crate::Ballot,
+            crate::Ballot,
+            Option<&alloc::sync::Arc<crate::consensus::Cell>>,
+        ),
+    > {
+        [].into_iter()
+    }
 }
 
 impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{self:?}") }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
 }

@@ -14,6 +14,6 @@ mod reader;
 
 pub use acceptor::{Acceptor, Floor};
 pub use ballot::Ballot;
-pub use proposer::{Proposer, Promises};
+pub use proposer::{Promises, Proposer};
 pub use quorum::{Members, MembersError, Tally};
 pub use reader::{Reading, Verdict};

@@ -88,8 +88,14 @@ impl<C: Clone> Proposer<C> {
         accepted: (Ballot, Option<&C>),
         known_chosen: bool,
     ) -> Option<&Promises<C>> {
-        let Self::Preparing { promises } = self else { return None };
-        assert!(accepted.0 < ballot, "I1: accepted {} at or above {ballot}", accepted.0);
+        let Self::Preparing { promises } = self else {
+            return None;
+        };
+        assert!(
+            accepted.0 < ballot,
+            "I1: accepted {} at or above {ballot}",
+            accepted.0
+        );
         if promises.tally.count() >= quorum || !promises.tally.add(acceptor) {
             return None;
         }
@@ -111,13 +117,21 @@ impl<C: Clone> Proposer<C> {
     /// # Panics
     /// If phase 2 has begun: one ballot never carries two contents.
     pub fn propose(&mut self, content: C) {
-        assert!(matches!(self, Self::Preparing { .. }), "I1: one content for one ballot");
-        *self = Self::Accepting { content, tally: Tally::default() };
+        assert!(
+            matches!(self, Self::Preparing { .. }),
+            "I1: one content for one ballot"
+        );
+        *self = Self::Accepting {
+            content,
+            tally: Tally::default(),
+        };
     }
 
     /// Counts an acceptance; true when a quorum is first reached: the content is chosen.
     pub fn on_accepted(&mut self, quorum: u32, acceptor: usize) -> bool {
-        let Self::Accepting { tally, .. } = self else { return false };
+        let Self::Accepting { tally, .. } = self else {
+            return false;
+        };
         tally.add(acceptor) && tally.count() == quorum
     }
 }
