@@ -1,0 +1,174 @@
+//! The command line: what is typed, what it runs, and the exit status that says how it went.
+//!
+//! Must never know: how a run is made or judged. It reads options, calls, and prints.
+
+pub mod parse;
+pub mod zoo;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// How a command went, as its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 0: all is well.
+    Fine,
+    /// 1: a rule was violated.
+    Violation,
+    /// 2: it could not be done as asked: an option, a file, a plan.
+    Usage,
+    /// 3: what had to make progress did not.
+    NoProgress,
+    /// 4: a history could not be judged within its budget.
+    Unknown,
+    /// 101: the engine panicked.
+    Crash,
+    /// 130: stopped by Ctrl-C, and nothing wrong until then.
+    Interrupted,
+}
+
+impl Status {
+    /// The exit status.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Violation => 1,
+            Self::Usage => 2,
+            Self::NoProgress => 3,
+            Self::Unknown => 4,
+            Self::Crash => 101,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+pub enum Error {
+    /// Nobody reads the output any more, or it cannot be written.
+    Output(io::Error),
+    /// What was asked cannot be done: one line that names the place and what to do.
+    Usage(String),
+}
+
+impl Error {
+    /// What was asked cannot be done.
+    pub fn usage(why: impl fmt::Display) -> Self {
+        Self::Usage(why.to_string())
+    }
+
+    /// A file that cannot be read or written.
+    #[must_use]
+    pub fn file(path: &Path, error: &io::Error) -> Self {
+        Self::Usage(format!("{}: {error}", path.display()))
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Checks synod: simulates clusters under every fault that can be thought of, and judges what
+/// clients saw.
+///
+/// Without a command: about ten seconds of seeded netsplits, crashes and dying owners.
+#[derive(Debug, Parser)]
+#[command(
+    name = "synod-sim",
+    bin_name = "cargo sim",
+    version,
+    after_help = "Exit status:
+    0  all is well
+    1  a rule was violated
+    2  bad usage: an option, a file or a plan
+    3  no progress where there had to be
+    4  a history that could not be judged (unknown)
+  101  the engine crashed
+  130  stopped by Ctrl-C, nothing wrong until then
+
+Examples:
+  cargo sim                                ten seconds of seeds
+  cargo sim run --seeds 0..100000          these seeds
+  cargo sim run --seed 7                   the story of one seed
+  cargo sim scenarios                      what there is to run
+  cargo sim check HISTORY                  judge a recorded history"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    Zoo(zoo::ZooArgs),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(explain(&error).code()),
+    };
+    let mut out = io::stdout().lock();
+    let result = dispatch(&cli, &mut out).and_then(|status| {
+        out.flush()?;
+        Ok(status)
+    });
+    let status = match result {
+        Ok(status) => status,
+        // Whoever read the output, `head` say, has seen enough.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Status::Fine,
+        Err(Error::Output(error)) => complain(&format!("standard output: {error}")),
+        Err(Error::Usage(why)) => complain(&why),
+    };
+    ExitCode::from(status.code())
+}
+
+fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
+    match &cli.command {
+        Some(Sub::Zoo(args)) => zoo::run(args, out),
+        None => Ok(Status::Fine),
+    }
+}
+
+/// How many threads can run at once here.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn complain(why: &str) -> Status {
+    let _ = writeln!(io::stderr(), "error: {why}");
+    Status::Usage
+}
+
+/// Help as it is; mistakes in one line.
+fn explain(error: &clap::Error) -> Status {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return Status::Fine;
+        }
+        _ => {}
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim);
+    let mistake = lines.take_while(|line| !line.starts_with("Usage:"));
+    let mistake: Vec<&str> = mistake.filter(|line| !line.is_empty()).collect();
+    let hint = "for more information, try '--help'";
+    let mistake: Vec<&str> = mistake
+        .into_iter()
+        .filter(|line| !line.eq_ignore_ascii_case(&format!("{hint}.")))
+        .collect();
+    let _ = writeln!(io::stderr(), "{}; {hint}", mistake.join("; "));
+    Status::Usage
+}

@@ -1,0 +1,5 @@
+//! What people see of a campaign, a run, and a failure.
+//!
+//! Must never know: how runs are made. It is handed figures and events, and shows them.
+
+pub mod style;
