@@ -1,4 +1,12 @@
 //! The simulator of synod: plans, rigs, oracles, and the judge of recorded histories.
 
 pub mod checker;
+pub mod chooser;
+pub mod commands;
 pub mod history;
+pub mod marks;
+pub mod plan;
+pub mod random;
+pub mod scenario;
+pub mod trace;
+pub mod world;

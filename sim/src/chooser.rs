@@ -1,0 +1,245 @@
+//! "Pick one of n": the one decision that every schedule, fuzzer, replay and enumeration is made
+//! of.
+//!
+//! By convention of all callers, 0 is the most ordinary choice: the oldest message delivered, no
+//! fault. So a list of choices shrinks towards zeros and towards its own prefix.
+//!
+//! Must never know: what is being chosen.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Picks one of `n`.
+pub trait Chooser {
+    /// A number below `n`. Callers ask only where `n` is at least 1.
+    fn choose(&mut self, n: usize) -> usize;
+
+    /// Whether every later choice will be 0: a scheduler may stop asking.
+    fn is_exhausted(&self) -> bool {
+        false
+    }
+}
+
+/// Evenly at random, from a seed.
+#[derive(Clone, Debug)]
+pub struct Seeded(ChaCha8Rng);
+
+impl Seeded {
+    /// The choices of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}
+
+impl Chooser for Seeded {
+    fn choose(&mut self, n: usize) -> usize {
+        crate::random::below(self.0.next_u64(), n as u64) as usize
+    }
+}
+
+/// A fuzzer's bytes: one byte a choice, two where more than 256 are offered; zeros at the end.
+#[derive(Clone, Debug)]
+pub struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// The choices these bytes make.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn next(&mut self) -> usize {
+        let Some((&first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        usize::from(first)
+    }
+}
+
+impl Chooser for Bytes<'_> {
+    fn choose(&mut self, n: usize) -> usize {
+        if n <= 1 {
+            return 0;
+        }
+        let mut number = self.next();
+        if n > 256 {
+            number = number << 8 | self.next();
+        }
+        number % n
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A list of choices made before; zeros at the end. A choice too large for what is offered, as
+/// happens after an edit, is reduced rather than refused.
+#[derive(Clone, Debug)]
+pub struct Recorded<'a>(&'a [u32]);
+
+impl<'a> Recorded<'a> {
+    /// These choices.
+    #[must_use]
+    pub const fn new(choices: &'a [u32]) -> Self {
+        Self(choices)
+    }
+}
+
+impl Chooser for Recorded<'_> {
+    fn choose(&mut self, n: usize) -> usize {
+        let Some((&first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        first as usize % n.max(1)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Notes what another chooser chooses, for a plan to replay.
+pub struct Recording<'a> {
+    inner: &'a mut dyn Chooser,
+    choices: Vec<u32>,
+}
+
+impl<'a> Recording<'a> {
+    /// Notes what `inner` chooses.
+    pub fn new(inner: &'a mut dyn Chooser) -> Self {
+        Self {
+            inner,
+            choices: Vec::new(),
+        }
+    }
+
+    /// What was chosen, without the zeros at the end, which go without saying.
+    #[must_use]
+    pub fn into_choices(mut self) -> Vec<u32> {
+        while self.choices.last() == Some(&0) {
+            self.choices.pop();
+        }
+        self.choices
+    }
+}
+
+impl Chooser for Recording<'_> {
+    fn choose(&mut self, n: usize) -> usize {
+        let choice = self.inner.choose(n);
+        self.choices.push(u32::try_from(choice).unwrap_or(u32::MAX));
+        choice
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.inner.is_exhausted()
+    }
+}
+
+/// Every list of choices, one after another, in lexicographic order; beyond `depth` choices, 0.
+///
+/// Use: run with it, then [`Exhaustive::advance`] until that says there is nothing left.
+#[derive(Clone, Debug)]
+pub struct Exhaustive {
+    path: Vec<(u32, u32)>,
+    place: usize,
+    depth: usize,
+}
+
+impl Exhaustive {
+    /// All lists of up to `depth` choices.
+    #[must_use]
+    pub const fn new(depth: usize) -> Self {
+        Self {
+            path: Vec::new(),
+            place: 0,
+            depth,
+        }
+    }
+
+    /// Goes to the next list; false when all have been taken.
+    pub fn advance(&mut self) -> bool {
+        self.place = 0;
+        while let Some((choice, n)) = self.path.pop() {
+            if choice + 1 < n {
+                self.path.push((choice + 1, n));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The present list.
+    pub fn choices(&self) -> impl Iterator<Item = u32> {
+        self.path.iter().map(|(choice, _)| *choice)
+    }
+}
+
+impl Chooser for Exhaustive {
+    fn choose(&mut self, n: usize) -> usize {
+        if n <= 1 || self.place >= self.depth {
+            return 0;
+        }
+        if self.place == self.path.len() {
+            self.path.push((0, u32::try_from(n).unwrap_or(u32::MAX)));
+        }
+        let (choice, _) = self.path[self.place];
+        self.place += 1;
+        (choice as usize).min(n - 1)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.place >= self.depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhaustive_takes_every_list_once() {
+        let mut chooser = Exhaustive::new(3);
+        let mut seen = Vec::new();
+        loop {
+            let list = [chooser.choose(2), chooser.choose(3), chooser.choose(2)];
+            assert_eq!(chooser.choose(9), 0, "beyond the depth");
+            seen.push(list);
+            if !chooser.advance() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 12);
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_recording_replays() {
+        let mut seeded = Seeded::new(5);
+        let mut recording = Recording::new(&mut seeded);
+        let first: Vec<usize> = (1..40).map(|n| recording.choose(n)).collect();
+        let choices = recording.into_choices();
+        let mut recorded = Recorded::new(&choices);
+        let second: Vec<usize> = (1..40).map(|n| recorded.choose(n)).collect();
+        assert_eq!(first, second);
+        assert!(recorded.is_exhausted());
+    }
+
+    #[test]
+    fn bytes_never_choose_out_of_range() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut chooser = Bytes::new(&bytes);
+        for n in 1..2_000 {
+            assert!(chooser.choose(n) < n);
+        }
+        assert_eq!(chooser.choose(1_000), 0);
+    }
+}

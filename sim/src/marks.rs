@@ -1,0 +1,147 @@
+//! Marks: interesting things that must happen sometimes, or the simulator is quiet rather than the
+//! engine right.
+//!
+//! Must never know: whether what happened was right.
+
+macro_rules! marks {
+    ($($name:ident, $text:literal, $doc:literal;)*) => {
+        /// An interesting thing that can happen in a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Mark {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl Mark {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// How it is called; stable.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// What it says.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$name => $doc,)*
+                }
+            }
+        }
+    };
+}
+
+marks! {
+    PreemptedThenWon, "preempted_then_won",
+        "A proposer that was rejected got a later ballot of the same operation chosen.";
+    EraseRacedPut, "erase_raced_put",
+        "An erasure and a client's write of one register were in flight together.";
+    ReadCompleted, "read_completed",
+        "A read completed somebody's unfinished proposal at its own ballot (R3).";
+    AgainTookEffect, "again_took_effect",
+        "An operation sent again was found in the lineage: not applied twice (AMB i).";
+    AgainEvaluated, "again_evaluated",
+        "An attempt after an ambiguous one saw nothing as late as it: evaluated afresh (AMB ii).";
+    AgainDead, "again_dead",
+        "An attempt after an ambiguous one saw complete lineage without it: afresh (AMB iii).";
+    AgainUnknown, "again_unknown",
+        "An attempt after an ambiguous one saw lineage cut short: unknown (AMB iv).";
+    UnknownOutcome, "unknown_outcome",
+        "A client was told that an outcome is unknown.";
+    UnknownResolved, "unknown_resolved",
+        "An unknown outcome was resolved by sending the request again.";
+    CrashResolved, "crash_resolved",
+        "A request whose node crashed was sent again and answered definitely.";
+    SessionClosed, "session_closed",
+        "A node's session was closed by others.";
+    SessionReopened, "session_reopened",
+        "A node whose session had been closed opened its next one.";
+    Suspended, "suspended",
+        "A client was told that its session may have ended.";
+    Resumed, "resumed",
+        "A client was told that a suspended session goes on.";
+    Lost, "lost",
+        "A client was told that its session has ended.";
+    TornTail, "torn_tail",
+        "A node recovered from a log whose last write was torn.";
+    PromiseUnsynced, "promise_unsynced",
+        "A node crashed with a promise written but not yet durable, and forgot it.";
+    VoteUnsynced, "vote_unsynced",
+        "A node crashed with an acceptance written but not yet durable, and forgot it.";
+    DurableUnsaid, "durable_unsaid",
+        "A node crashed with a durable vote that nobody had been told of.";
+    Cascade, "cascade",
+        "An entry was erased because one it was bound to was, which itself was erased.";
+    ErasedSession, "erased_session",
+        "An entry was erased because a client session ended.";
+    ErasedNode, "erased_node",
+        "An entry was erased because a node's session ended.";
+    ErasedKey, "erased_key",
+        "An entry was erased because another key's life ended.";
+    ErasedDeadline, "erased_deadline",
+        "An entry was erased because its deadline passed.";
+    ClocksDisagree, "clocks_disagree",
+        "A deadline had passed by some clocks and not by a majority of them.";
+    InvalidBinding, "invalid_binding",
+        "A write was refused because what it was to be bound to had ended.";
+    DuplicateDelivered, "duplicate_delivered",
+        "A message was delivered twice.";
+    LateMessage, "late_message",
+        "A message from or to an earlier process life of a node arrived.";
+    QuorumLost, "quorum_lost",
+        "A node said that it lost the quorum.";
+    QuorumRegained, "quorum_regained",
+        "A node said that it reached a quorum after it had lost it.";
+    MinorityRefused, "minority_refused",
+        "A request was refused because there is no quorum.";
+    Watched, "watched",
+        "A watcher was told that a life of its key ended.";
+    RoundDuel, "round_duel",
+        "Three ballots or more were prepared for one operation.";
+    MixedEmpties, "mixed_empties",
+        "Acceptors of one register held absences of different ballots.";
+    StateLost, "state_lost",
+        "A node whose storage was lost said so and did not vote.";
+    LifeAfterLife, "life_after_life",
+        "A key that had been live and dead was live again.";
+}
+
+/// How often each mark was hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks([u32; Mark::ALL.len()]);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self([0; Mark::ALL.len()])
+    }
+}
+
+impl Marks {
+    /// Hits a mark.
+    #[inline]
+    pub const fn hit(&mut self, mark: Mark) {
+        self.0[mark as usize] = self.0[mark as usize].saturating_add(1);
+    }
+
+    /// How often a mark was hit.
+    #[must_use]
+    pub const fn count(&self, mark: Mark) -> u32 {
+        self.0[mark as usize]
+    }
+
+    /// Every mark with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Mark, u32)> {
+        Mark::ALL.iter().map(|&mark| (mark, self.count(mark)))
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+}

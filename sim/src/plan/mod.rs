@@ -1,0 +1,798 @@
+//! A plan: everything that makes a run, explicit, printable, editable and replayable.
+//!
+//! Seeds, property tests, fuzzer bytes, hand-written files and shrunk failures all meet here. A
+//! plan holds no behaviour: the same value makes the same run on every machine.
+//!
+//! Must never know: how a run goes.
+
+mod generate;
+mod shrink;
+mod text;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+pub use generate::Options;
+pub use shrink::{ItemId, Simplification};
+
+/// A span or an instant of true time, in nanoseconds since the start of the run.
+pub type Nanos = u64;
+
+/// A microsecond.
+pub const MICRO: Nanos = 1_000;
+/// A millisecond.
+pub const MILLI: Nanos = 1_000_000;
+/// A second.
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// The most nodes of a plan: the simulator's matrices are of this width.
+pub const NODES_MAX: u16 = 16;
+/// The most clients of a plan.
+pub const CLIENTS_MAX: u16 = 64;
+/// The most keys of a table of a plan.
+pub const KEYS_MAX: u16 = 64;
+/// The most tables of a plan.
+pub const TABLES_MAX: usize = 16;
+
+/// Everything that makes a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The scenario it was made for.
+    pub scenario: String,
+    /// The seed of every keyed draw of the run.
+    pub seed: u64,
+    /// What orders events.
+    pub mode: Mode,
+    /// The nodes.
+    pub cluster: Cluster,
+    /// The tables.
+    pub tables: Vec<Table>,
+    /// How many keys each table has: `k0`, `k1`, ...
+    pub keys: u16,
+    /// How many clients: 1 to this.
+    pub clients: u16,
+    /// How links behave when no fault is active.
+    pub network: Network,
+    /// How disks behave when no fault is active.
+    pub disk: Disk,
+    /// When faults end, even if operations are left.
+    pub safety: Nanos,
+    /// How long the healed core has to settle; longer is no progress.
+    pub liveness: Nanos,
+    /// What clients do, each client's in this order.
+    pub operations: Vec<Operation>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// In free mode, what is chosen at each step; 0 beyond the end.
+    pub choices: Vec<u32>,
+}
+
+/// What orders events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Choices: any event that is possible may be next.
+    Free,
+    /// Latencies.
+    #[default]
+    Timed,
+}
+
+/// The nodes: members 1 to `nodes` of `size` seats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// The configured size; at least `nodes`, the rest vacant.
+    pub size: u16,
+    /// Whether new storage is witnessed by peers (or only vouched for).
+    pub witnessed: bool,
+    /// Between heartbeats.
+    pub heartbeat: Nanos,
+    /// Silence after which a node counts as down.
+    pub down: Nanos,
+    /// How long a quorum must be heard to count as reached.
+    pub up: Nanos,
+    /// Between sweeps of bound entries.
+    pub sweep: Nanos,
+    /// How long a round may take.
+    pub round: Nanos,
+    /// The first backoff.
+    pub backoff: Nanos,
+    /// The longest backoff.
+    pub backoff_max: Nanos,
+    /// Requests in flight at one node.
+    pub requests_max: u32,
+    /// How far the wall clocks are apart at the start, at most.
+    pub wall_spread: Nanos,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Whether it allows `put_if_absent` only.
+    pub write_once: bool,
+}
+
+/// How links behave when no fault is active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The least a message takes.
+    pub latency: Nanos,
+    /// What it may take more, evenly drawn; more than the gap between two messages reorders them.
+    pub jitter: Nanos,
+    /// How many of a million messages are lost.
+    pub loss: u32,
+    /// How many of a million messages are delivered twice.
+    pub duplicate: u32,
+    /// How many of a million messages make a round trip through their wire format.
+    pub wire: u32,
+}
+
+/// How disks behave when no fault is active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The least a write takes.
+    pub latency: Nanos,
+    /// What it may take more, evenly drawn.
+    pub jitter: Nanos,
+}
+
+/// One key of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The place of the table in [`Plan::tables`].
+    pub table: u16,
+    /// The number of the key.
+    pub key: u16,
+}
+
+/// One thing that a client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Its number, by which draws and values are keyed: never reused within a plan.
+    pub id: u32,
+    /// Which client, from 1.
+    pub client: u16,
+    /// How long after the end of the client's operation before it.
+    pub after: Nanos,
+    /// Which node is asked, from 1; another one if that is down.
+    pub node: u16,
+    /// How long the client is willing to wait.
+    pub patience: Nanos,
+    /// How often it is sent again after an unknown outcome or a crash.
+    pub again: u8,
+    /// Whether the node keeps trying without a quorum, rather than refuse at once.
+    pub persistent: bool,
+    /// What is asked.
+    pub act: Act,
+}
+
+/// What a client asks. Values are not given: each is `CLIENT.ID`, so all are distinct.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// End the client's session.
+    CloseSession,
+    /// Compare and set.
+    CompareAndSet(Address, Guess, Vec<Tie>),
+    /// Write what is there again.
+    Fence(Address),
+    /// Read.
+    Get(Address),
+    /// Read what the node knows.
+    GetLocal(Address),
+    /// List keys of a table, at most so many.
+    Keys(u16, u32),
+    /// Open a session at the node asked, and use it from now on.
+    OpenSession,
+    /// Overwrite.
+    Put(Address, Vec<Tie>),
+    /// Put unless present.
+    PutIfAbsent(Address, Vec<Tie>),
+    /// Remove; only the life last seen by this client, if `true`.
+    Remove(Address, bool),
+    /// Ask the node about itself.
+    Status,
+    /// Watch the ends of a key's lives at the node asked.
+    Watch(Address),
+    /// Stop watching.
+    Unwatch(Address),
+}
+
+/// What a compare-and-set compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// Absence.
+    Absent,
+    /// The value that this client last saw there; absence if none.
+    Seen,
+    /// The version that this client last saw there; absence if none.
+    Version,
+}
+
+/// What an entry is to be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Another key's present life.
+    Key(Address),
+    /// A node's present membership life.
+    Node(u16),
+    /// The client's session; nothing if it never had one.
+    Session,
+    /// A moment so long after true time at the call; in the past if negative.
+    Until(i64),
+}
+
+/// One thing that goes wrong, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its number, by which draws are keyed: never reused within a plan.
+    pub id: u32,
+    /// When.
+    pub at: Nanos,
+    /// For how long.
+    pub lasts: Nanos,
+    /// What.
+    pub trouble: Trouble,
+}
+
+/// A set of nodes: bit `n - 1` is node `n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nodes(pub u64);
+
+/// Every link from one of a set to one of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Links {
+    /// Senders.
+    pub from: Nodes,
+    /// Receivers.
+    pub to: Nodes,
+}
+
+/// How a network is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Two sides that hear each other only through the members of both.
+    Bridge(Nodes, Nodes),
+    /// Exactly these links work; one entry for each sender.
+    Graph(Vec<Nodes>),
+    /// Islands that hear nothing of each other; nodes of none hear nobody.
+    Islands(Vec<Nodes>),
+    /// These links do not work; the ways back do.
+    OneWay(Links),
+    /// Each hears only its two neighbours, in this order.
+    Ring(Vec<u16>),
+}
+
+/// What a crash leaves of the writes that were outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of them.
+    All,
+    /// None of them.
+    None,
+    /// A prefix of their records, drawn; the next one torn and cut off at recovery.
+    Torn,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Messages are held and then let go at once.
+    Clog(Links),
+    /// A client dies; it comes back under the same name with nothing.
+    Client(u16),
+    /// A node's process dies; it is restarted at the end.
+    Crash(u16, Keep),
+    /// Messages take so much longer.
+    Delay(Links, Nanos),
+    /// A node cannot write: the first write that fails stops it, until there is room again.
+    DiskFull(u16),
+    /// Both of a node's clocks run fast or slow, by so many millionths.
+    Drift(u16, i32),
+    /// So many of a million messages are delivered twice.
+    Duplicate(Links, u32),
+    /// A node's wall clock stands still, then goes on from there.
+    Freeze(u16),
+    /// A node is told wrongly that the link to a peer is down, and at the end that it is up.
+    Hint(u16, u16),
+    /// A node's wall clock jumps for good.
+    Jump(u16, i64),
+    /// So many of a million messages are lost.
+    Loss(Links, u32),
+    /// The network is cut; on and off with this half period, if it is not 0.
+    Partition(Cut, Nanos),
+    /// A node stands still: what comes is delivered in a burst at the end.
+    Pause(u16),
+    /// All nodes lose power.
+    PowerCut(Keep),
+    /// At most so many messages are in flight on a link; more are lost.
+    Queue(Links, u16),
+    /// Messages are held back by up to so much, each its own.
+    Reorder(Links, Nanos),
+    /// A node crashes, and at recovery finds that its storage is damaged.
+    Rot(u16),
+    /// A node's wall clock is off by so much, in nanoseconds; then it is set right again.
+    Skew(u16, i64),
+    /// Writes take so much longer.
+    SlowDisk(u16, Nanos),
+    /// A node crashes and loses its disk.
+    Wipe(u16),
+    /// A node's next write fails: its host stops it.
+    WriteError(u16),
+}
+
+/// The kinds of fault, to be counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum FaultKind {
+    /// A bridge partition.
+    Bridge,
+    /// [`Trouble::Clog`].
+    Clog,
+    /// [`Trouble::Client`].
+    Client,
+    /// [`Trouble::Crash`].
+    Crash,
+    /// [`Trouble::Delay`].
+    Delay,
+    /// [`Trouble::DiskFull`].
+    DiskFull,
+    /// [`Trouble::Drift`].
+    Drift,
+    /// [`Trouble::Duplicate`].
+    Duplicate,
+    /// A partition that comes and goes.
+    Flap,
+    /// [`Trouble::Freeze`].
+    Freeze,
+    /// A partition by an arbitrary directed graph.
+    Graph,
+    /// [`Trouble::Hint`].
+    Hint,
+    /// A partition into islands.
+    Islands,
+    /// [`Trouble::Jump`].
+    Jump,
+    /// [`Trouble::Loss`].
+    Loss,
+    /// A one-way partition.
+    OneWay,
+    /// [`Trouble::Pause`].
+    Pause,
+    /// [`Trouble::PowerCut`].
+    PowerCut,
+    /// [`Trouble::Queue`].
+    Queue,
+    /// [`Trouble::Reorder`].
+    Reorder,
+    /// A partition into a ring.
+    Ring,
+    /// [`Trouble::Rot`].
+    Rot,
+    /// [`Trouble::Skew`].
+    Skew,
+    /// [`Trouble::SlowDisk`].
+    SlowDisk,
+    /// A crash that tore the last write.
+    Torn,
+    /// [`Trouble::Wipe`].
+    Wipe,
+    /// [`Trouble::WriteError`].
+    WriteError,
+}
+
+impl FaultKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 27] = [
+        Self::Bridge,
+        Self::Clog,
+        Self::Client,
+        Self::Crash,
+        Self::Delay,
+        Self::DiskFull,
+        Self::Drift,
+        Self::Duplicate,
+        Self::Flap,
+        Self::Freeze,
+        Self::Graph,
+        Self::Hint,
+        Self::Islands,
+        Self::Jump,
+        Self::Loss,
+        Self::OneWay,
+        Self::Pause,
+        Self::PowerCut,
+        Self::Queue,
+        Self::Reorder,
+        Self::Ring,
+        Self::Rot,
+        Self::Skew,
+        Self::SlowDisk,
+        Self::Torn,
+        Self::Wipe,
+        Self::WriteError,
+    ];
+
+    /// How it is called in tables and summaries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Clog => "clog",
+            Self::Client => "client",
+            Self::Crash => "crash",
+            Self::Delay => "delay",
+            Self::DiskFull => "disk_full",
+            Self::Drift => "drift",
+            Self::Duplicate => "duplicate",
+            Self::Flap => "flap",
+            Self::Freeze => "freeze",
+            Self::Graph => "graph",
+            Self::Hint => "hint",
+            Self::Islands => "islands",
+            Self::Jump => "jump",
+            Self::Loss => "loss",
+            Self::OneWay => "one_way",
+            Self::Pause => "pause",
+            Self::PowerCut => "power_cut",
+            Self::Queue => "queue",
+            Self::Reorder => "reorder",
+            Self::Ring => "ring",
+            Self::Rot => "rot",
+            Self::Skew => "skew",
+            Self::SlowDisk => "slow_disk",
+            Self::Torn => "torn",
+            Self::Wipe => "wipe",
+            Self::WriteError => "write_error",
+        }
+    }
+}
+
+impl Trouble {
+    /// What it counts as.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Clog(_) => FaultKind::Clog,
+            Self::Client(_) => FaultKind::Client,
+            Self::Crash(_, Keep::Torn) => FaultKind::Torn,
+            Self::Crash(..) => FaultKind::Crash,
+            Self::Delay(..) => FaultKind::Delay,
+            Self::DiskFull(_) => FaultKind::DiskFull,
+            Self::Drift(..) => FaultKind::Drift,
+            Self::Duplicate(..) => FaultKind::Duplicate,
+            Self::Freeze(_) => FaultKind::Freeze,
+            Self::Hint(..) => FaultKind::Hint,
+            Self::Jump(..) => FaultKind::Jump,
+            Self::Loss(..) => FaultKind::Loss,
+            Self::Partition(_, half) if *half > 0 => FaultKind::Flap,
+            Self::Partition(Cut::Bridge(..), _) => FaultKind::Bridge,
+            Self::Partition(Cut::Graph(_), _) => FaultKind::Graph,
+            Self::Partition(Cut::Islands(_), _) => FaultKind::Islands,
+            Self::Partition(Cut::OneWay(_), _) => FaultKind::OneWay,
+            Self::Partition(Cut::Ring(_), _) => FaultKind::Ring,
+            Self::Pause(_) => FaultKind::Pause,
+            Self::PowerCut(_) => FaultKind::PowerCut,
+            Self::Queue(..) => FaultKind::Queue,
+            Self::Reorder(..) => FaultKind::Reorder,
+            Self::Rot(_) => FaultKind::Rot,
+            Self::Skew(..) => FaultKind::Skew,
+            Self::SlowDisk(..) => FaultKind::SlowDisk,
+            Self::Wipe(_) => FaultKind::Wipe,
+            Self::WriteError(_) => FaultKind::WriteError,
+        }
+    }
+}
+
+impl Nodes {
+    /// Nodes 1 to `n`.
+    #[must_use]
+    pub const fn first(n: u16) -> Self {
+        Self(if n >= 64 { u64::MAX } else { (1 << n) - 1 })
+    }
+
+    /// Whether node `n` is in it.
+    #[must_use]
+    pub const fn has(self, n: u16) -> bool {
+        n > 0 && n <= 64 && self.0 >> (n - 1) & 1 == 1
+    }
+
+    /// Adds node `n`.
+    pub const fn add(&mut self, n: u16) {
+        if n > 0 && n <= 64 {
+            self.0 |= 1 << (n - 1);
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The nodes, ascending.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        (1..=64).filter(move |&n| self.has(n))
+    }
+}
+
+/// Why a plan cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// The line, from 1; 0 when the plan as a whole is meant.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.line, self.message)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl Plan {
+    /// How many acceptors are a quorum.
+    #[must_use]
+    pub const fn quorum(&self) -> u16 {
+        self.cluster.size / 2 + 1
+    }
+
+    /// Nodes whose storage the plan destroys; they never come back.
+    #[must_use]
+    pub fn lost(&self) -> Nodes {
+        let mut lost = Nodes::default();
+        for fault in &self.faults {
+            if let Trouble::Wipe(node) | Trouble::Rot(node) = fault.trouble {
+                lost.add(node);
+            }
+        }
+        lost
+    }
+
+    /// Whether the plan can be run, and its verdict trusted.
+    ///
+    /// # Errors
+    /// What is wrong, of the plan as a whole.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let wrong = |message: String| Err(PlanError { line: 0, message });
+        let cluster = &self.cluster;
+        if cluster.nodes == 0 || cluster.nodes > NODES_MAX {
+            return wrong(format!(
+                "nodes: {} is not within 1..={NODES_MAX}",
+                cluster.nodes
+            ));
+        }
+        if cluster.size < cluster.nodes || cluster.size > 64 {
+            return wrong(format!(
+                "size: {} is not within {}..=64; it counts all seats, vacant ones too",
+                cluster.size, cluster.nodes
+            ));
+        }
+        if cluster.nodes < self.quorum() {
+            return wrong(format!(
+                "size: {} nodes are no quorum of {} seats; lower `size` or raise `nodes`",
+                cluster.nodes, cluster.size
+            ));
+        }
+        if self.clients > CLIENTS_MAX {
+            return wrong(format!(
+                "clients: {} is more than {CLIENTS_MAX}",
+                self.clients
+            ));
+        }
+        if self.keys == 0 || self.keys > KEYS_MAX {
+            return wrong(format!("keys: {} is not within 1..={KEYS_MAX}", self.keys));
+        }
+        if self.tables.is_empty() || self.tables.len() > TABLES_MAX {
+            return wrong(format!(
+                "table: give 1 to {TABLES_MAX}, not {}",
+                self.tables.len()
+            ));
+        }
+        if self.safety > 100_000_000 * SECOND || self.liveness > 100_000_000 * SECOND {
+            return wrong("safety, liveness: at most 100000000s each".to_owned());
+        }
+        if cluster.down < cluster.heartbeat.saturating_mul(4) {
+            return wrong("timing: down must be at least four heartbeats".to_owned());
+        }
+        let steps = [
+            cluster.heartbeat,
+            cluster.sweep,
+            cluster.round,
+            cluster.backoff,
+            cluster.backoff_max,
+        ];
+        if steps.contains(&0) {
+            return wrong("timing: all but `up` must be longer than 0".to_owned());
+        }
+        let lost = self.lost();
+        if !lost.is_empty() && !cluster.witnessed {
+            return wrong(
+                "genesis: `vouched` promises that no storage is lost; take `witnessed`, or no \
+                 wipe and rot"
+                    .to_owned(),
+            );
+        }
+        if lost.len() > u32::from(cluster.nodes - self.quorum()) {
+            return wrong(format!(
+                "fault: {} nodes lose their storage, but a quorum of {} of {} must keep it",
+                lost.len(),
+                self.quorum(),
+                cluster.nodes
+            ));
+        }
+        let mut ids = BTreeSet::new();
+        for operation in &self.operations {
+            self.check_operation(operation)?;
+            if !ids.insert(operation.id) {
+                return wrong(format!(
+                    "op {}: this number is taken; use another",
+                    operation.id
+                ));
+            }
+        }
+        ids.clear();
+        for fault in &self.faults {
+            self.check_fault(fault)?;
+            if !ids.insert(fault.id) {
+                return wrong(format!(
+                    "fault {}: this number is taken; use another",
+                    fault.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an operation fits the rest of the plan.
+    pub(crate) fn check_operation(&self, operation: &Operation) -> Result<(), PlanError> {
+        let id = operation.id;
+        let wrong = |what: String| {
+            Err(PlanError {
+                line: 0,
+                message: format!("op {id}: {what}"),
+            })
+        };
+        if operation.client == 0 || operation.client > self.clients {
+            return wrong(format!(
+                "client {} is not within 1..={}",
+                operation.client, self.clients
+            ));
+        }
+        if operation.node == 0 || operation.node > self.cluster.nodes {
+            return wrong(format!(
+                "node {} is not within 1..={}",
+                operation.node, self.cluster.nodes
+            ));
+        }
+        let ties: &[Tie] = match &operation.act {
+            Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) => ties,
+            _ => &[],
+        };
+        for tie in ties {
+            match *tie {
+                Tie::Key(at) if !self.has(at) => {
+                    return wrong(format!("bound to {at}, which the plan has not"));
+                }
+                Tie::Node(node) if node == 0 || node > self.cluster.nodes => {
+                    return wrong(format!("bound to node {node}, which the plan has not"));
+                }
+                Tie::Key(_) | Tie::Node(_) | Tie::Session | Tie::Until(_) => {}
+            }
+        }
+        match operation.act {
+            Act::Keys(table, _) if usize::from(table) >= self.tables.len() => wrong(format!(
+                "t{table}: there are only {} tables",
+                self.tables.len()
+            )),
+            _ => match operation.act.address() {
+                Some(at) if !self.has(at) => wrong(format!(
+                    "{at}: the plan has {} tables of {} keys",
+                    self.tables.len(),
+                    self.keys
+                )),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Whether a fault fits the rest of the plan.
+    pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), PlanError> {
+        let id = fault.id;
+        let wrong = |what: String| {
+            Err(PlanError {
+                line: 0,
+                message: format!("fault {id}: {what}"),
+            })
+        };
+        let count = self.cluster.nodes;
+        let node = |n: u16| -> Result<(), PlanError> {
+            if n == 0 || n > count {
+                return wrong(format!("node {n} is not within 1..={count}"));
+            }
+            Ok(())
+        };
+        let ppm = |n: u32| -> Result<(), PlanError> {
+            if n > 1_000_000 {
+                return wrong(format!("{n} of a million is too many"));
+            }
+            Ok(())
+        };
+        match &fault.trouble {
+            Trouble::Client(client) if *client == 0 || *client > self.clients => wrong(format!(
+                "client {client} is not within 1..={}",
+                self.clients
+            )),
+            Trouble::Drift(n, rate) => {
+                node(*n)?;
+                if !(-900_000..=9_000_000).contains(rate) {
+                    return wrong(format!("drift {rate} is not within -900000..=9000000"));
+                }
+                Ok(())
+            }
+            Trouble::Crash(n, _)
+            | Trouble::DiskFull(n)
+            | Trouble::Freeze(n)
+            | Trouble::Jump(n, _)
+            | Trouble::Pause(n)
+            | Trouble::Rot(n)
+            | Trouble::Skew(n, _)
+            | Trouble::SlowDisk(n, _)
+            | Trouble::Wipe(n)
+            | Trouble::WriteError(n) => node(*n),
+            Trouble::Hint(a, b) => {
+                node(*a)?;
+                node(*b)
+            }
+            Trouble::Duplicate(_, rate) | Trouble::Loss(_, rate) => ppm(*rate),
+            Trouble::Partition(Cut::Ring(order), _) => order.iter().try_for_each(|n| node(*n)),
+            Trouble::Client(_)
+            | Trouble::Clog(_)
+            | Trouble::Delay(..)
+            | Trouble::Partition(..)
+            | Trouble::PowerCut(_)
+            | Trouble::Queue(..)
+            | Trouble::Reorder(..) => Ok(()),
+        }
+    }
+
+    const fn has(&self, at: Address) -> bool {
+        (at.table as usize) < self.tables.len() && at.key < self.keys
+    }
+}
+
+impl Act {
+    /// The key it is about, if it is about one.
+    #[must_use]
+    pub const fn address(&self) -> Option<Address> {
+        match self {
+            Self::CompareAndSet(at, ..)
+            | Self::Fence(at)
+            | Self::Get(at)
+            | Self::GetLocal(at)
+            | Self::Put(at, _)
+            | Self::PutIfAbsent(at, _)
+            | Self::Remove(at, _)
+            | Self::Watch(at)
+            | Self::Unwatch(at) => Some(*at),
+            Self::CloseSession | Self::Keys(..) | Self::OpenSession | Self::Status => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "t{}/k{}", self.table, self.key)
+    }
+}
