@@ -487,6 +487,9 @@ impl Trouble {
 }
 
 impl Nodes {
+    /// Every node there is.
+    pub const ALL: Self = Self(u64::MAX);
+
     /// Nodes 1 to `n`.
     #[must_use]
     pub const fn first(n: u16) -> Self {

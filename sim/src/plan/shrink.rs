@@ -299,7 +299,11 @@ fn concerns(trouble: &Trouble, node: u16) -> bool {
 }
 
 fn forget_node(trouble: &mut Trouble, node: u16) {
-    let mask = !(1_u64 << (node - 1));
+    let forget = |set: &mut Nodes| {
+        if *set != Nodes::ALL {
+            set.0 &= !(1_u64 << (node - 1));
+        }
+    };
     match trouble {
         Trouble::Clog(links)
         | Trouble::Delay(links, _)
@@ -308,20 +312,20 @@ fn forget_node(trouble: &mut Trouble, node: u16) {
         | Trouble::Queue(links, _)
         | Trouble::Reorder(links, _)
         | Trouble::Partition(Cut::OneWay(links), _) => {
-            links.from.0 &= mask;
-            links.to.0 &= mask;
+            forget(&mut links.from);
+            forget(&mut links.to);
         }
         Trouble::Partition(Cut::Bridge(left, right), _) => {
-            left.0 &= mask;
-            right.0 &= mask;
+            forget(left);
+            forget(right);
         }
         Trouble::Partition(Cut::Islands(sets), _) => {
-            sets.iter_mut().for_each(|set| set.0 &= mask);
+            sets.iter_mut().for_each(forget);
             sets.retain(|set| !set.is_empty());
         }
         Trouble::Partition(Cut::Graph(sets), _) => {
             sets.truncate(usize::from(node - 1));
-            sets.iter_mut().for_each(|set| set.0 &= mask);
+            sets.iter_mut().for_each(forget);
         }
         Trouble::Partition(Cut::Ring(order), _) => order.retain(|n| *n != node),
         _ => {}
