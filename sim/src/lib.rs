@@ -1,5 +1,6 @@
 //! The simulator of synod: plans, rigs, oracles, and the judge of recorded histories.
 
+pub mod campaign;
 pub mod checker;
 pub mod chooser;
 pub mod commands;
@@ -7,6 +8,9 @@ pub mod history;
 pub mod marks;
 pub mod plan;
 pub mod random;
+pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod trace;
 pub mod world;
+pub mod zoo;

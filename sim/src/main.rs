@@ -1,3 +1,7 @@
 //! `synod-sim`: the command line of the simulator.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synod_sim::commands::main()
+}

@@ -2,4 +2,5 @@
 //!
 //! Must never know: how runs are made. It is handed figures and events, and shows them.
 
+pub mod recording;
 pub mod style;
