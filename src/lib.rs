@@ -18,7 +18,7 @@ pub use consensus::{
 };
 pub use monitor::{Bind, Binding};
 pub use node::{
-    Body, Config, ConfigError, Effect, Effects, Ending, Event, Genesis, Input, Limits, Message,
-    Node, Record, RecoverError, TableConfig, Timing, Violation,
+    Body, Config, ConfigError, Effect, Effects, Ending, Event, Foreign, Genesis, Input, Limits,
+    Message, Node, Record, RecoverError, TableConfig, Timing, Violation,
 };
 pub use paxos::Ballot;

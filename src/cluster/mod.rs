@@ -3,9 +3,9 @@
 //! Must never know: registers and tables.
 
 mod message;
-//mod reach;
-//mod witness;
+mod reach;
+mod witness;
 
 pub use message::{Message, Witness};
-//pub(crate) use reach::Reach;
-//pub(crate) use witness::Witnesses;
+pub(crate) use reach::Reach;
+pub(crate) use witness::Witnesses;

@@ -235,8 +235,9 @@ pub enum Outcome {
     Unknown,
     /// Of `put` and `compare_and_set`.
     Written {
-        /// Which life of the key it belongs to.
-        generation: Ballot,
+        /// Which life of the key it belongs to; not known where the change was found to have taken
+        /// effect only after that life had ended.
+        generation: Option<Ballot>,
         /// The change.
         version: Ballot,
         /// What it replaced.

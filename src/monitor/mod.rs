@@ -7,13 +7,13 @@
 //! Must never know: which register is erased, by whom, or how.
 
 mod binding;
-//mod index;
+mod index;
 mod message;
-//mod sessions;
-//mod silence;
+mod sessions;
+mod silence;
 
 pub use binding::{Bind, Binding, Cause, Fact, NodeSession};
-//pub(crate) use index::{Index, Target};
+pub(crate) use index::{Index, Target};
 pub use message::Message;
-//pub(crate) use sessions::{Sessions, Standing};
-//pub(crate) use silence::Silence;
+pub(crate) use sessions::{Sessions, Standing};
+pub(crate) use silence::Silence;

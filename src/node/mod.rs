@@ -1,109 +1,422 @@
 //! The composition: one node as a value. Inputs in, effects out.
+//!
+//! [`Node::handle`] is total: it never fails and never panics, whatever it is given. What is wrong
+//! with bytes is found at the wire, what is wrong with a request is an answer, and what is wrong
+//! with us is an assertion.
+//!
+//! Must never know: sockets, files, clocks, threads, bytes.
 
+mod acceptors;
 mod config;
+mod invariants;
+mod learner;
+mod membership;
+mod monitors;
+mod operations;
+mod recovery;
+mod requests;
 mod seam;
+mod timers;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 pub use config::{Config, ConfigError, Genesis, Limits, TableConfig, Timing};
+pub use invariants::Violation;
+pub use recovery::{Foreign, RecoverError};
 pub use seam::{Body, Effect, Effects, Ending, Event, Input, Message, Record};
 
-use crate::base::{Instant, Now, RegisterId};
-use alloc::string::String;
-use core::fmt;
+use crate::base::{
+    ClientId, Epoch, Incarnation, Instant, Life, NodeId, Now, OpId, Random, RegisterId, RequestId,
+    SessionId, Ticket,
+};
+use crate::cluster::{Reach, Witnesses};
+use crate::consensus::{self, Cell, Operation, Readiness, Registers, Tag, Topic};
+use crate::monitor::{Index, Sessions, Silence, Target};
+use crate::paxos::{Ballot, Members};
+use timers::{Timer, Timers};
 
-/// The engine.
+/// One member of a cluster.
+///
+/// Its methods come in three classes:
+///
+/// - **make**: [`Node::new`] for storage never used, [`Node::recover`] for storage that holds
+///   records, [`Node::lost`] for storage known to have lost some;
+/// - **step**: [`Node::handle`], then carry out the effects *in order*, then
+///   [`Node::poll_timeout`] and wake the node with [`Input::Timeout`] no later than that;
+/// - **look**: everything else. Looking changes nothing.
+///
+/// A made node does nothing until its first input; give it [`Input::Timeout`] to start.
+///
+/// Every [`Effect::Send`] and [`Effect::Reply`] is safe to carry out at once: what must be durable
+/// first is withheld here until [`Input::Persisted`] says so. A host without a disk answers
+/// [`Effect::Persist`] at once.
+///
+/// The node is deterministic: the same configuration, seed, records and inputs give the same
+/// effects, on every machine.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    config: Config,
+    members: Members,
+    /// Where this node stands in the list of members.
+    me: usize,
+    epoch: Epoch,
+    life: Life,
+    incarnation: Incarnation,
+    readiness: Readiness,
+    random: Random,
+    now: Now,
+    started: bool,
+    timers: Timers,
 
-/// Why a log cannot be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecoverError {
-    /// The configuration is impossible.
-    Config(ConfigError),
-    /// The log is empty: there is nothing to recover.
-    Empty,
-    /// The log was not written by this node of this cluster, or not in this order.
-    Foreign {
-        /// Which record, counted from 0.
-        record: usize,
-        /// What is wrong with it.
-        why: String,
-    },
+    registers: Registers,
+    /// Which registers are bound to what, of everything accepted here.
+    index: Index,
+    reach: Reach,
+    witnesses: Witnesses,
+    silence: Silence,
+    sessions: Sessions,
+
+    operations: BTreeMap<u64, Operation>,
+    operation_next: u64,
+    requests: BTreeMap<OpId, u64>,
+    /// Proposing operations of this node by register, the one at work first: two of one node need
+    /// not race each other.
+    proposing: BTreeMap<RegisterId, VecDeque<u64>>,
+    round: u64,
+
+    /// Who inquires into which remote session.
+    inquiries: BTreeSet<(SessionId, u64)>,
+    monitors: Monitors,
+    subscriptions: BTreeMap<Topic, BTreeSet<ClientId>>,
+
+    /// Records of the step in progress.
+    records: Vec<Record>,
+    /// The ticket that they will have.
+    ticket: Ticket,
+    persisted: Ticket,
+    /// Nothing leaves the node before this: the record of its incarnation.
+    started_ticket: Ticket,
+    /// Before this is durable, this node has not taken note of whom it says it has.
+    witnessed_ticket: Ticket,
+    /// When the record that this node votes is on its way: its ticket.
+    activating: Option<Ticket>,
+    outbox: BTreeMap<Ticket, Vec<Held>>,
+    /// Messages from this node's roles to each other: they never leave it.
+    local: VecDeque<consensus::Message>,
 }
 
-/// A broken invariant of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one: a number of `docs/INVARIANTS.md`.
-    pub invariant: &'static str,
-    /// What is wrong.
-    pub message: String,
+/// What waits for a ticket.
+#[derive(Debug)]
+enum Held {
+    Send(NodeId, Message),
+    Local(consensus::Message),
 }
+
+/// What the sweep keeps between two rounds.
+#[derive(Debug, Default)]
+struct Monitors {
+    /// Where the sweep goes on.
+    cursor: Option<Target>,
+    /// Registers whose entry may have to be erased, and since when that is known: others may do it
+    /// before this node has to.
+    suspects: BTreeMap<RegisterId, Instant>,
+    /// Burials of this node's own under way.
+    burials: BTreeSet<RegisterId>,
+    /// Node sessions that this node is trying to close.
+    closings: BTreeSet<NodeId>,
+    /// Remote sessions that their host has said have ended, while anything is bound to them here.
+    ended: BTreeSet<SessionId>,
+    /// Where the sweep of watched keys goes on.
+    watched: Option<Topic>,
+    /// Nodes whose session register this node is looking at.
+    lookings: BTreeSet<NodeId>,
+    /// Whether an operation on this node's own session is under way.
+    session_operation: bool,
+    /// Numbers this node's own operations.
+    requests: u64,
+}
+
+/// How often, relative to a round of messages, ranks take their turn.
+const TURN_ROUNDS: u32 = 3;
 
 impl Node {
-    /// A node whose storage has never been used.
-    ///
-    /// # Errors
-    /// If the configuration is impossible.
-    pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
-        config.check()?;
-        let _ = seed;
-        Ok(Self {})
-    }
-    /// A node whose storage is known to have lost something: it will not vote, and says `why`.
-    ///
-    /// # Errors
-    /// If the configuration is impossible.
-    pub fn lost(config: Config, seed: u64, why: &str) -> Result<Self, ConfigError> {
-        config.check()?;
-        let _ = (seed, why);
-        Ok(Self {})
-    }
-    /// A node that goes on from what it made durable.
-    ///
-    /// # Errors
-    /// If that was not this node's doing.
-    pub fn recover(
-        config: Config,
-        seed: u64,
-        records: impl IntoIterator<Item = Record>,
-    ) -> Result<Self, RecoverError> {
-        config.check().map_err(RecoverError::Config)?;
-        let _ = (seed, records.into_iter().count());
-        Ok(Self {})
-    }
-    /// One step.
-    pub fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
-        let _ = (input, now, effects);
-    }
-    /// When the node next wants [`Input::Timeout`].
+    /// The node's storage life (`A0`): drawn when its storage was made.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+    pub const fn life(&self) -> Life {
+        self.life
     }
-    /// Whether every invariant holds.
-    ///
-    /// # Errors
-    /// The first that does not.
-    pub fn check_invariants(&self) -> Result<(), Violation> {
-        Ok(())
+
+    /// Whether the node votes and serves, and if not, why (P-33).
+    #[must_use]
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
-    /// The registers kept here, in order: promised ballot, accepted ballot, accepted cell.
+
+    /// The registers kept here in order: what is promised, what is accepted, and what that is.
     pub fn registers(
         &self,
-    ) -> impl Iterator<
-        Item = (
-            &RegisterId,
-            crate::Ballot,
-            crate::Ballot,
-            Option<&alloc::sync::Arc<crate::consensus::Cell>>,
-        ),
-    > {
-        [].into_iter()
+    ) -> impl Iterator<Item = (&RegisterId, Ballot, Ballot, Option<&Arc<Cell>>)> {
+        self.registers.iter().map(|(register, record)| {
+            let floor = self.registers.floor(register);
+            let acceptor = record.acceptor();
+            let (promised, accepted) =
+                (acceptor.promised(&floor), acceptor.accepted_ballot(&floor));
+            (register, promised, accepted, acceptor.content())
+        })
     }
-}
 
-impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+    /// When the node next wants [`Input::Timeout`]. Never `None` once started.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.started {
+            self.timers.next()
+        } else {
+            Some(self.now.instant)
+        }
+    }
+
+    /// Takes one step: the only way in.
+    ///
+    /// `now` must come from this node's own clocks; an `instant` that goes backwards is taken for
+    /// the latest one seen. Effects are appended to `effects` in the order in which they must be
+    /// carried out.
+    pub fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        self.advance(now, effects);
+        match input {
+            Input::Down { session } => self.on_down(session),
+            Input::Link { peer, up } => self.on_link(peer, up, effects),
+            Input::Message { from, message } => self.on_message(from, message, effects),
+            Input::Persisted { ticket } => self.on_persisted(ticket, effects),
+            Input::Request(request) => self.on_request(request, effects),
+            Input::Timeout => self.on_timeout(effects),
+        }
+        while let Some(message) = self.local.pop_front() {
+            self.on_consensus(self.me, message, effects);
+        }
+        self.persist(effects);
+    }
+
+    /// Moves this node's idea of now, and sees to what depends on its having moved.
+    fn advance(&mut self, now: Now, effects: &mut Effects) {
+        let before = self.now.instant;
+        self.now = Now {
+            instant: now.instant.max(before),
+            wall: now.wall,
+        };
+        if !self.started {
+            self.started = true;
+            self.start(effects);
+        } else if self.now.instant.since(before) > self.config.timing.down / 2 {
+            // We were not running. Silence that we slept through accuses nobody (M1).
+            self.silence.reset(self.now.instant);
+        }
+        self.watch_own_session(effects);
+    }
+
+    /// Begins the life that the constructor prepared.
+    fn start(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        self.silence.reset(now);
+        self.started_ticket = self.ticket;
+        self.timers.set(Timer::Heartbeat, now);
+        self.timers
+            .set(Timer::Sweep, now + self.config.timing.sweep);
+        self.update_reach(effects);
+    }
+
+    fn on_timeout(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Heartbeat => self.on_heartbeat_timer(effects),
+                Timer::Sweep => self.on_sweep_timer(effects),
+                Timer::Operation(number) => self.on_operation_timer(number, effects),
+            }
+        }
+    }
+
+    fn on_persisted(&mut self, ticket: Ticket, effects: &mut Effects) {
+        // A ticket not given out yet cannot be durable: a host's mistake must not release it.
+        let ticket = ticket.min(Ticket(self.ticket.0 - 1));
+        if ticket <= self.persisted {
+            return;
+        }
+        self.persisted = ticket;
+        if self
+            .activating
+            .is_some_and(|activating| activating <= ticket)
+        {
+            self.activating = None;
+            self.activate(effects);
+        }
+        while self
+            .outbox
+            .first_key_value()
+            .is_some_and(|(first, _)| *first <= ticket)
+        {
+            let Some((_, held)) = self.outbox.pop_first() else {
+                break;
+            };
+            for held in held {
+                match held {
+                    Held::Send(to, message) => effects.push(Effect::Send { to, message }),
+                    Held::Local(message) => self.local.push_back(message),
+                }
+            }
+        }
+    }
+
+    /// Hands the step's records to the host.
+    fn persist(&mut self, effects: &mut Effects) {
+        if self.records.is_empty() {
+            return;
+        }
+        let records = core::mem::take(&mut self.records);
+        effects.push(Effect::Persist {
+            ticket: self.ticket,
+            records,
+        });
+        self.ticket.0 += 1;
+    }
+
+    /// Adds a record to the step's; returns the ticket that will make it durable.
+    fn log(&mut self, record: Record) -> Ticket {
+        self.records.push(record);
+        self.ticket
+    }
+
+    fn envelope(&self, body: Body) -> Message {
+        Message {
+            cluster: self.config.cluster,
+            epoch: self.epoch,
+            life: self.life,
+            incarnation: self.incarnation,
+            body,
+        }
+    }
+
+    /// Sends once everything up to `after` is durable.
+    fn send(&mut self, to: usize, body: Body, after: Ticket, effects: &mut Effects) {
+        debug_assert_ne!(to, self.me);
+        let message = self.envelope(body);
+        let to = self.members.nodes()[to];
+        let after = after.max(self.started_ticket);
+        if after <= self.persisted {
+            effects.push(Effect::Send { to, message });
+        } else {
+            self.outbox
+                .entry(after)
+                .or_default()
+                .push(Held::Send(to, message));
+        }
+    }
+
+    /// Sends about a register, to a peer or to this node's own roles.
+    fn tell(
+        &mut self,
+        to: usize,
+        message: consensus::Message,
+        after: Ticket,
+        effects: &mut Effects,
+    ) {
+        if to != self.me {
+            return self.send(to, Body::Consensus(message), after, effects);
+        }
+        let after = after.max(self.started_ticket);
+        if after <= self.persisted {
+            self.local.push_back(message);
+        } else {
+            self.outbox
+                .entry(after)
+                .or_default()
+                .push(Held::Local(message));
+        }
+    }
+
+    /// Tells every member, this node included.
+    fn tell_all(&mut self, message: &consensus::Message, effects: &mut Effects) {
+        for member in 0..self.members.nodes().len() {
+            self.tell(member, message.clone(), Ticket(0), effects);
+        }
+    }
+
+    /// A0: what is not for this node, or not from whom it says, changes nothing.
+    fn on_message(&mut self, from: NodeId, message: Message, effects: &mut Effects) {
+        let Some(sender) = self.members.index(from) else {
+            return;
+        };
+        if sender == self.me
+            || message.cluster != self.config.cluster
+            || message.epoch != self.epoch
+        {
+            return;
+        }
+        let known = self.witnesses.life(sender);
+        if known.is_some_and(|known| known != message.life) {
+            // The sender's storage is not the one that this cluster knows: it has lost what it
+            // promised. It is told so, and nothing it says counts.
+            if let Body::Cluster(heartbeat) = message.body {
+                self.answer_heartbeat(sender, message.life, &heartbeat, effects);
+            }
+            return;
+        }
+        if known.is_some() {
+            self.silence.hear(sender, self.now.instant);
+        }
+        match message.body {
+            Body::Cluster(cluster) => self.on_cluster(sender, message.life, cluster, effects),
+            Body::Consensus(message) => self.on_consensus(sender, message, effects),
+            Body::Monitor(message) => self.on_monitor(sender, message, effects),
+        }
+    }
+
+    /// Who waits here for the answer to a message with this tag.
+    fn asker(&self, tag: Tag) -> Option<(u64, &Operation)> {
+        if tag.incarnation != self.incarnation {
+            return None;
+        }
+        let operation = self.operations.get(&tag.operation)?;
+        (operation.attempt == tag.attempt).then_some((tag.operation, operation))
+    }
+
+    /// The number of a new operation of this node's own.
+    fn own_op(&mut self) -> OpId {
+        self.monitors.requests += 1;
+        OpId {
+            client: ClientId::internal(self.members.nodes()[self.me], self.incarnation),
+            request: RequestId(self.monitors.requests),
+        }
+    }
+
+    /// The places of all members but this node.
+    fn peers(&self) -> impl Iterator<Item = usize> + use<> {
+        let me = self.me;
+        (0..self.members.nodes().len()).filter(move |&member| member != me)
+    }
+
+    const fn quorum(&self) -> u32 {
+        self.members.quorum()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.readiness == Readiness::Ready
+    }
+
+    /// This node's turn among the members for work that one of them must do: 0 is first.
+    fn rank(&self, key: u64) -> u32 {
+        let count = self.members.nodes().len();
+        let first = (key % count as u64) as usize;
+        ((self.me + count - first) % count) as u32
+    }
+
+    fn notify(&self, topic: &Topic, event: &Event, effects: &mut Effects) {
+        for &client in self.subscriptions.get(topic).into_iter().flatten() {
+            effects.push(Effect::Notify {
+                client,
+                event: event.clone(),
+            });
+        }
     }
 }

@@ -35,6 +35,14 @@ pub struct Acceptor<C> {
     accepted: Option<(Ballot, C)>,
 }
 
+impl<C> Acceptor<C> {
+    /// An acceptor that has promised and accepted nothing.
+    pub const EMPTY: Self = Self {
+        promised: Ballot::ZERO,
+        accepted: None,
+    };
+}
+
 impl<C> Default for Acceptor<C> {
     fn default() -> Self {
         Self {

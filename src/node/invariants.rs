@@ -1,0 +1,102 @@
+//! What must hold between any two steps of a node (`docs/INVARIANTS.md`).
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+use super::{Node, Timer};
+use crate::consensus::Stage;
+
+/// A broken invariant: a bug of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one: its number in `docs/INVARIANTS.md`.
+    pub invariant: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.message)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+impl Node {
+    /// Checks every invariant of this node's state. Costs time proportional to all of it.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check_invariants(&self) -> Result<(), Violation> {
+        let violated = |invariant, message| Err(Violation { invariant, message });
+        for (register, record) in self.registers.iter() {
+            let floor = self.registers.floor(register);
+            let acceptor = record.acceptor();
+            let (promised, accepted) =
+                (acceptor.promised(&floor), acceptor.accepted_ballot(&floor));
+            if accepted > promised {
+                let message = format!("{register}: accepted {accepted} above promised {promised}");
+                return violated("I4", message);
+            }
+            if let Some(cell) = acceptor.content()
+                && cell.version() > accepted
+            {
+                let message = format!("{register}: changed at {} after {accepted}", cell.version());
+                return violated("I3", message);
+            }
+            if record.ticket() > self.ticket {
+                return violated(
+                    "I5",
+                    format!("{register}: waits for a ticket never given out"),
+                );
+            }
+        }
+        if self.index != self.expected_index() {
+            return violated(
+                "I9",
+                String::from("the index is not that of what is accepted"),
+            );
+        }
+        for (number, operation) in &self.operations {
+            if !self.timers.has(Timer::Operation(*number)) {
+                let message = format!("{} waits for nothing: {:?}", operation.op, operation.stage);
+                return violated("I10", message);
+            }
+            let queued = self
+                .proposing
+                .get(&operation.register)
+                .is_some_and(|queue| queue.front() == Some(number));
+            let proposes = matches!(
+                operation.stage,
+                Stage::Preparing { .. } | Stage::Accepting { .. }
+            );
+            if proposes && !queued {
+                return violated("I11", format!("{} proposes out of turn", operation.op));
+            }
+        }
+        for (register, queue) in &self.proposing {
+            if queue.is_empty()
+                || queue
+                    .iter()
+                    .any(|number| !self.operations.contains_key(number))
+            {
+                return violated("I11", format!("{register}: somebody gone holds a turn"));
+            }
+        }
+        for (op, number) in &self.requests {
+            if self
+                .operations
+                .get(number)
+                .is_none_or(|operation| operation.op != *op)
+            {
+                return violated("I12", format!("{op} will never be answered"));
+            }
+        }
+        if self.requests.len() > self.config.limits.requests_max {
+            return violated("I13", String::from("more requests in flight than allowed"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What this node knows to be chosen, and who wants to know.
+
+use alloc::sync::Arc;
+
+use super::{Effects, Ending, Event, Node, Timer};
+use crate::base::RegisterId;
+use crate::consensus::{Cell, State, Topic};
+use crate::monitor::Cause;
+use crate::paxos::Ballot;
+
+impl Node {
+    /// Somebody has found that what was accepted at `ballot` is chosen. Only what is accepted here
+    /// at exactly that ballot is known by it.
+    pub(super) fn on_commit(
+        &mut self,
+        register: &RegisterId,
+        ballot: Ballot,
+        effects: &mut Effects,
+    ) {
+        let floor = self.registers.floor(register);
+        let Some(record) = self.registers.get(register) else {
+            return;
+        };
+        if record.acceptor().accepted_ballot(&floor) != ballot {
+            return;
+        }
+        let Some(cell) = record.acceptor().content().cloned() else {
+            return;
+        };
+        self.learn(register, ballot, &cell, effects);
+    }
+
+    /// `cell` is chosen at `ballot`: a fact, however it was found.
+    pub(super) fn learn(
+        &mut self,
+        register: &RegisterId,
+        ballot: Ballot,
+        cell: &Arc<Cell>,
+        effects: &mut Effects,
+    ) {
+        let floor = self.registers.floor(register);
+        let record = self.registers.entry(register);
+        let Some(before) = record.learn(&floor, ballot, cell) else {
+            return;
+        };
+        match register {
+            RegisterId::NodeSession(node) => {
+                let session = cell.node_session();
+                if *node == self.config.node {
+                    if let Some(session) = session {
+                        self.on_own_session_seen(session, effects);
+                    }
+                }
+                self.sweep_soon();
+            }
+            RegisterId::Key(table, key) => {
+                let ended = before.as_deref().and_then(Cell::live).filter(|live| {
+                    cell.live()
+                        .is_none_or(|now| now.generation != live.generation)
+                });
+                if let (Some(live), Some(before)) = (ended, before.as_ref()) {
+                    let ending = ending(before, cell);
+                    let topic = Topic::Key(*table, key.clone());
+                    if self.subscriptions.contains_key(&topic) {
+                        let (table, key, generation) = (*table, key.clone(), live.generation);
+                        let event = Event::Ended {
+                            table,
+                            key,
+                            generation,
+                            ending,
+                        };
+                        self.notify(&topic, &event, effects);
+                    }
+                }
+                if self.index.has_dependants(register) {
+                    self.sweep_soon();
+                }
+            }
+        }
+    }
+
+    /// Level-triggered: whatever may have ended is looked at again, now rather than later.
+    pub(super) fn sweep_soon(&mut self) {
+        self.timers.hasten(Timer::Sweep, self.now.instant);
+    }
+}
+
+/// How the life in `before` ended, given that `after` is chosen later.
+fn ending(before: &Cell, after: &Cell) -> Ending {
+    // Only the change directly behind what we knew is surely the one that ended that life.
+    let directly = after
+        .lineage
+        .iter()
+        .nth(1)
+        .map_or(after.truncated, |change| change.ballot)
+        == before.version();
+    match &after.state {
+        State::Dead(Cause::Erased(binding)) if directly => Ending::Erased(binding.clone()),
+        State::Dead(Cause::Removed) if directly => Ending::Removed,
+        State::Dead(_) | State::Live(_) => Ending::Unseen,
+    }
+}

@@ -1,0 +1,176 @@
+//! Heartbeats, who is reachable, and coming to vote.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::{Body, Effect, Effects, Event, Node, Record, Timer};
+use crate::base::{Life, NodeId, Ticket};
+use crate::cluster::{self, Witness, Witnesses};
+use crate::consensus::{Readiness, Topic};
+
+impl Node {
+    pub(super) fn on_heartbeat_timer(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        self.timers
+            .set(Timer::Heartbeat, now + self.config.timing.heartbeat);
+        self.update_reach(effects);
+        self.heartbeat(effects);
+        self.keep_own_session(effects);
+    }
+
+    fn heartbeat(&mut self, effects: &mut Effects) {
+        let sequence = self.reach.send(self.now.instant);
+        let session = self.sessions.number();
+        for member in self.peers() {
+            let heartbeat = cluster::Message::Heartbeat { sequence, session };
+            self.send(member, Body::Cluster(heartbeat), Ticket(0), effects);
+        }
+    }
+
+    /// A link that has come up is tried at once rather than at the next heartbeat.
+    pub(super) fn on_link(&mut self, peer: NodeId, up: bool, effects: &mut Effects) {
+        if up && self.members.contains(peer) {
+            self.heartbeat(effects);
+        }
+    }
+
+    pub(super) fn on_cluster(
+        &mut self,
+        from: usize,
+        life: Life,
+        message: cluster::Message,
+        effects: &mut Effects,
+    ) {
+        match message {
+            cluster::Message::Heartbeat { session, .. } => {
+                self.answer_heartbeat(from, life, &message, effects);
+                if let Some(session) = session {
+                    self.on_session_told(self.members.nodes()[from], session, effects);
+                }
+            }
+            cluster::Message::HeartbeatAck {
+                sequence,
+                witness,
+                session,
+            } => match witness {
+                Witness::Other => self.on_disowned(from, effects),
+                Witness::Recorded => {
+                    self.reach.ack(from, sequence);
+                    if self.readiness == Readiness::Unwitnessed && self.activating.is_none() {
+                        let witnesses = self.witnesses.recorded_by(from);
+                        if witnesses >= Witnesses::required(&self.members) {
+                            let epoch = self.epoch;
+                            self.activating = Some(self.log(Record::Active { epoch }));
+                        }
+                    }
+                    self.update_reach(effects);
+                    if let Some(session) = session {
+                        self.on_own_session_seen(session, effects);
+                    }
+                    self.keep_own_session(effects);
+                }
+            },
+        }
+    }
+
+    /// Answers a heartbeat, once the sender's storage is on record here.
+    pub(super) fn answer_heartbeat(
+        &mut self,
+        from: usize,
+        life: Life,
+        message: &cluster::Message,
+        effects: &mut Effects,
+    ) {
+        let cluster::Message::Heartbeat { sequence, .. } = *message else {
+            return;
+        };
+        let mut after = Ticket(0);
+        let peer = self.members.nodes()[from];
+        let witness = match self.witnesses.testify(from, life) {
+            Some(witness) => witness,
+            // A node without state of its own has no standing to take note of others'.
+            None if matches!(self.readiness, Readiness::StateLost(_)) => return,
+            None => {
+                self.witnesses.record(from, life);
+                self.silence.hear(from, self.now.instant);
+                after = self.log(Record::Witnessed { peer, life });
+                self.witnessed_ticket = after;
+                Witness::Recorded
+            }
+        };
+        let after = after.max(self.witnessed_ticket);
+        let session = self.registers.node_session(peer);
+        let ack = cluster::Message::HeartbeatAck {
+            sequence,
+            witness,
+            session,
+        };
+        self.send(from, Body::Cluster(ack), after, effects);
+    }
+
+    /// A peer remembers another storage of this node: what that one promised is lost.
+    fn on_disowned(&mut self, by: usize, effects: &mut Effects) {
+        if matches!(self.readiness, Readiness::StateLost(_)) {
+            return;
+        }
+        let by = self.members.nodes()[by];
+        let why = format!("node {} remembers other storage of this node", by.0);
+        self.activating = None;
+        self.become_ready(Readiness::StateLost(why), effects);
+        self.stop_serving(effects);
+    }
+
+    /// The record that this node votes is durable.
+    pub(super) fn activate(&mut self, effects: &mut Effects) {
+        if !matches!(self.readiness, Readiness::StateLost(_)) {
+            self.become_ready(Readiness::Ready, effects);
+            self.keep_own_session(effects);
+        }
+    }
+
+    fn become_ready(&mut self, readiness: Readiness, effects: &mut Effects) {
+        tracing::info!(node = self.config.node.0, %readiness, "readiness");
+        self.readiness = readiness.clone();
+        self.notify(&Topic::Quorum, &Event::Readiness(readiness), effects);
+        self.update_reach(effects);
+    }
+
+    /// P-24..P-26: looks who is reachable, and tells who wants to know.
+    pub(super) fn update_reach(&mut self, effects: &mut Effects) {
+        let timing = &self.config.timing;
+        let changes = self
+            .reach
+            .update(self.quorum(), self.now.instant, timing.down, timing.up);
+        let (node, size) = (self.config.node.0, self.members.size());
+        if let Some(nodes) = changes.reachable {
+            tracing::info!(node, nodes, size, "reachable");
+            self.notify(&Topic::Quorum, &Event::Reachable { nodes, size }, effects);
+        }
+        if let Some(reached) = changes.reached {
+            tracing::info!(node, reached, "quorum");
+            self.notify(&Topic::Quorum, &self.quorum_event(), effects);
+        }
+    }
+
+    /// The event that tells the present state.
+    pub(super) fn quorum_event(&self) -> Event {
+        if self.reach.has_quorum() {
+            Event::QuorumReached { epoch: self.epoch }
+        } else {
+            Event::QuorumLost { epoch: self.epoch }
+        }
+    }
+
+    /// Ends what a node that must not vote has begun.
+    fn stop_serving(&mut self, effects: &mut Effects) {
+        let numbers: Vec<u64> = self.operations.keys().copied().collect();
+        for number in numbers {
+            self.fail(number, effects);
+        }
+        for (session, client) in self.sessions.lose() {
+            let event = Event::SessionLost(session);
+            effects.push(Effect::Notify { client, event });
+            effects.push(Effect::Demonitor { session });
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Sessions and sweeps: noticing what has ended, having it decided, and erasing what was bound.
+//!
+//! Everything here is level-triggered. A notice that is lost costs time: the sweep looks again at
+//! whatever is bound, for as long as it is bound (E2).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer};
+use crate::base::{Instant, NodeId, RegisterId, SessionId};
+use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
+use crate::monitor::{Binding, Fact, Message, NodeSession, Standing, Target};
+
+/// How many targets one round of the sweep looks at. The rest come in the next, soon after.
+const TARGETS_MAX: usize = 256;
+/// How many sessions one message asks about.
+const ASKED_MAX: usize = 64;
+/// How many entries this node erases at a time.
+const BURIALS_MAX: usize = 256;
+/// How many watched keys one round of the sweep looks at.
+const WATCHED_MAX: usize = 64;
+
+impl Node {
+    // ------------------------------------------------------------------ client sessions
+
+    /// The host says that a client session has ended.
+    pub(super) fn on_down(&mut self, session: SessionId) {
+        if self.sessions.end(session) {
+            self.sweep_soon();
+        }
+    }
+
+    /// Ends a client session hosted here; false if there is no such session.
+    pub(super) fn end_session(&mut self, session: SessionId, effects: &mut Effects) -> bool {
+        if !self.sessions.end(session) {
+            return false;
+        }
+        self.sweep_soon();
+        // A hint that spares the others a question.
+        let ended = Message::Sessions(alloc::vec![(session, true)]);
+        for member in self.peers() {
+            self.send_monitor(member, ended.clone(), effects);
+        }
+        true
+    }
+
+    pub(super) fn on_monitor(&mut self, from: usize, message: Message, effects: &mut Effects) {
+        if !self.is_ready() {
+            return;
+        }
+        let peer = self.members.nodes()[from];
+        match message {
+            Message::AskSessions(mut sessions) => {
+                sessions.truncate(ASKED_MAX);
+                sessions.retain(|session| session.host == self.config.node);
+                let answer = sessions
+                    .iter()
+                    .map(|&session| (session, self.sessions.fact(session) == Fact::Ended));
+                let answer = Message::Sessions(answer.collect());
+                self.send_monitor(from, answer, effects);
+            }
+            Message::Sessions(answers) => {
+                // M4: only the host of a session can say.
+                let answers = answers.into_iter().take(ASKED_MAX);
+                for (session, ended) in answers.filter(|(session, _)| session.host == peer) {
+                    if ended && self.index.has_session(session) {
+                        self.monitors.ended.insert(session);
+                        self.sweep_soon();
+                    }
+                    let fact = if ended { Fact::Ended } else { Fact::Alive };
+                    self.on_session_fact(session, fact, effects);
+                }
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ this node's own session
+
+    /// Whether a quorum has heard this node so lately that nobody can be closing its session.
+    fn is_confirmed(&self) -> bool {
+        let now = self.now.instant;
+        let confirmed = self.reach.confirmed(self.quorum(), now);
+        confirmed.is_some_and(|confirmed| now.since(confirmed) <= self.config.timing.down / 2)
+    }
+
+    /// M3, first half: after a gap, nobody may rely on this node's sessions.
+    pub(super) fn watch_own_session(&mut self, effects: &mut Effects) {
+        if !matches!(self.sessions.standing(), Standing::Open(_)) || self.is_confirmed() {
+            return;
+        }
+        if self.sessions.suspend() {
+            self.notify_sessions(Event::SessionSuspended, effects);
+        }
+    }
+
+    /// M3, second half: opens the node's session, or renews it after a gap.
+    pub(super) fn keep_own_session(&mut self, effects: &mut Effects) {
+        if !self.is_ready() || self.monitors.session_operation || !self.is_confirmed() {
+            return;
+        }
+        let goal = match self.sessions.standing() {
+            Standing::None => Goal::OpenNodeSession,
+            Standing::Open(_) => return,
+            Standing::Suspended(number) => Goal::RenewNodeSession { number },
+        };
+        self.monitors.session_operation = true;
+        let register = RegisterId::NodeSession(self.config.node);
+        self.start_own(Asker::Node, register, goal, effects);
+    }
+
+    /// Somebody knows this to be chosen of this node's own session register.
+    pub(super) fn on_own_session_seen(&mut self, seen: NodeSession, effects: &mut Effects) {
+        let Some(number) = self.sessions.number() else {
+            return;
+        };
+        if !seen.has_ended(number) {
+            return;
+        }
+        for (session, client) in self.sessions.lose() {
+            effects.push(Effect::Demonitor { session });
+            effects.push(Effect::Notify {
+                client,
+                event: Event::SessionLost(session),
+            });
+        }
+        self.sweep_soon();
+        self.keep_own_session(effects);
+    }
+
+    fn notify_sessions(&self, event: fn(SessionId) -> Event, effects: &mut Effects) {
+        for (session, client) in self.sessions.clients() {
+            effects.push(Effect::Notify {
+                client,
+                event: event(session),
+            });
+        }
+    }
+
+    /// An operation of this node's own has ended.
+    pub(super) fn on_own_finished(
+        &mut self,
+        operation: &Operation,
+        finding: &Finding,
+        effects: &mut Effects,
+    ) {
+        let cell = match finding {
+            Finding::Chosen { cell, .. } => cell.as_deref(),
+            Finding::Burial(_) | Finding::Fact(_) | Finding::Failed => None,
+        };
+        match operation.goal {
+            Goal::Bury { .. } => {
+                self.monitors.burials.remove(&operation.register);
+                self.monitors.suspects.remove(&operation.register);
+                if !self.monitors.suspects.is_empty() {
+                    self.sweep_soon();
+                }
+            }
+            Goal::CloseNodeSession { .. } => {
+                if let RegisterId::NodeSession(node) = operation.register {
+                    self.monitors.closings.remove(&node);
+                }
+            }
+            Goal::OpenNodeSession => {
+                self.monitors.session_operation = false;
+                let ours = cell.filter(|cell| {
+                    cell.lineage
+                        .last()
+                        .is_some_and(|change| change.op == operation.op)
+                });
+                if let Some(session) = ours.and_then(|cell| cell.node_session())
+                    && session.open
+                {
+                    self.sessions.open(session.number);
+                    self.host_waiting(effects);
+                }
+            }
+            Goal::RenewNodeSession { number } => {
+                self.monitors.session_operation = false;
+                let renewed = cell
+                    .and_then(|cell| cell.node_session())
+                    .is_some_and(|session| session == NodeSession { number, open: true });
+                if renewed && self.sessions.standing() == Standing::Suspended(number) {
+                    self.sessions.open(number);
+                    self.notify_sessions(Event::SessionResumed, effects);
+                    self.host_waiting(effects);
+                }
+            }
+            Goal::Look => {
+                if let RegisterId::NodeSession(node) = operation.register {
+                    self.monitors.lookings.remove(&node);
+                }
+            }
+            Goal::Fence
+            | Goal::Get
+            | Goal::Inquire(_)
+            | Goal::Remove { .. }
+            | Goal::Write { .. } => {}
+        }
+    }
+
+    /// Clients that waited for this node to be able to host them.
+    fn host_waiting(&mut self, effects: &mut Effects) {
+        let waiting: Vec<u64> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| matches!(operation.stage, Stage::Hosting))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in waiting {
+            self.begin(number, effects);
+        }
+    }
+
+    /// A peer says which session it has open. If this node knows only of an earlier one, it has
+    /// missed something, perhaps the end of what entries here are bound to.
+    pub(super) fn on_session_told(&mut self, peer: NodeId, number: u64, effects: &mut Effects) {
+        let known = self.registers.node_session(peer);
+        if !self.is_ready()
+            || known.is_some_and(|known| known.number >= number)
+            || !self.monitors.lookings.insert(peer)
+        {
+            return;
+        }
+        self.start_own(
+            Asker::Node,
+            RegisterId::NodeSession(peer),
+            Goal::Look,
+            effects,
+        );
+    }
+
+    // ------------------------------------------------------------------ the sweep
+
+    pub(super) fn on_sweep_timer(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        self.timers
+            .set(Timer::Sweep, now + self.config.timing.sweep);
+        if !self.is_ready() {
+            return;
+        }
+        self.sweep_targets(effects);
+        self.erase_suspects(effects);
+        self.close_silent(effects);
+        self.sweep_watched(effects);
+    }
+
+    /// Looks at what entries here are bound to; collects the entries that may have to be erased.
+    fn sweep_targets(&mut self, effects: &mut Effects) {
+        if self.index.is_empty() {
+            self.monitors.cursor = None;
+            self.monitors.ended.clear();
+            self.monitors.suspects.clear();
+            return;
+        }
+        let now = self.now.instant;
+        let targets = self
+            .index
+            .targets(self.monitors.cursor.as_ref(), TARGETS_MAX);
+        if targets.len() == TARGETS_MAX {
+            self.timers
+                .hasten(Timer::Sweep, now + self.config.timing.round);
+            self.monitors.cursor = targets.last().cloned();
+        } else {
+            self.monitors.cursor = None;
+        }
+        let mut asked: BTreeMap<NodeId, Vec<SessionId>> = BTreeMap::new();
+        for target in targets {
+            let binding = match &target {
+                Target::Until(wall) => Binding::Until(*wall),
+                Target::Node(node, session) => Binding::Node {
+                    node: *node,
+                    session: *session,
+                },
+                Target::Session(session) => Binding::Session(*session),
+                Target::Key(register, generation) => Binding::Key {
+                    register: register.clone(),
+                    generation: *generation,
+                },
+            };
+            if self.may_have_ended(&binding) {
+                for register in self.index.bound_to(&target) {
+                    self.monitors
+                        .suspects
+                        .entry(register.clone())
+                        .or_insert(now);
+                }
+            } else if let Target::Session(session) = target
+                && session.host != self.config.node
+            {
+                asked.entry(session.host).or_default().push(session);
+            }
+        }
+        let index = &self.index;
+        self.monitors
+            .ended
+            .retain(|session| index.has_session(*session));
+        for (host, sessions) in asked {
+            let Some(host) = self.members.index(host) else {
+                continue;
+            };
+            for page in sessions.chunks(ASKED_MAX) {
+                self.send_monitor(host, Message::AskSessions(page.to_vec()), effects);
+            }
+        }
+    }
+
+    /// Has the entries erased whose binding may have ended, each by the member whose turn it is.
+    fn erase_suspects(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        let turn = self.config.timing.round * TURN_ROUNDS;
+        let mut due: Vec<RegisterId> = Vec::new();
+        let mut done: Vec<RegisterId> = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (register, &since) in &self.monitors.suspects {
+            let bindings = self
+                .registers
+                .get(register)
+                .map_or(&[][..], |record| record.bindings());
+            if !bindings.iter().any(|binding| self.may_have_ended(binding)) {
+                done.push(register.clone());
+            } else if !self.monitors.burials.contains(register) {
+                let at = since + turn * self.rank(turn_key(register));
+                if at > now {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                } else if self.monitors.burials.len() + due.len() < BURIALS_MAX {
+                    due.push(register.clone());
+                }
+            }
+        }
+        for register in done {
+            self.monitors.suspects.remove(&register);
+        }
+        if let Some(next) = next {
+            self.timers.hasten(Timer::Sweep, next);
+        }
+        for register in due {
+            let live = self
+                .registers
+                .get(&register)
+                .and_then(|record| record.acceptor().content().and_then(|cell| cell.live()));
+            let Some(generation) = live.map(|live| live.generation) else {
+                continue;
+            };
+            self.monitors.burials.insert(register.clone());
+            let goal = Goal::Bury {
+                generation,
+                ended: Vec::new(),
+            };
+            self.start_own(Asker::Node, register, goal, effects);
+        }
+    }
+
+    /// M2: proposes to close the sessions of nodes that have been silent for long enough. Whether a
+    /// whole quorum has not heard them either is asked in the ballot itself.
+    fn close_silent(&mut self, effects: &mut Effects) {
+        if !self.reach.has_quorum() {
+            return;
+        }
+        let now = self.now.instant;
+        let down = self.config.timing.down;
+        let turn = self.config.timing.round * TURN_ROUNDS;
+        for member in self.peers() {
+            let node = self.members.nodes()[member];
+            let closed = self
+                .registers
+                .node_session(node)
+                .is_some_and(|known| !known.open);
+            let patience = down + turn * self.rank(u64::from(node.0));
+            if closed
+                || self.silence.of(member, now) < patience
+                || !self.monitors.closings.insert(node)
+            {
+                continue;
+            }
+            let goal = Goal::CloseNodeSession { down };
+            self.start_own(Asker::Node, RegisterId::NodeSession(node), goal, effects);
+        }
+    }
+
+    /// Looks at watched keys: an end whose notice was lost is told all the same (P-16).
+    fn sweep_watched(&mut self, effects: &mut Effects) {
+        use core::ops::Bound;
+        let after = self.monitors.watched.take();
+        let low = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let topics: Vec<Topic> = self
+            .subscriptions
+            .range((low, Bound::Unbounded))
+            .map(|(topic, _)| topic.clone())
+            .filter(|topic| matches!(topic, Topic::Key(..)))
+            .take(WATCHED_MAX)
+            .collect();
+        if topics.len() == WATCHED_MAX {
+            self.monitors.watched = topics.last().cloned();
+        }
+        for topic in topics {
+            self.look_at_watched(topic, effects);
+        }
+    }
+
+    /// Learns what is chosen of a watched key.
+    pub(super) fn look_at_watched(&mut self, topic: Topic, effects: &mut Effects) {
+        let Topic::Key(table, key) = topic else {
+            return;
+        };
+        if self.reach.has_quorum() && self.is_ready() {
+            let register = RegisterId::Key(table, key);
+            self.start_own(Asker::Node, register, Goal::Look, effects);
+        }
+    }
+}
+
+/// Spreads the work of erasing over the members, the same way on each of them.
+fn turn_key(register: &RegisterId) -> u64 {
+    match register {
+        RegisterId::NodeSession(node) => u64::from(node.0),
+        // FNV-1a: any function would do that all members compute alike.
+        RegisterId::Key(_, key) => key
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            }),
+    }
+}

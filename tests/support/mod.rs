@@ -1,0 +1,402 @@
+//! A cluster in one place, for tests that decide every delivery themselves.
+//!
+//! Messages lie in flight until the test delivers or drops them. Storage is a list of records; it
+//! is durable at once unless the test holds it. Time stands still unless the test moves it.
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use synod::{
+    Bind, ClientId, Command, Config, Effect, Event, Genesis, Input, Instant, Key, Message, Node,
+    NodeId, Now, OnNoQuorum, Outcome, ReadLevel, Record, Request, RequestId, Sent, SessionId,
+    TableId, Ticket, Value, Wall,
+};
+
+pub(crate) const TABLE: TableId = TableId(0);
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
+}
+
+pub(crate) struct Machine {
+    pub(crate) config: Config,
+    pub(crate) node: Option<Node>,
+    pub(crate) durable: Vec<Record>,
+    pub(crate) writing: Vec<(Ticket, Vec<Record>)>,
+    /// Whether writes stay un-synced until the test says so.
+    pub(crate) slow_disk: bool,
+    /// Added to the cluster's wall clock.
+    pub(crate) wall_ahead: i64,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) machines: BTreeMap<NodeId, Machine>,
+    pub(crate) flights: Vec<Flight>,
+    pub(crate) replies: BTreeMap<(ClientId, RequestId), Outcome>,
+    pub(crate) events: Vec<(ClientId, Event)>,
+    pub(crate) sent: usize,
+    pub(crate) now: Instant,
+    pub(crate) log: Vec<String>,
+    next_request: u64,
+    /// Directed links that lose everything.
+    pub(crate) cut: Vec<(NodeId, NodeId)>,
+}
+
+pub(crate) fn config(node: u16, members: u16) -> Config {
+    let mut config = Config::new(NodeId(node));
+    config.members = (1..=members).map(NodeId).collect();
+    config.cluster_size = members;
+    config.genesis = Genesis::Vouched;
+    config
+}
+
+pub(crate) fn put_if_absent(key: &str, value: &str, bindings: Vec<Bind>) -> Command {
+    Command::PutIfAbsent {
+        table: TABLE,
+        key: Key::from(key),
+        value: Value::from(value),
+        bindings,
+    }
+}
+
+pub(crate) fn put(key: &str, value: &str, bindings: Vec<Bind>) -> Command {
+    Command::Put {
+        table: TABLE,
+        key: Key::from(key),
+        value: Value::from(value),
+        bindings,
+    }
+}
+
+pub(crate) fn get(key: &str) -> Command {
+    Command::Get {
+        table: TABLE,
+        key: Key::from(key),
+        level: ReadLevel::Linearizable,
+    }
+}
+
+pub(crate) fn get_local(key: &str) -> Command {
+    Command::Get {
+        table: TABLE,
+        key: Key::from(key),
+        level: ReadLevel::Local,
+    }
+}
+
+pub(crate) fn remove(key: &str) -> Command {
+    Command::Remove {
+        table: TABLE,
+        key: Key::from(key),
+        generation: None,
+    }
+}
+
+/// The value that an answer shows, if it shows one.
+pub(crate) fn value(outcome: &Outcome) -> Option<String> {
+    let entry = match outcome {
+        Outcome::Chosen { entry, .. } => Some(entry),
+        Outcome::Found { entry, .. } | Outcome::Mismatch { entry, .. } => entry.as_ref(),
+        _ => None,
+    }?;
+    Some(entry.value.to_string())
+}
+
+impl Cluster {
+    /// A cluster of new nodes that trust each other's storage, all started and settled.
+    pub(crate) fn new(members: u16) -> Self {
+        let mut cluster = Self::unstarted((1..=members).map(|node| config(node, members)));
+        for node in 1..=members {
+            cluster.start(node);
+        }
+        cluster.run(Duration::from_secs(2));
+        cluster
+    }
+
+    pub(crate) fn unstarted(configs: impl IntoIterator<Item = Config>) -> Self {
+        let machines = configs.into_iter().map(|config| {
+            let machine = Machine {
+                config: config.clone(),
+                node: None,
+                durable: Vec::new(),
+                writing: Vec::new(),
+                slow_disk: false,
+                wall_ahead: 0,
+            };
+            (config.node, machine)
+        });
+        Self {
+            machines: machines.collect(),
+            flights: Vec::new(),
+            replies: BTreeMap::new(),
+            events: Vec::new(),
+            sent: 0,
+            now: Instant(1_000_000_000),
+            log: Vec::new(),
+            next_request: 0,
+            cut: Vec::new(),
+        }
+    }
+
+    pub(crate) fn machine(&mut self, node: u16) -> &mut Machine {
+        self.machines.get_mut(&NodeId(node)).expect("a member")
+    }
+
+    pub(crate) fn node(&self, node: u16) -> &Node {
+        self.machines[&NodeId(node)].node.as_ref().expect("running")
+    }
+
+    /// Starts a node from what its disk holds.
+    pub(crate) fn start(&mut self, node: u16) {
+        let machine = self.machine(node);
+        let (config, records) = (machine.config.clone(), machine.durable.clone());
+        let seed = u64::from(node) + records.len() as u64 * 1_000;
+        machine.node = Some(if records.is_empty() {
+            Node::new(config, seed).expect("possible")
+        } else {
+            Node::recover(config, seed, records).expect("its own log")
+        });
+        self.input(node, Input::Timeout);
+    }
+
+    /// Stops a node where it stands; what was not synced is lost.
+    pub(crate) fn crash(&mut self, node: u16) {
+        let machine = self.machine(node);
+        machine.node = None;
+        machine.writing.clear();
+    }
+
+    pub(crate) fn restart(&mut self, node: u16) {
+        self.crash(node);
+        self.start(node);
+    }
+
+    /// Loses a node's disk.
+    pub(crate) fn wipe(&mut self, node: u16) {
+        self.crash(node);
+        self.machine(node).durable.clear();
+    }
+
+    pub(crate) fn input(&mut self, node: u16, input: Input) {
+        let id = NodeId(node);
+        let instant = self.now;
+        let machine = self.machines.get_mut(&id).expect("a member");
+        let Some(engine) = machine.node.as_mut() else {
+            return;
+        };
+        let wall = 1_000_000 + (instant.0 / 1_000_000) as i64 + machine.wall_ahead;
+        let now = Now {
+            instant,
+            wall: Wall(u64::try_from(wall).expect("after 1970")),
+        };
+        let mut effects = Vec::new();
+        engine.handle(input, now, &mut effects);
+        engine.check_invariants().expect("invariants");
+        for effect in effects {
+            self.carry_out(id, effect);
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                self.sent += 1;
+                self.log.push(format!("{}->{} {message}", node.0, to.0));
+                if !self.cut.contains(&(node, to)) {
+                    self.flights.push(Flight {
+                        from: node,
+                        to,
+                        message,
+                    });
+                }
+            }
+            Effect::Persist { ticket, records } => {
+                let machine = self.machine(node.0);
+                machine.writing.push((ticket, records));
+                if !machine.slow_disk {
+                    self.sync(node.0);
+                }
+            }
+            Effect::Reply {
+                client,
+                request,
+                outcome,
+            } => {
+                self.log
+                    .push(format!("{}: {client}.{request} {outcome}", node.0));
+                let before = self.replies.insert((client, request), outcome);
+                assert_eq!(before, None, "one answer to one request");
+            }
+            Effect::Notify { client, event } => {
+                self.log.push(format!("{}: {client} told {event}", node.0));
+                self.events.push((client, event));
+            }
+            Effect::Monitor { .. } | Effect::Demonitor { .. } => {}
+        }
+    }
+
+    /// Makes durable what the node has written so far.
+    pub(crate) fn sync(&mut self, node: u16) {
+        let machine = self.machine(node);
+        let Some(&(ticket, _)) = machine.writing.last() else {
+            return;
+        };
+        for (_, records) in std::mem::take(&mut machine.writing) {
+            machine.durable.extend(records);
+        }
+        self.input(node, Input::Persisted { ticket });
+    }
+
+    /// Gives a client's request to a node; the answer comes to [`Self::replies`].
+    pub(crate) fn ask_as(
+        &mut self,
+        node: u16,
+        client: u64,
+        request: u64,
+        sent: Sent,
+        command: Command,
+    ) -> (ClientId, RequestId) {
+        let (client, id) = (ClientId::new(client), RequestId(request));
+        self.give(
+            node,
+            client,
+            id,
+            sent,
+            OnNoQuorum::Return,
+            Duration::from_secs(5),
+            command,
+        );
+        (client, id)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request has that many parts")]
+    pub(crate) fn give(
+        &mut self,
+        node: u16,
+        client: ClientId,
+        id: RequestId,
+        sent: Sent,
+        on_no_quorum: OnNoQuorum,
+        patience: Duration,
+        command: Command,
+    ) {
+        let request = Request {
+            client,
+            id,
+            sent,
+            patience,
+            on_no_quorum,
+            command,
+        };
+        self.input(node, Input::Request(request));
+    }
+
+    /// The same as a client of its own.
+    pub(crate) fn ask(&mut self, node: u16, command: Command) -> (ClientId, RequestId) {
+        self.next_request += 1;
+        self.ask_as(node, 100, 1_000 + self.next_request, Sent::First, command)
+    }
+
+    /// Asks, and runs the cluster until the answer is there.
+    pub(crate) fn call(&mut self, node: u16, command: Command) -> Outcome {
+        let asked = self.ask(node, command);
+        self.answer(asked)
+    }
+
+    pub(crate) fn answer(&mut self, asked: (ClientId, RequestId)) -> Outcome {
+        for _ in 0..2_000 {
+            if let Some(outcome) = self.replies.get(&asked) {
+                return outcome.clone();
+            }
+            self.step(Duration::from_millis(10));
+        }
+        panic!(
+            "no answer to {}.{}:\n{}",
+            asked.0,
+            asked.1,
+            self.log.join("\n")
+        );
+    }
+
+    pub(crate) fn open_session(&mut self, node: u16) -> SessionId {
+        match self.call(node, Command::OpenSession) {
+            Outcome::Session(session) => session,
+            other => panic!("no session: {other}"),
+        }
+    }
+
+    /// Delivers everything in flight, and what that causes, until nothing is.
+    pub(crate) fn deliver_all(&mut self) {
+        while !self.flights.is_empty() {
+            let Flight { from, to, message } = self.flights.remove(0);
+            if !self.cut.contains(&(from, to)) {
+                self.input(to.0, Input::Message { from, message });
+            }
+        }
+    }
+
+    /// Delivers what satisfies `wanted` of what is in flight now; the rest stays.
+    pub(crate) fn deliver(&mut self, mut wanted: impl FnMut(&Flight) -> bool) -> usize {
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flights)
+            .into_iter()
+            .partition(|flight| wanted(flight));
+        self.flights = later;
+        let count = now.len();
+        for Flight { from, to, message } in now {
+            self.input(to.0, Input::Message { from, message });
+        }
+        count
+    }
+
+    /// Moves time on by `wait`, waking whoever wants to be woken, then delivers everything.
+    pub(crate) fn step(&mut self, wait: Duration) {
+        self.now = self.now + wait;
+        self.fire_timers();
+        self.deliver_all();
+    }
+
+    pub(crate) fn fire_timers(&mut self) {
+        let nodes: Vec<u16> = self.machines.keys().map(|node| node.0).collect();
+        for node in nodes {
+            let due = |cluster: &Self| {
+                let engine = cluster.machines[&NodeId(node)].node.as_ref();
+                engine
+                    .and_then(Node::poll_timeout)
+                    .is_some_and(|at| at <= cluster.now)
+            };
+            for _ in 0..100 {
+                if !due(self) {
+                    break;
+                }
+                self.input(node, Input::Timeout);
+            }
+            assert!(!due(self), "node {node} wants to be woken for ever");
+        }
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step(Duration::from_millis(10));
+        }
+    }
+
+    /// Cuts every link between the two sides, both ways, also for what is in flight.
+    pub(crate) fn split(&mut self, one: &[u16], other: &[u16]) {
+        for &a in one {
+            for &b in other {
+                self.cut.push((NodeId(a), NodeId(b)));
+                self.cut.push((NodeId(b), NodeId(a)));
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+}
