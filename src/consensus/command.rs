@@ -316,10 +316,28 @@ pub struct Status {
 }
 
 impl Outcome {
-    /// Whether the request surely took no effect and never will.
+    /// Whether the request surely took no effect and never will; or, refused for a binding, had its
+    /// entry erased again before this answer.
     #[must_use]
     pub const fn is_rejected(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Mismatch { .. })
+    }
+
+    /// The entry that the answer shows, if it shows one.
+    #[must_use]
+    pub const fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Chosen { entry, .. } => Some(entry),
+            Self::Found { entry, .. } | Self::Mismatch { entry, .. } => entry.as_ref(),
+            Self::Done
+            | Self::Keys { .. }
+            | Self::Refused(_)
+            | Self::Removed { .. }
+            | Self::Session(_)
+            | Self::Status(_)
+            | Self::Unknown
+            | Self::Written { .. } => None,
+        }
     }
 }
 

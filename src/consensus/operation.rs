@@ -116,6 +116,26 @@ pub(crate) enum Stage {
     Listing { listing: Listing },
 }
 
+impl Stage {
+    /// The ballot that acceptors have been asked for, if any is under way.
+    pub(crate) const fn ballot(&self) -> Option<Ballot> {
+        match self {
+            Self::Preparing { ballot, .. }
+            | Self::Accepting { ballot, .. }
+            | Self::Completing { ballot, .. } => Some(*ballot),
+            Self::Resolving { .. }
+            | Self::Queued
+            | Self::Backoff
+            | Self::Reading { .. }
+            | Self::Burying { .. }
+            | Self::Verifying { .. }
+            | Self::Asking
+            | Self::Hosting
+            | Self::Listing { .. } => None,
+        }
+    }
+}
+
 /// What an accept under way carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {

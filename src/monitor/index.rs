@@ -81,13 +81,13 @@ impl Index {
     /// The targets that something is bound to, each once, behind `after`, `limit` at most.
     pub(crate) fn targets(&self, after: Option<&Target>, limit: usize) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
-        let mut next = self.edges.range((
+        let next = self.edges.range((
             after.map_or(Bound::Unbounded, |target| {
                 Bound::Included((target.clone(), FIRST))
             }),
             Bound::Unbounded,
         ));
-        while let Some((target, _)) = next.next() {
+        for (target, _) in next {
             if after.is_some_and(|after| target <= after) || targets.last() == Some(target) {
                 continue;
             }

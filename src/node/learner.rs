@@ -46,10 +46,10 @@ impl Node {
         match register {
             RegisterId::NodeSession(node) => {
                 let session = cell.node_session();
-                if *node == self.config.node {
-                    if let Some(session) = session {
-                        self.on_own_session_seen(session, effects);
-                    }
+                if *node == self.config.node
+                    && let Some(session) = session
+                {
+                    self.on_own_session_seen(session, effects);
                 }
                 self.sweep_soon();
             }

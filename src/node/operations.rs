@@ -35,11 +35,11 @@ impl Node {
     ) -> u64 {
         let mut operation = Operation::new(self.own_op(), asker, register, goal);
         operation.deadline = self.now.instant + self.config.timing.round * OWN_ROUNDS;
-        if let Asker::Operation { number, .. } = asker {
-            if let Some(parent) = self.operations.get(&number) {
-                operation.deadline = operation.deadline.min(parent.deadline);
-                operation.on_no_quorum = parent.on_no_quorum;
-            }
+        if let Asker::Operation { number, .. } = asker
+            && let Some(parent) = self.operations.get(&number)
+        {
+            operation.deadline = operation.deadline.min(parent.deadline);
+            operation.on_no_quorum = parent.on_no_quorum;
         }
         self.start_operation(operation, effects)
     }
@@ -489,11 +489,8 @@ impl Node {
         let Some((number, operation)) = self.asker(tag) else {
             return;
         };
-        let asked = match &operation.stage {
-            Stage::Preparing { ballot, .. }
-            | Stage::Accepting { ballot, .. }
-            | Stage::Completing { ballot, .. } => *ballot,
-            _ => return,
+        let Some(asked) = operation.stage.ballot() else {
+            return;
         };
         // A duplicate of our own prepare is rejected with our own ballot: that preempts nobody.
         if operation.register != *register || asked != rejected || promised <= asked {

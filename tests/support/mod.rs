@@ -99,11 +99,7 @@ pub(crate) fn remove(key: &str) -> Command {
 
 /// The value that an answer shows, if it shows one.
 pub(crate) fn value(outcome: &Outcome) -> Option<String> {
-    let entry = match outcome {
-        Outcome::Chosen { entry, .. } => Some(entry),
-        Outcome::Found { entry, .. } | Outcome::Mismatch { entry, .. } => entry.as_ref(),
-        _ => None,
-    }?;
+    let entry = outcome.entry()?;
     Some(entry.value.to_string())
 }
 
@@ -324,10 +320,11 @@ impl Cluster {
     }
 
     pub(crate) fn open_session(&mut self, node: u16) -> SessionId {
-        match self.call(node, Command::OpenSession) {
-            Outcome::Session(session) => session,
-            other => panic!("no session: {other}"),
-        }
+        let outcome = self.call(node, Command::OpenSession);
+        let Outcome::Session(session) = outcome else {
+            panic!("no session: {outcome}")
+        };
+        session
     }
 
     /// Delivers everything in flight, and what that causes, until nothing is.
