@@ -163,7 +163,7 @@ pub fn campaign(
         done: fold.done,
         stop: stop.unwrap_or(otherwise),
         wall,
-        cpu_seconds: cpu.unwrap_or_else(|| wall.as_secs_f64() * limits.jobs as f64),
+        cpu_seconds: cpu.unwrap_or(wall.as_secs_f64() * limits.jobs as f64),
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Must never know: how a run is made or judged. It reads options, calls, and prints.
 
+mod aftermath;
+pub mod check;
 pub mod parse;
+pub mod plans;
+pub mod run;
 pub mod zoo;
 
 use std::fmt;
@@ -108,6 +112,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
+    /// Judges recorded histories
+    Check(check::CheckArgs),
+    #[command(hide = true)]
+    Hashes(run::HashesArgs),
+    /// Adds up the results of shares of a campaign
+    Merge(plans::MergeArgs),
+    /// Prints the plan of a seed
+    Plan(plans::PlanArgs),
+    /// Runs a plan from a file and tells its story
+    Replay(plans::ReplayArgs),
+    /// Runs seeds
+    Run(run::RunArgs),
+    /// Lists the scenarios and what each stresses
+    Scenarios,
+    /// Makes a failing plan smaller
+    Shrink(plans::ShrinkArgs),
+    #[command(hide = true)]
+    Trace(run::TraceArgs),
+    /// Breaks the engine on purpose, and sees that it is noticed
     Zoo(zoo::ZooArgs),
 }
 
@@ -135,8 +158,17 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
     match &cli.command {
+        None => run::run(&run::RunArgs::of_nothing(), out),
+        Some(Sub::Check(args)) => check::run(args, out),
+        Some(Sub::Hashes(args)) => run::hashes(args, out),
+        Some(Sub::Merge(args)) => plans::merge(args, out),
+        Some(Sub::Plan(args)) => plans::print(args, out),
+        Some(Sub::Replay(args)) => plans::replay(args, out),
+        Some(Sub::Run(args)) => run::run(args, out),
+        Some(Sub::Scenarios) => plans::list(out),
+        Some(Sub::Shrink(args)) => plans::shrink(args, out),
+        Some(Sub::Trace(args)) => run::trace(args, out),
         Some(Sub::Zoo(args)) => zoo::run(args, out),
-        None => Ok(Status::Fine),
     }
 }
 
@@ -153,12 +185,9 @@ fn complain(why: &str) -> Status {
 
 /// Help as it is; mistakes in one line.
 fn explain(error: &clap::Error) -> Status {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            return Status::Fine;
-        }
-        _ => {}
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return Status::Fine;
     }
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim);
@@ -169,6 +198,6 @@ fn explain(error: &clap::Error) -> Status {
         .into_iter()
         .filter(|line| !line.eq_ignore_ascii_case(&format!("{hint}.")))
         .collect();
-    let _ = writeln!(io::stderr(), "{}; {hint}", mistake.join("; "));
+    let _ = writeln!(io::stderr(), "{}; {hint}", mistake.join("; ").replace(":;", ":"));
     Status::Usage
 }

@@ -96,9 +96,7 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
         seeds: args.seeds,
         harmless_seeds: args.harmless_seeds,
         time: args.time,
-        jobs: args
-            .jobs
-            .map_or_else(super::cores, |jobs| usize::from(jobs)),
+        jobs: args.jobs.map_or_else(super::cores, usize::from),
     };
     let table = Table::new(&entries, style);
     table.head(out)?;
