@@ -266,7 +266,8 @@ pub(super) enum Found {
 #[derive(Clone, Copy)]
 enum Goal {
     Deadline(u32),
-    Left(u32),
+    /// The slot was taken, and this state, its own, is left.
+    Left(u32, u32),
     Taken(u32),
 }
 
@@ -512,7 +513,7 @@ impl<const N: usize> Frontier<N> {
     ) -> bool {
         match goal {
             Goal::Taken(slot) => config.done.has(slot),
-            Goal::Left(state) => config.state != state,
+            Goal::Left(slot, state) => config.done.has(slot) && config.state != state,
             Goal::Deadline(number) => {
                 let deadline = case.deadlines[number as usize];
                 if deadline.life != 0 {
@@ -542,7 +543,7 @@ impl<const N: usize> Frontier<N> {
                 slot = self.slot_of[number as usize];
                 gone = step.duty == Duty::GoneByEnd;
                 match step.effect {
-                    Effect::Set(state) if gone => Goal::Left(state),
+                    Effect::Set(state) if gone => Goal::Left(slot, state),
                     Effect::Append(_) | Effect::Keep | Effect::Set(_) => Goal::Taken(slot),
                 }
             }
@@ -551,10 +552,12 @@ impl<const N: usize> Frontier<N> {
         let mut expanded = false;
         let configs = std::mem::take(&mut self.configs);
         for config in &configs {
+            let met = self.is_met(history, case, goal, config);
             // An operation answered "a binding is down" may not have happened at all.
-            if self.is_met(history, case, goal, config) || gone && !config.done.has(slot) {
+            if met || gone && !config.done.has(slot) {
                 self.next.push(*config);
-            } else {
+            }
+            if !met {
                 expanded = true;
                 if !self.expand(history, case, *config, goal, limits, budget) {
                     self.configs = configs;
@@ -663,14 +666,15 @@ impl<const N: usize> Frontier<N> {
             while let Some(slot) = choices.pop() {
                 let number = self.step_at[slot as usize];
                 let step = case.steps[number as usize];
-                if self.has_twin(case, &config, slot, step, val) {
+                let own = matches!(goal, Goal::Taken(of) | Goal::Left(of, _) if of == slot);
+                if !own && self.has_twin(case, &config, slot, step, val) {
                     continue;
                 }
                 if *budget == 0 {
                     return false;
                 }
                 *budget -= 1;
-                let wanted = forced.has(slot);
+                let wanted = own || forced.has(slot);
                 self.try_step(history, case, &config, (number, step), slot, goal, wanted);
             }
             let mut class = case.vals[val as usize].class;
@@ -823,9 +827,6 @@ impl<const N: usize> Frontier<N> {
             Effect::Set(state) => state,
             Effect::Append(suffix) => self.append(case, config.state, suffix),
         };
-        if state == config.state && !case.tracked {
-            return;
-        }
         let mut config = *config;
         if counted {
             config.used = self.uses.take(config.used, class);
@@ -876,7 +877,7 @@ impl<const N: usize> Frontier<N> {
         }
         next.free = next.free.minus(next.done);
         let met = self.is_met(history, case, goal, &next);
-        if !met && !wanted && !self.helps(case, config, state) {
+        if !met && !wanted && !self.helps(case, config, &next) {
             return;
         }
         if !met {
@@ -894,12 +895,18 @@ impl<const N: usize> Frontier<N> {
     }
 
     /// Whether going to `state` lets anything in flight be taken that the present state does not.
-    fn helps(&self, case: &Case, config: &Config<N>, state: u32) -> bool {
+    fn helps(&self, case: &Case, config: &Config<N>, next: &Config<N>) -> bool {
         if case.tracked || case.appends {
             return true;
         }
         let from = case.states[config.state as usize].val;
-        let to = case.states[state as usize];
+        let to = case.states[next.state as usize];
+        // A round trip: what it overwrote on the way may be taken to have happened.
+        if (from == to.val || from == ABSENT && to.down <= self.time)
+            && !next.free.minus(config.free).is_empty()
+        {
+            return true;
+        }
         if self.opens(case, config, from, to.val) {
             return true;
         }

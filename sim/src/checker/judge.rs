@@ -3,6 +3,7 @@
 //! It must never call a history linearizable without an order that was replayed, nor call it not
 //! linearizable when configurations had been dropped before the last one died.
 
+use super::bound::{Bound, Component, Ties};
 use super::case::{Case, Downs, Lives};
 use super::frontier::{Found, Frontier, Limits, Node};
 use super::witness::{Move, Replay, Witness, order_of, settled_op};
@@ -89,6 +90,7 @@ impl Judge {
     /// Judges a whole history.
     pub fn check(&mut self, history: &History, options: &Options) -> Verdict {
         let downs = Downs::of(history);
+        let ties = Ties::of(history);
         let mut replay = Replay::new(history);
         let mut witness = Witness::default();
         let mut budget = options.budget;
@@ -99,8 +101,11 @@ impl Judge {
         for (place, &(key, start)) in starts.iter().enumerate() {
             let end = starts.get(place + 1).map_or(grouped.len(), |next| next.1);
             let indices = &grouped[start..end];
+            if ties.has(key) {
+                continue;
+            }
             self.case.load(history, &downs, key, indices, &Lives::default());
-            let ruling = self.rule(history, &mut replay, key, &mut budget);
+            let ruling = self.rule(history, Some(&mut replay), key, &mut budget);
             match ruling {
                 Ruling::Legal => witness.keys.push((key, self.order.clone())),
                 Ruling::Illegal { at } => {
@@ -112,6 +117,36 @@ impl Judge {
                 Ruling::GaveUp { at, width } => {
                     // A violation of another key still settles the matter.
                     let window = self.window(at);
+                    verdict.get_or_insert(Verdict::Unknown {
+                        key,
+                        window,
+                        frontier: width,
+                        budget: options.budget,
+                    });
+                }
+            }
+        }
+        let settled = |verdict: &Option<Verdict>| {
+            matches!(verdict, Some(Verdict::NotLinearizable { .. }))
+        };
+        let indices = |key: Key| -> &[OpIndex] {
+            let Ok(place) = starts.binary_search_by_key(&key, |(key, _)| *key) else { return &[] };
+            let end = starts.get(place + 1).map_or(grouped.len(), |next| next.1);
+            &grouped[starts[place].1..end]
+        };
+        for keys in &ties.components {
+            if settled(&verdict) {
+                break;
+            }
+            match Bound::new(history, &downs, &indices).check(self, keys, &mut budget) {
+                Component::Legal(orders) => {
+                    let orders = orders.into_iter().filter(|(_, order)| !order.is_empty());
+                    witness.keys.extend(orders);
+                }
+                Component::Illegal { key, op, time } => {
+                    verdict = Some(Verdict::NotLinearizable { key, op, time });
+                }
+                Component::GaveUp { key, window, width } => {
                     verdict.get_or_insert(Verdict::Unknown {
                         key,
                         window,
@@ -175,7 +210,7 @@ impl Judge {
     pub(super) fn rule(
         &mut self,
         history: &History,
-        replay: &mut Replay<'_>,
+        mut replay: Option<&mut Replay<'_>>,
         key: Key,
         budget: &mut u64,
     ) -> Ruling {
@@ -185,7 +220,7 @@ impl Judge {
         let spent = *budget / 4 - part;
         *budget -= spent;
         match first {
-            Found::Order if self.replays(replay, key) => return Ruling::Legal,
+            Found::Order if self.replays(&mut replay, key) => return Ruling::Legal,
             Found::Stuck { at, pruned: false } => return Ruling::Illegal { at },
             Found::GaveUp { .. } | Found::Order | Found::Stuck { .. } => {}
         }
@@ -194,13 +229,13 @@ impl Judge {
         let spent = *budget / 4 - part;
         *budget -= spent;
         match second {
-            Found::Order if self.replays(replay, key) => return Ruling::Legal,
+            Found::Order if self.replays(&mut replay, key) => return Ruling::Legal,
             Found::Stuck { at, .. } => return Ruling::Illegal { at },
             Found::GaveUp { .. } | Found::Order => {}
         }
         match self.search(history, COMPLETE, budget) {
             Found::Order => {
-                assert!(self.replays(replay, key), "the complete search found a wrong order");
+                assert!(self.replays(&mut replay, key), "the complete search found a wrong order");
                 Ruling::Legal
             }
             Found::Stuck { at, .. } => Ruling::Illegal { at },
@@ -219,9 +254,11 @@ impl Judge {
         }
     }
 
-    fn replays(&mut self, replay: &mut Replay<'_>, key: Key) -> bool {
-        let legal = order_of(&self.case, &self.path, &mut self.order).is_some()
-            && replay.key(key, &self.order).is_ok();
+    /// Without a replay the order is only made: whoever asked replays it with those of other keys.
+    fn replays(&mut self, replay: &mut Option<&mut Replay<'_>>, key: Key) -> bool {
+        let made = order_of(&self.case, &self.path, &mut self.order).is_some();
+        let Some(replay) = replay else { return made };
+        let legal = made && replay.key(key, &self.order).is_ok();
         if !legal {
             replay.forget(&self.order);
         }

@@ -4,9 +4,12 @@
 //! know how a cluster works inside, read a clock, or draw a random number: the same history always
 //! gets the same verdict after the same number of steps. How it works is told in `docs/CHECKER.md`.
 
+mod bound;
+pub mod brute;
 mod case;
 mod frontier;
 mod hash;
+mod joint;
 mod judge;
 mod witness;
 

@@ -76,7 +76,7 @@ impl fmt::Display for WitnessError {
 impl std::error::Error for WitnessError {}
 
 /// The entry a key holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Entry {
     pub(super) value: Value,
     pub(super) binds: Binds,
@@ -183,23 +183,7 @@ fn value_of(history: &History, texts: &mut Vec<String>, text: String) -> Value {
 /// The first thing found wrong with it.
 pub fn check_witness(history: &History, witness: &Witness) -> Result<(), WitnessError> {
     let mut replay = Replay::new(history);
-    // Lives other keys are bound to must be known before those keys; keys bound in a circle have
-    // no such order, and then what is not yet known counts as still alive.
-    for _ in 0..=witness.keys.len() {
-        replay.ends_changed = false;
-        for (key, order) in &witness.keys {
-            replay.key(*key, order)?;
-        }
-        if !replay.ends_changed || replay.life_keys.is_empty() {
-            break;
-        }
-        replay.seen.fill(false);
-        replay.waits = false;
-    }
-    if replay.waits {
-        // Some erase was let through in the hope of an end that never came.
-        return Err(WitnessError::NotErasable { key: 0, place: 0 });
-    }
+    replay.keys(&witness.keys)?;
     for (index, op) in history.ops.iter().enumerate() {
         let optional = match op.outcome {
             Outcome::InvalidBinding | Outcome::Unknown => true,
@@ -222,7 +206,7 @@ pub(super) struct Replay<'a> {
     ends: FixedMap<(Key, Value), Time>,
     life_keys: Vec<Key>,
     ends_changed: bool,
-    waits: bool,
+    waits: Option<(Key, usize)>,
     spans: Vec<Span>,
     not_before: FixedMap<usize, Time>,
 }
@@ -254,9 +238,34 @@ impl<'a> Replay<'a> {
             ends: FixedMap::default(),
             life_keys,
             ends_changed: false,
-            waits: false,
+            waits: None,
             spans: Vec::new(),
             not_before: FixedMap::default(),
+        }
+    }
+
+    /// Replays the orders of several keys.
+    pub(super) fn keys(&mut self, keys: &[(Key, Vec<Move>)]) -> Result<(), WitnessError> {
+        // Lives other keys are bound to must be known before those keys. Repeating in any order
+        // finds them, and for keys bound in a circle rightly nothing.
+        for _ in 0..=keys.len() {
+            self.ends_changed = false;
+            self.waits = None;
+            for (key, order) in keys {
+                self.key(*key, order)?;
+            }
+            if !self.ends_changed {
+                break;
+            }
+            for (_, order) in keys {
+                self.forget(order);
+            }
+        }
+        // Some erase was let through in the hope of an end that never came.
+        match (self.waits, self.ends_changed) {
+            (Some((key, place)), _) => Err(WitnessError::NotErasable { key, place }),
+            (None, true) => Err(WitnessError::NotErasable { key: 0, place: 0 }),
+            (None, false) => Ok(()),
         }
     }
 
@@ -361,7 +370,7 @@ impl<'a> Replay<'a> {
                         if !lives.into_iter().any(|b| matches!(b, Binding::Life { .. })) {
                             return Err(WitnessError::NotErasable { key, place });
                         }
-                        self.waits = true;
+                        self.waits = Some((key, place));
                     } else {
                         now = now.max(from);
                     }

@@ -5,6 +5,7 @@
 //! moments at which a monitored thing may be treated as down.
 
 pub mod edn;
+pub mod generate;
 pub mod jepsen;
 pub mod jsonl;
 pub mod read;
