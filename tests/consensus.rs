@@ -12,16 +12,10 @@ use synod::{Bind, Command, NodeId, Outcome, Refusal, Wall};
 fn the_first_value_chosen_wins_for_ever() {
     let mut cluster = Cluster::new(3);
     let first = cluster.call(1, put_if_absent("k", "a", vec![]));
-    assert!(
-        matches!(&first, Outcome::Chosen { won: true, .. }),
-        "{first}"
-    );
+    assert!(matches!(&first, Outcome::Chosen { won: true, .. }), "{first}");
     for node in 1..=3 {
         let later = cluster.call(node, put_if_absent("k", "b", vec![]));
-        assert!(
-            matches!(&later, Outcome::Chosen { won: false, .. }),
-            "{later}"
-        );
+        assert!(matches!(&later, Outcome::Chosen { won: false, .. }), "{later}");
         assert_eq!(value(&later).as_deref(), Some("a"));
         assert_eq!(value(&cluster.call(node, get("k"))).as_deref(), Some("a"));
     }
@@ -48,23 +42,14 @@ fn a_key_ends_with_its_session() {
     let mut cluster = Cluster::new(3);
     let session = cluster.open_session(2);
     let bound = cluster.call(1, put_if_absent("lock", "me", vec![Bind::Session(session)]));
-    assert!(
-        matches!(bound, Outcome::Chosen { won: true, .. }),
-        "{bound}"
-    );
+    assert!(matches!(bound, Outcome::Chosen { won: true, .. }), "{bound}");
     cluster.call(2, Command::CloseSession(session));
     cluster.run(Duration::from_secs(2));
     for node in 1..=3 {
         assert_eq!(value(&cluster.call(node, get_local("lock"))), None);
     }
-    let again = cluster.call(
-        3,
-        put_if_absent("lock", "you", vec![Bind::Session(session)]),
-    );
-    assert!(
-        matches!(again, Outcome::Refused(Refusal::InvalidBinding(_))),
-        "{again}"
-    );
+    let again = cluster.call(3, put_if_absent("lock", "you", vec![Bind::Session(session)]));
+    assert!(matches!(again, Outcome::Refused(Refusal::InvalidBinding(_))), "{again}");
 }
 
 /// P-18: a key bound to a node ends when a quorum has not heard the node for long enough.
@@ -75,10 +60,7 @@ fn a_key_ends_with_its_node() {
     assert!(matches!(bound, Outcome::Written { .. }), "{bound}");
     cluster.split(&[1, 2], &[3]);
     cluster.run(Duration::from_millis(1500));
-    assert!(
-        value(&cluster.call(1, get("k"))).is_some(),
-        "a short cut ends nothing"
-    );
+    assert!(value(&cluster.call(1, get("k"))).is_some(), "a short cut ends nothing");
     cluster.run(Duration::from_secs(5));
     assert_eq!(value(&cluster.call(1, get("k"))), None);
 }
@@ -87,10 +69,7 @@ fn a_key_ends_with_its_node() {
 #[test]
 fn dependent_keys_end_in_cascade() {
     let mut cluster = Cluster::new(3);
-    let key = |name: &str| Bind::Key {
-        table: support::TABLE,
-        key: synod::Key::from(name),
-    };
+    let key = |name: &str| Bind::Key { table: support::TABLE, key: synod::Key::from(name) };
     cluster.call(1, put_if_absent("a", "1", vec![]));
     cluster.call(2, put_if_absent("b", "2", vec![key("a")]));
     cluster.call(3, put_if_absent("c", "3", vec![key("b")]));
@@ -101,10 +80,7 @@ fn dependent_keys_end_in_cascade() {
         assert_eq!(value(&cluster.call(3, get_local(name))), None, "{name}");
     }
     let orphan = cluster.call(1, put_if_absent("d", "4", vec![key("a")]));
-    assert!(
-        matches!(orphan, Outcome::Refused(Refusal::InvalidBinding(_))),
-        "{orphan}"
-    );
+    assert!(matches!(orphan, Outcome::Refused(Refusal::InvalidBinding(_))), "{orphan}");
 }
 
 /// P-20: a deadline is over when a quorum of clocks says so, whatever one clock says.
@@ -115,10 +91,7 @@ fn one_fast_clock_ends_nothing() {
     let until = Wall(1_000_000 + cluster.now.0 / 1_000_000 + 10_000);
     cluster.call(1, put("k", "v", vec![Bind::Until(until)]));
     cluster.run(Duration::from_secs(3));
-    assert!(
-        value(&cluster.call(3, get("k"))).is_some(),
-        "the reader's own clock is fast"
-    );
+    assert!(value(&cluster.call(3, get("k"))).is_some(), "the reader's own clock is fast");
     cluster.run(Duration::from_secs(9));
     assert_eq!(value(&cluster.call(1, get("k"))), None);
 }

@@ -99,10 +99,7 @@ macro_rules! shared_bytes {
 }
 
 shared_bytes!(Key, "The name of a register inside its table.");
-shared_bytes!(
-    Value,
-    "What a client stored; the engine never looks inside."
-);
+shared_bytes!(Value, "What a client stored; the engine never looks inside.");
 
 #[cfg(test)]
 mod tests {

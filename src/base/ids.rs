@@ -22,21 +22,9 @@ macro_rules! number {
     };
 }
 
-number!(
-    ClusterId(u64),
-    "",
-    "Which cluster: messages of another one are dropped unread."
-);
-number!(
-    NodeId(u16),
-    "n",
-    "One member, for as long as its name is in the configuration."
-);
-number!(
-    Epoch(u32),
-    "e",
-    "Which decided member list is in force; the first is 1."
-);
+number!(ClusterId(u64), "", "Which cluster: messages of another one are dropped unread.");
+number!(NodeId(u16), "n", "One member, for as long as its name is in the configuration.");
+number!(Epoch(u32), "e", "Which decided member list is in force; the first is 1.");
 number!(
     Incarnation(u32),
     "i",
@@ -49,21 +37,13 @@ number!(
     "One storage life of a node, drawn at random when its storage is made. It survives restarts \
      and dies with the disk, which is how a node that lost its state is told from one that did not."
 );
-number!(
-    TableId(u16),
-    "t",
-    "A table's place in the configuration's list."
-);
+number!(TableId(u16), "t", "A table's place in the configuration's list.");
 number!(
     RequestId(u64),
     "r",
     "A client's number for one request; never reused by that client for another."
 );
-number!(
-    Ticket(u64),
-    "#",
-    "Names one durable write; given out in increasing order."
-);
+number!(Ticket(u64), "#", "Names one durable write; given out in increasing order.");
 
 /// A client, or a node acting on its own behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

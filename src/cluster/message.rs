@@ -43,11 +43,7 @@ impl fmt::Display for Message {
                 write!(f, "Heartbeat {sequence}")?;
                 session.map_or(Ok(()), |session| write!(f, " session={session}"))
             }
-            Self::HeartbeatAck {
-                sequence,
-                witness,
-                session,
-            } => {
+            Self::HeartbeatAck { sequence, witness, session } => {
                 let witness = match witness {
                     Witness::Other => "other",
                     Witness::Recorded => "recorded",

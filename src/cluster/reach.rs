@@ -82,10 +82,7 @@ impl Reach {
             return Some(now);
         }
         let heard = |since: Option<Instant>| {
-            self.acked
-                .iter()
-                .filter(|acked| acked.is_some() && **acked >= since)
-                .count()
+            self.acked.iter().filter(|acked| acked.is_some() && **acked >= since).count()
         };
         self.acked
             .iter()
@@ -144,26 +141,12 @@ mod tests {
         let first = reach.send(at(1));
         assert_eq!(reach.update(2, at(1), DOWN, Duration::ZERO).reached, None);
         reach.ack(1, first + 7);
-        assert_eq!(
-            reach.update(2, at(1), DOWN, Duration::ZERO).reached,
-            None,
-            "never sent"
-        );
+        assert_eq!(reach.update(2, at(1), DOWN, Duration::ZERO).reached, None, "never sent");
         reach.ack(1, first);
-        assert_eq!(
-            reach.update(2, at(2), DOWN, Duration::ZERO).reached,
-            Some(true)
-        );
-        assert_eq!(
-            reach.confirmed(2, at(2)),
-            Some(at(1)),
-            "as of the sending, not the answer"
-        );
+        assert_eq!(reach.update(2, at(2), DOWN, Duration::ZERO).reached, Some(true));
+        assert_eq!(reach.confirmed(2, at(2)), Some(at(1)), "as of the sending, not the answer");
         assert_eq!(reach.confirmed(3, at(2)), None);
-        assert_eq!(
-            reach.update(2, at(3), DOWN, Duration::ZERO).reached,
-            Some(false)
-        );
+        assert_eq!(reach.update(2, at(3), DOWN, Duration::ZERO).reached, Some(false));
     }
 
     #[test]

@@ -21,10 +21,7 @@ pub(crate) struct Witnesses {
 
 impl Witnesses {
     pub(crate) fn new(members: usize) -> Self {
-        Self {
-            lives: vec![None; members],
-            recorded_by: Tally::default(),
-        }
+        Self { lives: vec![None; members], recorded_by: Tally::default() }
     }
 
     /// How many peers must have taken note. With N seats and quorums of Q, at most N - Q may have
@@ -46,23 +43,18 @@ impl Witnesses {
 
     /// Puts on record.
     pub(crate) fn record(&mut self, member: usize, life: Life) {
-        assert!(
-            self.lives[member].is_none(),
-            "a peer's storage life is never overwritten"
-        );
+        assert!(self.lives[member].is_none(), "a peer's storage life is never overwritten");
         self.lives[member] = Some(life);
     }
 
     /// What to answer a member that says it has storage life `life`; `None` where it is not on
     /// record yet.
     pub(crate) fn testify(&self, member: usize, life: Life) -> Option<Witness> {
-        self.lives[member].map(|known| {
-            if known == life {
-                Witness::Recorded
-            } else {
-                Witness::Other
-            }
-        })
+        self.lives[member].map(
+            |known| {
+                if known == life { Witness::Recorded } else { Witness::Other }
+            },
+        )
     }
 
     /// A member has taken note of this node's storage.

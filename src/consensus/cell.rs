@@ -5,7 +5,7 @@ use core::fmt;
 
 use bincode::{Decode, Encode};
 
-use crate::base::{OpId, Value};
+use crate::base::{OpId, RegisterId, Value};
 use crate::monitor::{Binding, Cause, NodeSession};
 use crate::paxos::Ballot;
 
@@ -99,11 +99,7 @@ impl Cell {
     /// A register nobody has changed since `floor`.
     #[must_use]
     pub fn absent(floor: Ballot) -> Self {
-        Self {
-            state: State::Dead(Cause::Never),
-            lineage: Lineage::default(),
-            truncated: floor,
-        }
+        Self { state: State::Dead(Cause::Never), lineage: Lineage::default(), truncated: floor }
     }
 
     /// The life in it, if any.
@@ -118,9 +114,27 @@ impl Cell {
     /// The ballot of the last change; of the floor where there was none.
     #[must_use]
     pub fn version(&self) -> Ballot {
-        self.lineage
-            .last()
-            .map_or(self.truncated, |change| change.ballot)
+        self.lineage.last().map_or(self.truncated, |change| change.ballot)
+    }
+
+    /// Whether this can be the content of `register` accepted at `accepted`: its history lies in
+    /// the past and in order, and its kind is the register's.
+    pub(crate) fn fits(&self, register: &RegisterId, accepted: Ballot) -> bool {
+        let mut later = None;
+        let ordered = self.lineage.iter().all(|change| {
+            let ordered = later.is_none_or(|later| change.ballot < later);
+            later = Some(change.ballot);
+            ordered && change.ballot > self.truncated && change.ballot <= accepted
+        });
+        let alike = self.live().is_none_or(|live| {
+            live.generation <= accepted
+                && matches!(
+                    (register, &live.content),
+                    (RegisterId::NodeSession(_), Content::NodeSession(_))
+                        | (RegisterId::Key(..), Content::Value(_))
+                )
+        });
+        ordered && alike && self.truncated <= accepted
     }
 
     /// The node session held, in a register of that kind.
@@ -138,15 +152,8 @@ impl Cell {
         let mut lineage = self.lineage;
         let forgotten = lineage.push(Change { op, ballot });
         let truncated = forgotten.map_or(self.truncated, |change| change.ballot);
-        assert!(
-            truncated >= self.truncated,
-            "changes have ascending ballots"
-        );
-        Self {
-            state,
-            lineage,
-            truncated,
-        }
+        assert!(truncated >= self.truncated, "changes have ascending ballots");
+        Self { state, lineage, truncated }
     }
 }
 
@@ -159,9 +166,7 @@ impl fmt::Display for Cell {
                     Content::NodeSession(session) => write!(f, "{session}")?,
                     Content::Value(value) => write!(f, "{value}")?,
                 }
-                live.bindings
-                    .iter()
-                    .try_for_each(|binding| write!(f, " [{binding}]"))
+                live.bindings.iter().try_for_each(|binding| write!(f, " [{binding}]"))
             }
         }
     }

@@ -39,11 +39,7 @@ pub(crate) enum Goal {
     /// way is either completed or made impossible (M3).
     RenewNodeSession { number: u64 },
     /// Put a value.
-    Write {
-        mode: Mode,
-        value: Value,
-        bindings: Vec<Binding>,
-    },
+    Write { mode: Mode, value: Value, bindings: Vec<Binding> },
 }
 
 /// When a write applies.
@@ -85,7 +81,8 @@ impl Goal {
             },
             Self::Fence | Self::Get | Self::Inquire(_) | Self::Look => Step::Keep,
             Self::OpenNodeSession => {
-                let number = cell.node_session().map_or(1, |session| session.number + 1);
+                let number =
+                    cell.node_session().map_or(1, |session| session.number.saturating_add(1));
                 Step::Change(session_state(cell, ballot, number, true))
             }
             Self::Remove { generation } => match cell.live() {
@@ -100,11 +97,7 @@ impl Goal {
                 }
                 Some(_) | None => Step::Keep,
             },
-            Self::Write {
-                mode,
-                value,
-                bindings,
-            } => {
+            Self::Write { mode, value, bindings } => {
                 let applies = match mode {
                     Mode::Always => true,
                     Mode::IfAbsent => cell.live().is_none(),
@@ -211,25 +204,13 @@ mod tests {
     use alloc::vec;
 
     fn ballot(round: u64) -> Ballot {
-        Ballot {
-            epoch: Epoch(1),
-            round,
-            node: NodeId(1),
-            incarnation: Incarnation(1),
-            sequence: 0,
-        }
+        Ballot { epoch: Epoch(1), round, node: NodeId(1), incarnation: Incarnation(1), sequence: 0 }
     }
 
-    const QUORUM: Quorum = Quorum {
-        wall_min: Wall(100),
-        silent_min: Duration::from_secs(3),
-    };
+    const QUORUM: Quorum = Quorum { wall_min: Wall(100), silent_min: Duration::from_secs(3) };
 
     fn put(cell: &Cell, goal: &Goal, round: u64) -> Cell {
-        let op = OpId {
-            client: ClientId::new(1),
-            request: RequestId(round),
-        };
+        let op = OpId { client: ClientId::new(1), request: RequestId(round) };
         match goal.evaluate(cell, ballot(round), &QUORUM) {
             Step::Change(state) => cell.changed(state, op, ballot(round)),
             Step::Keep => cell.clone(),
@@ -237,30 +218,17 @@ mod tests {
     }
 
     fn write(mode: Mode, bindings: Vec<Binding>) -> Goal {
-        Goal::Write {
-            mode,
-            value: Value::from("v"),
-            bindings,
-        }
+        Goal::Write { mode, value: Value::from("v"), bindings }
     }
 
     /// E1: a later life, or one whose binding was replaced, is not touched.
     #[test]
     fn erase_ends_only_the_life_and_the_binding_it_names() {
-        let bound = Binding::Node {
-            node: NodeId(2),
-            session: 1,
-        };
+        let bound = Binding::Node { node: NodeId(2), session: 1 };
         let absent = Cell::absent(Ballot::genesis(Epoch(1)));
         let born = put(&absent, &write(Mode::IfAbsent, vec![bound.clone()]), 1);
-        let bury = Goal::Bury {
-            generation: ballot(1),
-            ended: vec![bound.clone()],
-        };
-        assert_eq!(
-            put(&born, &bury, 2).state,
-            State::Dead(Cause::Erased(bound.clone()))
-        );
+        let bury = Goal::Bury { generation: ballot(1), ended: vec![bound.clone()] };
+        assert_eq!(put(&born, &bury, 2).state, State::Dead(Cause::Erased(bound.clone())));
         let renewed = put(&born, &write(Mode::Always, vec![]), 2);
         assert_eq!(bury.evaluate(&renewed, ballot(3), &QUORUM), Step::Keep);
         let removed = put(&born, &Goal::Remove { generation: None }, 2);
@@ -272,10 +240,7 @@ mod tests {
     #[test]
     fn deadline_needs_every_clock_of_a_quorum() {
         let absent = Cell::absent(Ballot::genesis(Epoch(1)));
-        let bury = Goal::Bury {
-            generation: ballot(1),
-            ended: vec![],
-        };
+        let bury = Goal::Bury { generation: ballot(1), ended: vec![] };
         for (until, erased) in [(99, true), (100, true), (101, false)] {
             let goal = write(Mode::IfAbsent, vec![Binding::Until(Wall(until))]);
             let born = put(&absent, &goal, 1);
@@ -288,34 +253,14 @@ mod tests {
     fn session_closes_only_after_the_silence_of_a_whole_quorum() {
         let absent = Cell::absent(Ballot::genesis(Epoch(1)));
         let open = put(&absent, &Goal::OpenNodeSession, 1);
-        assert_eq!(
-            open.node_session(),
-            Some(NodeSession {
-                number: 1,
-                open: true
-            })
-        );
-        let close = |down| Goal::CloseNodeSession {
-            down: Duration::from_secs(down),
-        };
+        assert_eq!(open.node_session(), Some(NodeSession { number: 1, open: true }));
+        let close = |down| Goal::CloseNodeSession { down: Duration::from_secs(down) };
         assert_eq!(close(4).evaluate(&open, ballot(2), &QUORUM), Step::Keep);
         let closed = put(&open, &close(3), 2);
-        assert_eq!(
-            closed.node_session(),
-            Some(NodeSession {
-                number: 1,
-                open: false
-            })
-        );
+        assert_eq!(closed.node_session(), Some(NodeSession { number: 1, open: false }));
         let renew = Goal::RenewNodeSession { number: 1 };
         assert_eq!(renew.evaluate(&closed, ballot(3), &QUORUM), Step::Keep);
         let reopened = put(&closed, &Goal::OpenNodeSession, 3);
-        assert_eq!(
-            reopened.node_session(),
-            Some(NodeSession {
-                number: 2,
-                open: true
-            })
-        );
+        assert_eq!(reopened.node_session(), Some(NodeSession { number: 2, open: true }));
     }
 }

@@ -370,13 +370,7 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CloseSession(session) => write!(f, "close_session {session}"),
-            Self::CompareAndSet {
-                table,
-                key,
-                expect,
-                value,
-                bindings,
-            } => {
+            Self::CompareAndSet { table, key, expect, value, bindings } => {
                 write!(f, "compare_and_set {table}/{key} {expect} -> {value}")?;
                 list(f, bindings)
             }
@@ -385,11 +379,7 @@ impl fmt::Display for Command {
                 ReadLevel::Linearizable => write!(f, "get {table}/{key}"),
                 ReadLevel::Local => write!(f, "get_local {table}/{key}"),
             },
-            Self::Keys {
-                table,
-                after,
-                limit,
-            } => {
+            Self::Keys { table, after, limit } => {
                 write!(f, "keys {table}")?;
                 if let Some(after) = after {
                     write!(f, " after {after}")?;
@@ -397,29 +387,15 @@ impl fmt::Display for Command {
                 write!(f, " limit {limit}")
             }
             Self::OpenSession => write!(f, "open_session"),
-            Self::Put {
-                table,
-                key,
-                value,
-                bindings,
-            } => {
+            Self::Put { table, key, value, bindings } => {
                 write!(f, "put {table}/{key} {value}")?;
                 list(f, bindings)
             }
-            Self::PutIfAbsent {
-                table,
-                key,
-                value,
-                bindings,
-            } => {
+            Self::PutIfAbsent { table, key, value, bindings } => {
                 write!(f, "put_if_absent {table}/{key} {value}")?;
                 list(f, bindings)
             }
-            Self::Remove {
-                table,
-                key,
-                generation,
-            } => {
+            Self::Remove { table, key, generation } => {
                 write!(f, "remove {table}/{key}")?;
                 generation.map_or(Ok(()), |generation| write!(f, " @{generation}"))
             }
@@ -500,9 +476,7 @@ impl fmt::Display for Outcome {
                 if status.has_quorum { "yes" } else { "no" }
             ),
             Self::Unknown => write!(f, "unknown"),
-            Self::Written {
-                version, previous, ..
-            } => {
+            Self::Written { version, previous, .. } => {
                 write!(f, "written @{version} over {previous}")
             }
         }

@@ -179,6 +179,25 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The content carried and the ballot it is accepted at, if there is one.
+    pub(crate) fn content(&self) -> Option<(Ballot, &Cell)> {
+        match self {
+            Self::Accept { ballot, cell, .. } => Some((*ballot, cell)),
+            Self::Promise { accepted, cell, .. } | Self::ReadReply { accepted, cell, .. } => {
+                Some((*accepted, cell.as_deref()?))
+            }
+            Self::Accepted { .. }
+            | Self::Commit { .. }
+            | Self::List { .. }
+            | Self::Listing { .. }
+            | Self::Prepare { .. }
+            | Self::Read { .. }
+            | Self::Reject { .. } => None,
+        }
+    }
+}
+
 struct Cells<'a>(&'a Option<Arc<Cell>>);
 
 impl fmt::Display for Cells<'_> {
@@ -197,37 +216,16 @@ const fn flag(set: bool, name: &'static str) -> &'static str {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accept {
-                register,
-                ballot,
-                cell,
-                ..
-            } => {
+            Self::Accept { register, ballot, cell, .. } => {
                 write!(f, "Accept {register} b={ballot} {cell}")
             }
-            Self::Accepted {
-                register,
-                ballot,
-                suspect,
-                ..
-            } => {
-                write!(
-                    f,
-                    "Accepted {register} b={ballot}{}",
-                    flag(*suspect, " suspect")
-                )
+            Self::Accepted { register, ballot, suspect, .. } => {
+                write!(f, "Accepted {register} b={ballot}{}", flag(*suspect, " suspect"))
             }
             Self::Commit { register, ballot } => write!(f, "Commit {register} b={ballot}"),
-            Self::List {
-                table,
-                after,
-                limit,
-                ..
-            } => {
+            Self::List { table, after, limit, .. } => {
                 write!(f, "List {table} limit={limit}")?;
-                after
-                    .as_ref()
-                    .map_or(Ok(()), |after| write!(f, " after={after}"))
+                after.as_ref().map_or(Ok(()), |after| write!(f, " after={after}"))
             }
             Self::Listing { items, more, .. } => {
                 write!(f, "Listing")?;
@@ -237,18 +235,8 @@ impl fmt::Display for Message {
                 }
                 f.write_str(flag(*more, " …"))
             }
-            Self::Prepare {
-                register, ballot, ..
-            } => write!(f, "Prepare {register} b={ballot}"),
-            Self::Promise {
-                register,
-                ballot,
-                accepted,
-                cell,
-                chosen,
-                suspect,
-                ..
-            } => write!(
+            Self::Prepare { register, ballot, .. } => write!(f, "Prepare {register} b={ballot}"),
+            Self::Promise { register, ballot, accepted, cell, chosen, suspect, .. } => write!(
                 f,
                 "Promise {register} b={ballot} accepted=({accepted} {}){}{}",
                 Cells(cell),
@@ -256,26 +244,14 @@ impl fmt::Display for Message {
                 flag(*suspect, " suspect")
             ),
             Self::Read { register, .. } => write!(f, "Read {register}"),
-            Self::ReadReply {
-                register,
-                accepted,
-                cell,
-                chosen,
-                suspect,
-                ..
-            } => write!(
+            Self::ReadReply { register, accepted, cell, chosen, suspect, .. } => write!(
                 f,
                 "ReadReply {register} accepted=({accepted} {}){}{}",
                 Cells(cell),
                 flag(*chosen, " chosen"),
                 flag(*suspect, " suspect")
             ),
-            Self::Reject {
-                register,
-                ballot,
-                promised,
-                ..
-            } => {
+            Self::Reject { register, ballot, promised, .. } => {
                 write!(f, "Reject {register} b={ballot} promised={promised}")
             }
         }

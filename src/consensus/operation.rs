@@ -20,10 +20,7 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// A client.
-    Client {
-        client: ClientId,
-        request: RequestId,
-    },
+    Client { client: ClientId, request: RequestId },
     /// The node itself.
     Node,
     /// Another operation, which knows this one by its place among those it waits for.
@@ -34,10 +31,7 @@ pub(crate) enum Asker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Of a look or a get: this is chosen; `None` is dead since the floor.
-    Chosen {
-        ballot: Ballot,
-        cell: Option<Arc<Cell>>,
-    },
+    Chosen { ballot: Ballot, cell: Option<Arc<Cell>> },
     /// Of an inquiry about a session.
     Fact(Fact),
     /// Of a burial.
@@ -71,43 +65,23 @@ pub(crate) struct Try {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Finding out which life each binding names.
-    Resolving {
-        binds: Vec<Bind>,
-        resolved: Vec<Option<Binding>>,
-        missing: usize,
-    },
+    Resolving { binds: Vec<Bind>, resolved: Vec<Option<Binding>>, missing: usize },
     /// Behind another proposer of this node on the same register.
     Queued,
     /// Waiting before the next attempt.
     Backoff,
     /// Phase 1.
-    Preparing {
-        ballot: Ballot,
-        proposer: Proposer<Arc<Cell>>,
-        quorum: Quorum,
-    },
+    Preparing { ballot: Ballot, proposer: Proposer<Arc<Cell>>, quorum: Quorum },
     /// Phase 2.
-    Accepting {
-        ballot: Ballot,
-        proposer: Proposer<Arc<Cell>>,
-        content: Content,
-        repeats: u32,
-    },
+    Accepting { ballot: Ballot, proposer: Proposer<Arc<Cell>>, content: Content, repeats: u32 },
     /// Asking what is accepted.
     Reading { reading: Reading<Arc<Cell>> },
     /// Having what a read found accepted by a quorum, at its own ballot (R3).
-    Completing {
-        ballot: Ballot,
-        cell: Arc<Cell>,
-        tally: Tally,
-    },
+    Completing { ballot: Ballot, cell: Arc<Cell>, tally: Tally },
     /// Waiting for the burial of an entry that may have to die before the answer.
     Burying { then: AfterBurial },
     /// Of a burial: finding out which bindings have ended.
-    Verifying {
-        bindings: Vec<Binding>,
-        missing: usize,
-    },
+    Verifying { bindings: Vec<Binding>, missing: usize },
     /// Of an inquiry about a session: waiting for its host.
     Asking,
     /// Waiting until this node can host a client session.
@@ -152,7 +126,7 @@ pub(crate) enum Content {
 pub(crate) enum AfterBurial {
     /// The operation's own entry was chosen although a binding may have ended: if that is so, the
     /// entry is erased and the answer is a refusal (E3).
-    Answer(Outcome),
+    Answer { generation: Ballot, outcome: Outcome },
     /// An entry that is in the way may be dead: look again afterwards (R6).
     Again { generation: Ballot, version: Ballot },
 }
@@ -229,10 +203,7 @@ impl Operation {
 
     /// Another node may have proposed this at any ballot of the register's whole history.
     pub(crate) fn sent_before(&mut self) {
-        self.ambiguous = Some(Ballot {
-            sequence: 1,
-            ..Ballot::genesis(Epoch(1))
-        });
+        self.ambiguous = Some(Ballot { sequence: 1, ..Ballot::genesis(Epoch(1)) });
     }
 
     /// Whether it may have taken effect, or may yet.
@@ -272,38 +243,24 @@ impl Operation {
         let after = Arc::new(before.changed(state, self.op, ballot));
         // I6: from here on it may take effect, whatever becomes of this node.
         self.ambiguous.get_or_insert(ballot);
-        self.tries.push(Try {
-            ballot,
-            before: before.clone(),
-            after: after.clone(),
-        });
+        self.tries.push(Try { ballot, before: before.clone(), after: after.clone() });
         Some(after)
     }
 
     /// What the client is told when there is no time left.
     pub(crate) const fn out_of_time(&self) -> Outcome {
-        if self.is_ambiguous() {
-            Outcome::Unknown
-        } else {
-            Outcome::Refused(Refusal::NoQuorum)
-        }
+        if self.is_ambiguous() { Outcome::Unknown } else { Outcome::Refused(Refusal::NoQuorum) }
     }
 
     /// What the client is told when its change took effect at `ballot`; `now` is the content that
     /// shows it, which may hold later changes too.
     pub(crate) fn effected(&self, ballot: Ballot, now: &Cell) -> Outcome {
         let own = self.tries.iter().find(|tried| tried.ballot == ballot);
-        let previous = own.map_or(Previous::Unknown, |tried| {
-            Previous::Known(tried.before.entry())
-        });
+        let previous = own.map_or(Previous::Unknown, |tried| Previous::Known(tried.before.entry()));
         let after = own.map(|tried| &*tried.after);
         let after = after.or_else(|| (now.version() == ballot).then_some(now));
         match &self.goal {
-            Goal::Write {
-                mode: Mode::IfAbsent,
-                value,
-                bindings,
-            } => Outcome::Chosen {
+            Goal::Write { mode: Mode::IfAbsent, value, bindings } => Outcome::Chosen {
                 // It was born by this very change, so all of it is known without a witness.
                 entry: super::command::Entry {
                     value: value.clone(),
@@ -320,10 +277,7 @@ impl Operation {
                 version: ballot,
                 previous,
             },
-            Goal::Remove { .. } => Outcome::Removed {
-                previous,
-                version: ballot,
-            },
+            Goal::Remove { .. } => Outcome::Removed { previous, version: ballot },
             Goal::Bury { .. }
             | Goal::CloseNodeSession { .. }
             | Goal::Fence
@@ -340,24 +294,15 @@ impl Operation {
         let entry = cell.entry();
         let version = cell.version();
         match (&self.goal, entry) {
-            (
-                Goal::Write {
-                    mode: Mode::IfAbsent,
-                    ..
-                },
-                Some(entry),
-            ) => Outcome::Chosen { entry, won: false },
-            (
-                Goal::Write { .. }
-                | Goal::Remove {
-                    generation: Some(_),
-                },
-                entry,
-            ) => Outcome::Mismatch { entry, version },
-            (Goal::Remove { generation: None }, entry) => Outcome::Removed {
-                previous: Previous::Known(entry),
-                version,
-            },
+            (Goal::Write { mode: Mode::IfAbsent, .. }, Some(entry)) => {
+                Outcome::Chosen { entry, won: false }
+            }
+            (Goal::Write { .. } | Goal::Remove { generation: Some(_) }, entry) => {
+                Outcome::Mismatch { entry, version }
+            }
+            (Goal::Remove { generation: None }, entry) => {
+                Outcome::Removed { previous: Previous::Known(entry), version }
+            }
             (
                 Goal::Bury { .. }
                 | Goal::CloseNodeSession { .. }
@@ -379,10 +324,7 @@ impl Listing {
     pub(crate) fn compare(&mut self, quorum: u32, floor: Ballot) {
         let ends = self.pages.iter().filter(|(_, more)| *more);
         // Behind the shortest page that goes on, not every page has been heard.
-        let horizon = ends
-            .filter_map(|(items, _)| items.last())
-            .map(|item| &item.key)
-            .min();
+        let horizon = ends.filter_map(|(items, _)| items.last()).map(|item| &item.key).min();
         let horizon = horizon.cloned();
         let mut seen: BTreeMap<&Key, Vec<&Listed>> = BTreeMap::new();
         for item in self.pages.iter().flat_map(|(items, _)| items) {
@@ -391,11 +333,7 @@ impl Listing {
             }
         }
         for (key, items) in seen {
-            let highest = items
-                .iter()
-                .map(|item| item.accepted)
-                .max()
-                .unwrap_or(floor);
+            let highest = items.iter().map(|item| item.accepted).max().unwrap_or(floor);
             let same = || items.iter().filter(|item| item.accepted == highest);
             let chosen = highest.epoch == floor.epoch
                 && (same().count() >= quorum as usize || same().any(|item| item.chosen));
@@ -413,10 +351,7 @@ impl Listing {
 
 impl Quorum {
     /// Before anybody has testified.
-    pub(crate) const UNHEARD: Self = Self {
-        wall_min: Wall(u64::MAX),
-        silent_min: Duration::MAX,
-    };
+    pub(crate) const UNHEARD: Self = Self { wall_min: Wall(u64::MAX), silent_min: Duration::MAX };
 
     pub(crate) fn hear(&mut self, testimony: &Testimony) {
         self.wall_min = self.wall_min.min(testimony.wall);

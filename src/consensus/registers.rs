@@ -31,11 +31,7 @@ pub(crate) struct Register {
 
 impl Register {
     const fn new() -> Self {
-        Self {
-            acceptor: Acceptor::EMPTY,
-            learned: Learned::Nothing,
-            ticket: Ticket(0),
-        }
+        Self { acceptor: Acceptor::EMPTY, learned: Learned::Nothing, ticket: Ticket(0) }
     }
 
     pub(crate) const fn acceptor(&self) -> &Acceptor<Arc<Cell>> {
@@ -48,20 +44,16 @@ impl Register {
 
     /// The bindings of what is accepted.
     pub(crate) fn bindings(&self) -> &[Binding] {
-        self.acceptor
-            .content()
-            .and_then(|cell| cell.live())
-            .map_or(&[], |live| &live.bindings)
+        self.acceptor.content().and_then(|cell| cell.live()).map_or(&[], |live| &live.bindings)
     }
 
     /// The highest ballot known to be chosen, and its content.
     pub(crate) fn learned(&self, floor: &Floor) -> Option<(Ballot, &Arc<Cell>)> {
         match &self.learned {
             Learned::Nothing => None,
-            Learned::Accepted => Some((
-                self.acceptor.accepted_ballot(floor),
-                self.acceptor.content()?,
-            )),
+            Learned::Accepted => {
+                Some((self.acceptor.accepted_ballot(floor), self.acceptor.content()?))
+            }
             Learned::Cell(ballot, cell) => Some((*ballot, cell)),
         }
     }
@@ -93,9 +85,7 @@ impl Register {
         cell: Arc<Cell>,
         ticket: Ticket,
     ) -> Result<(), Ballot> {
-        let before = self
-            .learned(floor)
-            .map(|(ballot, cell)| (ballot, cell.clone()));
+        let before = self.learned(floor).map(|(ballot, cell)| (ballot, cell.clone()));
         self.acceptor.accept(floor, ballot, cell)?;
         self.ticket = ticket;
         self.learned = match before {
@@ -114,9 +104,7 @@ impl Register {
         ballot: Ballot,
         cell: &Arc<Cell>,
     ) -> Option<Option<Arc<Cell>>> {
-        let before = self
-            .learned(floor)
-            .map(|(ballot, cell)| (ballot, cell.clone()));
+        let before = self.learned(floor).map(|(ballot, cell)| (ballot, cell.clone()));
         if before.as_ref().is_some_and(|(known, _)| *known >= ballot) {
             return None;
         }
@@ -150,10 +138,7 @@ pub(crate) struct Registers {
 
 impl Registers {
     pub(crate) const fn new(floor: Floor) -> Self {
-        Self {
-            floor,
-            map: BTreeMap::new(),
-        }
+        Self { floor, map: BTreeMap::new() }
     }
 
     /// The floor of the slice of `register`. One for all until slices have ballots of their own.

@@ -104,10 +104,7 @@ impl fmt::Display for Bind {
 impl fmt::Display for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key {
-                register,
-                generation,
-            } => write!(f, "key:{register}@{generation}"),
+            Self::Key { register, generation } => write!(f, "key:{register}@{generation}"),
             Self::Node { node, session } => write!(f, "node:{node}.{session}"),
             Self::Session(session) => write!(f, "session:{session}"),
             Self::Until(wall) => write!(f, "until:{wall}"),
@@ -127,11 +124,6 @@ impl fmt::Display for Cause {
 
 impl fmt::Display for NodeSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            self.number,
-            if self.open { "open" } else { "closed" }
-        )
+        write!(f, "{}{}", self.number, if self.open { "open" } else { "closed" })
     }
 }

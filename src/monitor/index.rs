@@ -21,10 +21,7 @@ pub(crate) enum Target {
 impl From<&Binding> for Target {
     fn from(binding: &Binding) -> Self {
         match binding {
-            Binding::Key {
-                register,
-                generation,
-            } => Self::Key(register.clone(), *generation),
+            Binding::Key { register, generation } => Self::Key(register.clone(), *generation),
             Binding::Node { node, session } => Self::Node(*node, *session),
             Binding::Session(session) => Self::Session(*session),
             Binding::Until(wall) => Self::Until(*wall),
@@ -51,8 +48,7 @@ impl Index {
 
     pub(crate) fn remove(&mut self, register: &RegisterId, bindings: &[Binding]) {
         for binding in bindings {
-            self.edges
-                .remove(&(Target::from(binding), register.clone()));
+            self.edges.remove(&(Target::from(binding), register.clone()));
         }
     }
 
@@ -82,9 +78,7 @@ impl Index {
     pub(crate) fn targets(&self, after: Option<&Target>, limit: usize) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
         let next = self.edges.range((
-            after.map_or(Bound::Unbounded, |target| {
-                Bound::Included((target.clone(), FIRST))
-            }),
+            after.map_or(Bound::Unbounded, |target| Bound::Included((target.clone(), FIRST))),
             Bound::Unbounded,
         ));
         for (target, _) in next {

@@ -22,9 +22,7 @@ impl fmt::Display for Message {
         match self {
             Self::AskSessions(sessions) => {
                 write!(f, "AskSessions")?;
-                sessions
-                    .iter()
-                    .try_for_each(|session| write!(f, " {session}"))
+                sessions.iter().try_for_each(|session| write!(f, " {session}"))
             }
             Self::Sessions(sessions) => {
                 write!(f, "Sessions")?;

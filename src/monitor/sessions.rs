@@ -29,12 +29,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) const fn new(node: NodeId) -> Self {
-        Self {
-            node,
-            standing: Standing::None,
-            alive: BTreeMap::new(),
-            next: 1,
-        }
+        Self { node, standing: Standing::None, alive: BTreeMap::new(), next: 1 }
     }
 
     pub(crate) const fn standing(&self) -> Standing {
@@ -81,11 +76,7 @@ impl Sessions {
         let Standing::Open(node_session) = self.standing else {
             return None;
         };
-        let session = SessionId {
-            host: self.node,
-            node_session,
-            number: self.next,
-        };
+        let session = SessionId { host: self.node, node_session, number: self.next };
         self.next += 1;
         self.alive.insert(session, client);
         Some(session)
@@ -96,19 +87,13 @@ impl Sessions {
     }
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = (SessionId, ClientId)> {
-        self.alive
-            .iter()
-            .map(|(&session, &client)| (session, client))
+        self.alive.iter().map(|(&session, &client)| (session, client))
     }
 
     /// Whether a session said to be hosted here goes on. One this process does not know has ended:
     /// every session it hosts is in its memory from birth to end, and dies with that memory.
     pub(crate) fn fact(&self, session: SessionId) -> Fact {
         debug_assert_eq!(session.host, self.node);
-        if self.alive.contains_key(&session) {
-            Fact::Alive
-        } else {
-            Fact::Ended
-        }
+        if self.alive.contains_key(&session) { Fact::Alive } else { Fact::Ended }
     }
 }

@@ -15,9 +15,7 @@ pub(crate) struct Silence {
 
 impl Silence {
     pub(crate) fn new(members: usize, now: Instant) -> Self {
-        Self {
-            heard: vec![now; members],
-        }
+        Self { heard: vec![now; members] }
     }
 
     pub(crate) fn reset(&mut self, now: Instant) {

@@ -9,6 +9,9 @@ use crate::consensus::{Cell, Listed, Message, Tag, Testimony};
 use crate::monitor::{Binding, Fact};
 use crate::paxos::Ballot;
 
+/// No proposer gets here; above it there is room for this node's own rounds.
+const ROUND_MAX: u64 = u64::MAX / 2;
+
 /// A round further ahead than this is not the work of a proposer: at a million attempts a second it
 /// would have taken twelve days while this node was away. Following it could use up the rounds for
 /// everybody (Z66). What is left of 64 bits is enough for as many leaps as a year has seconds.
@@ -16,58 +19,30 @@ pub(super) const ROUND_LEAP_MAX: u64 = 1 << 40;
 
 impl Node {
     pub(super) fn on_consensus(&mut self, from: usize, message: Message, effects: &mut Effects) {
-        if !self.is_ready()
-            || message
-                .register()
-                .is_some_and(|register| !self.is_plausible(register))
-        {
+        if !self.is_ready() || !self.is_plausible(&message) {
             return;
         }
         match message {
-            Message::Accept {
-                tag,
-                register,
-                ballot,
-                cell,
-            } => {
+            Message::Accept { tag, register, ballot, cell } => {
                 self.on_accept(from, tag, register, ballot, cell, effects);
             }
-            Message::Accepted {
-                tag,
-                register,
-                ballot,
-                suspect,
-            } => {
+            Message::Accepted { tag, register, ballot, suspect } => {
                 self.on_accepted(from, tag, &register, ballot, suspect, effects);
             }
             Message::Commit { register, ballot } => self.on_commit(&register, ballot, effects),
-            Message::List {
-                tag,
-                table,
-                after,
-                limit,
-            } => {
+            Message::List { tag, table, after, limit } => {
                 self.on_list(from, tag, table, after.as_ref(), limit, effects);
             }
             Message::Listing { tag, items, more } => {
                 self.on_listing(from, tag, items, more, effects);
             }
-            Message::Prepare {
-                tag,
-                register,
-                ballot,
-            } => {
+            Message::Prepare { tag, register, ballot } => {
                 self.on_prepare(from, tag, register, ballot, effects);
             }
             promise @ Message::Promise { .. } => self.on_promise(from, promise, effects),
             Message::Read { tag, register } => self.on_read(from, tag, register, effects),
             reply @ Message::ReadReply { .. } => self.on_read_reply(from, reply, effects),
-            Message::Reject {
-                tag,
-                register,
-                ballot,
-                promised,
-            } => {
+            Message::Reject { tag, register, ballot, promised } => {
                 self.on_reject(tag, &register, ballot, promised, effects);
             }
         }
@@ -77,7 +52,7 @@ impl Node {
     fn is_followable(&mut self, ballot: Ballot) -> bool {
         if ballot.epoch != self.epoch
             || ballot.is_genesis()
-            || ballot.round > self.round.saturating_add(ROUND_LEAP_MAX)
+            || ballot.round > self.round.saturating_add(ROUND_LEAP_MAX).min(ROUND_MAX)
             || !self.members.contains(ballot.node)
         {
             return false;
@@ -103,18 +78,10 @@ impl Node {
         if let Err(promised) = record.prepare(&floor, ballot, ticket) {
             // Nothing changed, so nothing more must be durable than what was promised already; and
             // a "no" binds nobody, so it need not wait for that either.
-            let reject = Message::Reject {
-                tag,
-                register,
-                ballot,
-                promised,
-            };
+            let reject = Message::Reject { tag, register, ballot, promised };
             return self.tell(from, reject, Ticket(0), effects);
         }
-        self.log(Record::Promised {
-            register: register.clone(),
-            ballot,
-        });
+        self.log(Record::Promised { register: register.clone(), ballot });
         let (accepted, cell, chosen, suspect) = self.accepted(&register);
         let silent = match &register {
             RegisterId::NodeSession(node) => self.members.index(*node).map_or(0, |member| {
@@ -128,20 +95,9 @@ impl Node {
             }),
             RegisterId::Key(..) => 0,
         };
-        let testimony = Testimony {
-            wall: self.now.wall,
-            silent,
-        };
-        let promise = Message::Promise {
-            tag,
-            register,
-            ballot,
-            accepted,
-            cell,
-            chosen,
-            suspect,
-            testimony,
-        };
+        let testimony = Testimony { wall: self.now.wall, silent };
+        let promise =
+            Message::Promise { tag, register, ballot, accepted, cell, chosen, suspect, testimony };
         self.tell(from, promise, ticket, effects);
     }
 
@@ -161,19 +117,18 @@ impl Node {
         let ticket = self.ticket;
         let record = self.registers.entry(&register);
         if record.acceptor().accepted_ballot(&floor) == ballot {
-            // A duplicate, or a reader completing what is accepted here already: the same content
-            // by I1, and on its way to the disk already.
+            // A duplicate, or a reader completing what is accepted here already: the same content,
+            // and on its way to the disk already. Other content would be a second one for one
+            // ballot (I1): whoever sends that gets no vote for it.
             let after = record.ticket();
+            if record.acceptor().content() != Some(&cell) {
+                return;
+            }
             return self.accepted_again(from, tag, register, ballot, after, effects);
         }
         let before = record.bindings().to_vec();
         if let Err(promised) = record.accept(&floor, ballot, cell.clone(), ticket) {
-            let reject = Message::Reject {
-                tag,
-                register,
-                ballot,
-                promised,
-            };
+            let reject = Message::Reject { tag, register, ballot, promised };
             return self.tell(from, reject, Ticket(0), effects);
         }
         if before != record.bindings() {
@@ -182,11 +137,7 @@ impl Node {
                 self.index.insert(&register, &live.bindings);
             }
         }
-        self.log(Record::Accepted {
-            register: register.clone(),
-            ballot,
-            cell,
-        });
+        self.log(Record::Accepted { register: register.clone(), ballot, cell });
         self.accepted_again(from, tag, register, ballot, ticket, effects);
     }
 
@@ -200,30 +151,15 @@ impl Node {
         effects: &mut Effects,
     ) {
         let (.., suspect) = self.accepted(&register);
-        let accepted = Message::Accepted {
-            tag,
-            register,
-            ballot,
-            suspect,
-        };
+        let accepted = Message::Accepted { tag, register, ballot, suspect };
         self.tell(from, accepted, after, effects);
     }
 
     fn on_read(&mut self, from: usize, tag: Tag, register: RegisterId, effects: &mut Effects) {
         let (accepted, cell, chosen, suspect) = self.accepted(&register);
         // A3: only what is durable is told, so what is told is never taken back.
-        let after = self
-            .registers
-            .get(&register)
-            .map_or(Ticket(0), |record| record.ticket());
-        let reply = Message::ReadReply {
-            tag,
-            register,
-            accepted,
-            cell,
-            chosen,
-            suspect,
-        };
+        let after = self.registers.get(&register).map_or(Ticket(0), |record| record.ticket());
+        let reply = Message::ReadReply { tag, register, accepted, cell, chosen, suspect };
         self.tell(from, reply, after, effects);
     }
 
@@ -237,10 +173,7 @@ impl Node {
         let cell = record.acceptor().content().cloned();
         let accepted = record.acceptor().accepted_ballot(&floor);
         let chosen = accepted == floor.accepted || record.is_chosen(&floor);
-        let suspect = record
-            .bindings()
-            .iter()
-            .any(|binding| self.may_have_ended(binding));
+        let suspect = record.bindings().iter().any(|binding| self.may_have_ended(binding));
         (accepted, cell, chosen, suspect)
     }
 
@@ -252,10 +185,7 @@ impl Node {
     /// when the ending is learned. So no entry is orphaned, at no extra cost.
     pub(super) fn may_have_ended(&self, binding: &Binding) -> bool {
         match binding {
-            Binding::Key {
-                register,
-                generation,
-            } => {
+            Binding::Key { register, generation } => {
                 let floor = self.registers.floor(register);
                 self.registers.get(register).is_some_and(|record| {
                     let acceptor = record.acceptor();
@@ -286,10 +216,7 @@ impl Node {
             .and_then(|record| record.acceptor().content())
             .and_then(|cell| cell.node_session());
         let learned = self.registers.node_session(node);
-        [accepted, learned]
-            .into_iter()
-            .flatten()
-            .any(|known| known.has_ended(session))
+        [accepted, learned].into_iter().flatten().any(|known| known.has_ended(session))
     }
 
     fn on_list(
@@ -306,9 +233,7 @@ impl Node {
         let mut more = false;
         let mut ticket = Ticket(0);
         for (key, record) in self.registers.page(table, after) {
-            let floor = self
-                .registers
-                .floor(&RegisterId::NodeSession(self.config.node));
+            let floor = self.registers.floor(&RegisterId::NodeSession(self.config.node));
             let accepted = record.acceptor().accepted_ballot(&floor);
             if accepted == floor.accepted {
                 continue;
@@ -318,19 +243,13 @@ impl Node {
                 break;
             }
             ticket = ticket.max(record.ticket());
-            let live = record
-                .acceptor()
-                .content()
-                .is_some_and(|cell| cell.live().is_some());
+            let live = record.acceptor().content().is_some_and(|cell| cell.live().is_some());
             items.push(Listed {
                 key: key.clone(),
                 accepted,
                 live,
                 chosen: record.is_chosen(&floor),
-                suspect: record
-                    .bindings()
-                    .iter()
-                    .any(|binding| self.may_have_ended(binding)),
+                suspect: record.bindings().iter().any(|binding| self.may_have_ended(binding)),
             });
         }
         self.tell(from, Message::Listing { tag, items, more }, ticket, effects);

@@ -133,6 +133,8 @@ pub enum ConfigError {
     TooManyTables(usize),
     /// A duration that must not be zero is.
     ZeroDuration(&'static str),
+    /// A duration is longer than a day, which can only be a mistake.
+    DurationTooLong(&'static str),
     /// `timing.down` is less than four heartbeats: a lost heartbeat or two would close sessions.
     DownTooShort,
     /// A limit that must not be zero is.
@@ -149,6 +151,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "tables: {count} are more than {}", u16::MAX)
             }
             Self::ZeroDuration(name) => write!(f, "timing.{name}: must be longer than zero"),
+            Self::DurationTooLong(name) => write!(f, "timing.{name}: must be at most a day"),
             Self::DownTooShort => write!(f, "timing.down: must be at least four heartbeats"),
             Self::ZeroLimit(name) => write!(f, "limits.{name}: must be more than zero"),
         }
@@ -166,10 +169,7 @@ impl Config {
             node,
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
             cluster_size: 3,
-            tables: vec![TableConfig {
-                name: String::from("default"),
-                write_once: false,
-            }],
+            tables: vec![TableConfig { name: String::from("default"), write_once: false }],
             genesis: Genesis::default(),
             limits: Limits::default(),
             timing: Timing::default(),
@@ -197,16 +197,14 @@ impl Config {
             return Err(ConfigError::TooManyTables(self.tables.len()));
         }
         for (place, table) in self.tables.iter().enumerate() {
-            if self.tables[..place]
-                .iter()
-                .any(|other| other.name == table.name)
-            {
+            if self.tables[..place].iter().any(|other| other.name == table.name) {
                 return Err(ConfigError::DuplicateTable(table.name.clone()));
             }
         }
         let timing = &self.timing;
         let durations = [
             ("heartbeat", timing.heartbeat),
+            ("down", timing.down),
             ("sweep", timing.sweep),
             ("round", timing.round),
             ("backoff", timing.backoff),
@@ -214,6 +212,12 @@ impl Config {
         ];
         if let Some((name, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
             return Err(ConfigError::ZeroDuration(name));
+        }
+        let longest = Duration::from_secs(24 * 60 * 60);
+        let up = ("up", timing.up);
+        let mut all = durations.iter().chain([&up]);
+        if let Some((name, _)) = all.find(|(_, duration)| *duration > longest) {
+            return Err(ConfigError::DurationTooLong(name));
         }
         if timing.down < timing.heartbeat.saturating_mul(4) {
             return Err(ConfigError::DownTooShort);

@@ -47,17 +47,11 @@ impl Node {
                 return violated("I3", message);
             }
             if record.ticket() > self.ticket {
-                return violated(
-                    "I5",
-                    format!("{register}: waits for a ticket never given out"),
-                );
+                return violated("I5", format!("{register}: waits for a ticket never given out"));
             }
         }
         if self.index != self.expected_index() {
-            return violated(
-                "I9",
-                String::from("the index is not that of what is accepted"),
-            );
+            return violated("I9", String::from("the index is not that of what is accepted"));
         }
         for (number, operation) in &self.operations {
             if !self.timers.has(Timer::Operation(*number)) {
@@ -68,29 +62,20 @@ impl Node {
                 .proposing
                 .get(&operation.register)
                 .is_some_and(|queue| queue.front() == Some(number));
-            let proposes = matches!(
-                operation.stage,
-                Stage::Preparing { .. } | Stage::Accepting { .. }
-            );
+            let proposes =
+                matches!(operation.stage, Stage::Preparing { .. } | Stage::Accepting { .. });
             if proposes && !queued {
                 return violated("I11", format!("{} proposes out of turn", operation.op));
             }
         }
         for (register, queue) in &self.proposing {
-            if queue.is_empty()
-                || queue
-                    .iter()
-                    .any(|number| !self.operations.contains_key(number))
+            if queue.is_empty() || queue.iter().any(|number| !self.operations.contains_key(number))
             {
                 return violated("I11", format!("{register}: somebody gone holds a turn"));
             }
         }
         for (op, number) in &self.requests {
-            if self
-                .operations
-                .get(number)
-                .is_none_or(|operation| operation.op != *op)
-            {
+            if self.operations.get(number).is_none_or(|operation| operation.op != *op) {
                 return violated("I12", format!("{op} will never be answered"));
             }
         }

@@ -54,21 +54,16 @@ impl Node {
                 self.sweep_soon();
             }
             RegisterId::Key(table, key) => {
-                let ended = before.as_deref().and_then(Cell::live).filter(|live| {
-                    cell.live()
-                        .is_none_or(|now| now.generation != live.generation)
-                });
+                let ended = before
+                    .as_deref()
+                    .and_then(Cell::live)
+                    .filter(|live| cell.live().is_none_or(|now| now.generation != live.generation));
                 if let (Some(live), Some(before)) = (ended, before.as_ref()) {
                     let ending = ending(before, cell);
                     let topic = Topic::Key(*table, key.clone());
                     if self.subscriptions.contains_key(&topic) {
                         let (table, key, generation) = (*table, key.clone(), live.generation);
-                        let event = Event::Ended {
-                            table,
-                            key,
-                            generation,
-                            ending,
-                        };
+                        let event = Event::Ended { table, key, generation, ending };
                         self.notify(&topic, &event, effects);
                     }
                 }
@@ -88,11 +83,7 @@ impl Node {
 /// How the life in `before` ended, given that `after` is chosen later.
 fn ending(before: &Cell, after: &Cell) -> Ending {
     // Only the change directly behind what we knew is surely the one that ended that life.
-    let directly = after
-        .lineage
-        .iter()
-        .nth(1)
-        .map_or(after.truncated, |change| change.ballot)
+    let directly = after.lineage.iter().nth(1).map_or(after.truncated, |change| change.ballot)
         == before.version();
     match &after.state {
         State::Dead(Cause::Erased(binding)) if directly => Ending::Erased(binding.clone()),

@@ -11,8 +11,7 @@ use crate::consensus::{Readiness, Topic};
 impl Node {
     pub(super) fn on_heartbeat_timer(&mut self, effects: &mut Effects) {
         let now = self.now.instant;
-        self.timers
-            .set(Timer::Heartbeat, now + self.config.timing.heartbeat);
+        self.timers.set(Timer::Heartbeat, now + self.config.timing.heartbeat);
         self.update_reach(effects);
         self.heartbeat(effects);
         self.keep_own_session(effects);
@@ -48,11 +47,7 @@ impl Node {
                     self.on_session_told(self.members.nodes()[from], session, effects);
                 }
             }
-            cluster::Message::HeartbeatAck {
-                sequence,
-                witness,
-                session,
-            } => match witness {
+            cluster::Message::HeartbeatAck { sequence, witness, session } => match witness {
                 Witness::Other => self.on_disowned(from, effects),
                 Witness::Recorded => {
                     self.reach.ack(from, sequence);
@@ -100,11 +95,7 @@ impl Node {
         };
         let after = after.max(self.witnessed_ticket);
         let session = self.registers.node_session(peer);
-        let ack = cluster::Message::HeartbeatAck {
-            sequence,
-            witness,
-            session,
-        };
+        let ack = cluster::Message::HeartbeatAck { sequence, witness, session };
         self.send(from, Body::Cluster(ack), after, effects);
     }
 
@@ -138,9 +129,7 @@ impl Node {
     /// P-24..P-26: looks who is reachable, and tells who wants to know.
     pub(super) fn update_reach(&mut self, effects: &mut Effects) {
         let timing = &self.config.timing;
-        let changes = self
-            .reach
-            .update(self.quorum(), self.now.instant, timing.down, timing.up);
+        let changes = self.reach.update(self.quorum(), self.now.instant, timing.down, timing.up);
         let (node, size) = (self.config.node.0, self.members.size());
         if let Some(nodes) = changes.reachable {
             tracing::info!(node, nodes, size, "reachable");

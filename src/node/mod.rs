@@ -103,6 +103,8 @@ pub struct Node {
     /// When the record that this node votes is on its way: its ticket.
     activating: Option<Ticket>,
     outbox: BTreeMap<Ticket, Vec<Held>>,
+    /// How many messages are in the outbox.
+    held: usize,
     /// Messages from this node's roles to each other: they never leave it.
     local: VecDeque<consensus::Message>,
 }
@@ -138,6 +140,9 @@ struct Monitors {
     requests: u64,
 }
 
+/// How many messages may wait for the disk.
+const HELD_MAX: usize = 1 << 16;
+
 /// How often, relative to a round of messages, ranks take their turn.
 const TURN_ROUNDS: u32 = 3;
 
@@ -170,11 +175,7 @@ impl Node {
     /// When the node next wants [`Input::Timeout`]. Never `None` once started.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.started {
-            self.timers.next()
-        } else {
-            Some(self.now.instant)
-        }
+        if self.started { self.timers.next() } else { Some(self.now.instant) }
     }
 
     /// Takes one step: the only way in.
@@ -201,10 +202,7 @@ impl Node {
     /// Moves this node's idea of now, and sees to what depends on its having moved.
     fn advance(&mut self, now: Now, effects: &mut Effects) {
         let before = self.now.instant;
-        self.now = Now {
-            instant: now.instant.max(before),
-            wall: now.wall,
-        };
+        self.now = Now { instant: now.instant.max(before), wall: now.wall };
         if !self.started {
             self.started = true;
             self.start(effects);
@@ -221,8 +219,7 @@ impl Node {
         self.silence.reset(now);
         self.started_ticket = self.ticket;
         self.timers.set(Timer::Heartbeat, now);
-        self.timers
-            .set(Timer::Sweep, now + self.config.timing.sweep);
+        self.timers.set(Timer::Sweep, now + self.config.timing.sweep);
         self.update_reach(effects);
     }
 
@@ -244,21 +241,15 @@ impl Node {
             return;
         }
         self.persisted = ticket;
-        if self
-            .activating
-            .is_some_and(|activating| activating <= ticket)
-        {
+        if self.activating.is_some_and(|activating| activating <= ticket) {
             self.activating = None;
             self.activate(effects);
         }
-        while self
-            .outbox
-            .first_key_value()
-            .is_some_and(|(first, _)| *first <= ticket)
-        {
+        while self.outbox.first_key_value().is_some_and(|(first, _)| *first <= ticket) {
             let Some((_, held)) = self.outbox.pop_first() else {
                 break;
             };
+            self.held -= held.len();
             for held in held {
                 match held {
                     Held::Send(to, message) => effects.push(Effect::Send { to, message }),
@@ -274,10 +265,7 @@ impl Node {
             return;
         }
         let records = core::mem::take(&mut self.records);
-        effects.push(Effect::Persist {
-            ticket: self.ticket,
-            records,
-        });
+        effects.push(Effect::Persist { ticket: self.ticket, records });
         self.ticket.0 += 1;
     }
 
@@ -298,6 +286,9 @@ impl Node {
     }
 
     /// Sends once everything up to `after` is durable.
+    ///
+    /// What waits is bounded: while a disk stands still, peers keep repeating themselves. What is
+    /// dropped then is like a message lost.
     fn send(&mut self, to: usize, body: Body, after: Ticket, effects: &mut Effects) {
         debug_assert_ne!(to, self.me);
         let message = self.envelope(body);
@@ -306,10 +297,14 @@ impl Node {
         if after <= self.persisted {
             effects.push(Effect::Send { to, message });
         } else {
-            self.outbox
-                .entry(after)
-                .or_default()
-                .push(Held::Send(to, message));
+            self.hold(after, Held::Send(to, message));
+        }
+    }
+
+    fn hold(&mut self, after: Ticket, held: Held) {
+        if self.held < HELD_MAX {
+            self.held += 1;
+            self.outbox.entry(after).or_default().push(held);
         }
     }
 
@@ -328,10 +323,7 @@ impl Node {
         if after <= self.persisted {
             self.local.push_back(message);
         } else {
-            self.outbox
-                .entry(after)
-                .or_default()
-                .push(Held::Local(message));
+            self.hold(after, Held::Local(message));
         }
     }
 
@@ -413,10 +405,7 @@ impl Node {
 
     fn notify(&self, topic: &Topic, event: &Event, effects: &mut Effects) {
         for &client in self.subscriptions.get(topic).into_iter().flatten() {
-            effects.push(Effect::Notify {
-                client,
-                event: event.clone(),
-            });
+            effects.push(Effect::Notify { client, event: event.clone() });
         }
     }
 }

@@ -17,6 +17,8 @@ const TARGETS_MAX: usize = 256;
 const ASKED_MAX: usize = 64;
 /// How many entries this node erases at a time.
 const BURIALS_MAX: usize = 256;
+/// How many entries this node keeps in mind for erasing. The sweep finds the rest once these are.
+const SUSPECTS_MAX: usize = 4_096;
 /// How many watched keys one round of the sweep looks at.
 const WATCHED_MAX: usize = 64;
 
@@ -118,10 +120,7 @@ impl Node {
         }
         for (session, client) in self.sessions.lose() {
             effects.push(Effect::Demonitor { session });
-            effects.push(Effect::Notify {
-                client,
-                event: Event::SessionLost(session),
-            });
+            effects.push(Effect::Notify { client, event: Event::SessionLost(session) });
         }
         self.sweep_soon();
         self.keep_own_session(effects);
@@ -129,10 +128,7 @@ impl Node {
 
     fn notify_sessions(&self, event: fn(SessionId) -> Event, effects: &mut Effects) {
         for (session, client) in self.sessions.clients() {
-            effects.push(Effect::Notify {
-                client,
-                event: event(session),
-            });
+            effects.push(Effect::Notify { client, event: event(session) });
         }
     }
 
@@ -151,7 +147,10 @@ impl Node {
             Goal::Bury { .. } => {
                 self.monitors.burials.remove(&operation.register);
                 self.monitors.suspects.remove(&operation.register);
-                if !self.monitors.suspects.is_empty() {
+                // In batches: every sweep looks at all that it keeps in mind.
+                if !self.monitors.suspects.is_empty()
+                    && self.monitors.burials.len() <= BURIALS_MAX / 2
+                {
                     self.sweep_soon();
                 }
             }
@@ -163,9 +162,7 @@ impl Node {
             Goal::OpenNodeSession => {
                 self.monitors.session_operation = false;
                 let ours = cell.filter(|cell| {
-                    cell.lineage
-                        .last()
-                        .is_some_and(|change| change.op == operation.op)
+                    cell.lineage.last().is_some_and(|change| change.op == operation.op)
                 });
                 if let Some(session) = ours.and_then(|cell| cell.node_session())
                     && session.open
@@ -221,20 +218,14 @@ impl Node {
         {
             return;
         }
-        self.start_own(
-            Asker::Node,
-            RegisterId::NodeSession(peer),
-            Goal::Look,
-            effects,
-        );
+        self.start_own(Asker::Node, RegisterId::NodeSession(peer), Goal::Look, effects);
     }
 
     // ------------------------------------------------------------------ the sweep
 
     pub(super) fn on_sweep_timer(&mut self, effects: &mut Effects) {
         let now = self.now.instant;
-        self.timers
-            .set(Timer::Sweep, now + self.config.timing.sweep);
+        self.timers.set(Timer::Sweep, now + self.config.timing.sweep);
         if !self.is_ready() {
             return;
         }
@@ -253,12 +244,9 @@ impl Node {
             return;
         }
         let now = self.now.instant;
-        let targets = self
-            .index
-            .targets(self.monitors.cursor.as_ref(), TARGETS_MAX);
+        let targets = self.index.targets(self.monitors.cursor.as_ref(), TARGETS_MAX);
         if targets.len() == TARGETS_MAX {
-            self.timers
-                .hasten(Timer::Sweep, now + self.config.timing.round);
+            self.timers.hasten(Timer::Sweep, now + self.config.timing.round);
             self.monitors.cursor = targets.last().cloned();
         } else {
             self.monitors.cursor = None;
@@ -267,22 +255,19 @@ impl Node {
         for target in targets {
             let binding = match &target {
                 Target::Until(wall) => Binding::Until(*wall),
-                Target::Node(node, session) => Binding::Node {
-                    node: *node,
-                    session: *session,
-                },
+                Target::Node(node, session) => Binding::Node { node: *node, session: *session },
                 Target::Session(session) => Binding::Session(*session),
-                Target::Key(register, generation) => Binding::Key {
-                    register: register.clone(),
-                    generation: *generation,
-                },
+                Target::Key(register, generation) => {
+                    Binding::Key { register: register.clone(), generation: *generation }
+                }
             };
             if self.may_have_ended(&binding) {
+                let suspects = &mut self.monitors.suspects;
                 for register in self.index.bound_to(&target) {
-                    self.monitors
-                        .suspects
-                        .entry(register.clone())
-                        .or_insert(now);
+                    if suspects.len() >= SUSPECTS_MAX {
+                        break;
+                    }
+                    suspects.entry(register.clone()).or_insert(now);
                 }
             } else if let Target::Session(session) = target
                 && session.host != self.config.node
@@ -291,9 +276,7 @@ impl Node {
             }
         }
         let index = &self.index;
-        self.monitors
-            .ended
-            .retain(|session| index.has_session(*session));
+        self.monitors.ended.retain(|session| index.has_session(*session));
         for (host, sessions) in asked {
             let Some(host) = self.members.index(host) else {
                 continue;
@@ -312,10 +295,7 @@ impl Node {
         let mut done: Vec<RegisterId> = Vec::new();
         let mut next: Option<Instant> = None;
         for (register, &since) in &self.monitors.suspects {
-            let bindings = self
-                .registers
-                .get(register)
-                .map_or(&[][..], |record| record.bindings());
+            let bindings = self.registers.get(register).map_or(&[][..], |record| record.bindings());
             if !bindings.iter().any(|binding| self.may_have_ended(binding)) {
                 done.push(register.clone());
             } else if !self.monitors.burials.contains(register) {
@@ -342,10 +322,7 @@ impl Node {
                 continue;
             };
             self.monitors.burials.insert(register.clone());
-            let goal = Goal::Bury {
-                generation,
-                ended: Vec::new(),
-            };
+            let goal = Goal::Bury { generation, ended: Vec::new() };
             self.start_own(Asker::Node, register, goal, effects);
         }
     }
@@ -361,10 +338,7 @@ impl Node {
         let turn = self.config.timing.round * TURN_ROUNDS;
         for member in self.peers() {
             let node = self.members.nodes()[member];
-            let closed = self
-                .registers
-                .node_session(node)
-                .is_some_and(|known| !known.open);
+            let closed = self.registers.node_session(node).is_some_and(|known| !known.open);
             let patience = down + turn * self.rank(u64::from(node.0));
             if closed
                 || self.silence.of(member, now) < patience
@@ -414,11 +388,10 @@ fn turn_key(register: &RegisterId) -> u64 {
     match register {
         RegisterId::NodeSession(node) => u64::from(node.0),
         // FNV-1a: any function would do that all members compute alike.
-        RegisterId::Key(_, key) => key
-            .as_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        RegisterId::Key(_, key) => {
+            key.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            }),
+            })
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::acceptors::{ROUND_LEAP_MAX, has_ended};
 use super::{Effect as Out, Effects, Node, Timer};
@@ -34,7 +35,7 @@ impl Node {
         effects: &mut Effects,
     ) -> u64 {
         let mut operation = Operation::new(self.own_op(), asker, register, goal);
-        operation.deadline = self.now.instant + self.config.timing.round * OWN_ROUNDS;
+        operation.deadline = self.now.instant + self.config.timing.round.saturating_mul(OWN_ROUNDS);
         if let Asker::Operation { number, .. } = asker
             && let Some(parent) = self.operations.get(&number)
         {
@@ -53,7 +54,7 @@ impl Node {
     }
 
     /// Wakes the operation after a time, or at its deadline.
-    pub(super) fn wake_after(&mut self, number: u64, wait: core::time::Duration) {
+    pub(super) fn wake_after(&mut self, number: u64, wait: Duration) {
         let Some(operation) = self.operations.get(&number) else {
             return;
         };
@@ -62,15 +63,8 @@ impl Node {
     }
 
     pub(super) fn tag(&self, number: u64) -> Tag {
-        let attempt = self
-            .operations
-            .get(&number)
-            .map_or(0, |operation| operation.attempt);
-        Tag {
-            incarnation: self.incarnation,
-            operation: number,
-            attempt,
-        }
+        let attempt = self.operations.get(&number).map_or(0, |operation| operation.attempt);
+        Tag { incarnation: self.incarnation, operation: number, attempt }
     }
 
     // ------------------------------------------------------------------ reads (R0-R6)
@@ -81,9 +75,7 @@ impl Node {
         };
         operation.attempt += 1;
         operation.suspect = false;
-        operation.stage = Stage::Reading {
-            reading: Reading::default(),
-        };
+        operation.stage = Stage::Reading { reading: Reading::default() };
         let register = operation.register.clone();
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
@@ -91,15 +83,7 @@ impl Node {
     }
 
     pub(super) fn on_read_reply(&mut self, from: usize, reply: Message, effects: &mut Effects) {
-        let Message::ReadReply {
-            tag,
-            register,
-            accepted,
-            cell,
-            chosen,
-            suspect,
-        } = reply
-        else {
+        let Message::ReadReply { tag, register, accepted, cell, chosen, suspect } = reply else {
             return;
         };
         let (quorum, epoch) = (self.quorum(), self.epoch);
@@ -145,22 +129,10 @@ impl Node {
         };
         operation.attempt += 1;
         let register = operation.register.clone();
-        operation.stage = Stage::Completing {
-            ballot,
-            cell: cell.clone(),
-            tally: Tally::default(),
-        };
+        operation.stage = Stage::Completing { ballot, cell: cell.clone(), tally: Tally::default() };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(
-            &Message::Accept {
-                tag,
-                register,
-                ballot,
-                cell,
-            },
-            effects,
-        );
+        self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
     }
 
     // ------------------------------------------------------------------ writes (P1-P3)
@@ -170,10 +142,7 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
-        let queue = self
-            .proposing
-            .entry(operation.register.clone())
-            .or_default();
+        let queue = self.proposing.entry(operation.register.clone()).or_default();
         if !queue.contains(&number) {
             queue.push_back(number);
         }
@@ -222,21 +191,11 @@ impl Node {
         operation.attempt += 1;
         operation.suspect = false;
         let register = operation.register.clone();
-        operation.stage = Stage::Preparing {
-            ballot,
-            proposer: Proposer::default(),
-            quorum: Quorum::UNHEARD,
-        };
+        operation.stage =
+            Stage::Preparing { ballot, proposer: Proposer::default(), quorum: Quorum::UNHEARD };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(
-            &Message::Prepare {
-                tag,
-                register,
-                ballot,
-            },
-            effects,
-        );
+        self.tell_all(&Message::Prepare { tag, register, ballot }, effects);
     }
 
     pub(super) fn on_promise(&mut self, from: usize, promise: Message, effects: &mut Effects) {
@@ -263,12 +222,7 @@ impl Node {
         if operation.register != register {
             return;
         }
-        let Stage::Preparing {
-            ballot,
-            proposer,
-            quorum,
-        } = &mut operation.stage
-        else {
+        let Stage::Preparing { ballot, proposer, quorum } = &mut operation.stage else {
             return;
         };
         // An acceptance at or above our ballot cannot have been reported by a peer that keeps the
@@ -304,9 +258,7 @@ impl Node {
             return;
         };
         let floor = self.registers.floor(&operation.register);
-        let before = cell
-            .clone()
-            .unwrap_or_else(|| Arc::new(Cell::absent(floor.accepted)));
+        let before = cell.clone().unwrap_or_else(|| Arc::new(Cell::absent(floor.accepted)));
         let effect = operation.resolve(accepted, &before);
         let kept = match effect {
             Effect::Took(at) => Accepting::Effected(at),
@@ -371,23 +323,10 @@ impl Node {
         };
         let mut proposer = core::mem::take(proposer);
         proposer.propose(cell.clone());
-        operation.stage = Stage::Accepting {
-            ballot,
-            proposer,
-            content,
-            repeats: 0,
-        };
+        operation.stage = Stage::Accepting { ballot, proposer, content, repeats: 0 };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(
-            &Message::Accept {
-                tag,
-                register,
-                ballot,
-                cell,
-            },
-            effects,
-        );
+        self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
     }
 
     pub(super) fn on_accepted(
@@ -410,12 +349,7 @@ impl Node {
             return;
         }
         match &mut operation.stage {
-            Stage::Accepting {
-                ballot,
-                proposer,
-                content,
-                ..
-            } => {
+            Stage::Accepting { ballot, proposer, content, .. } => {
                 if *ballot != accepted {
                     return;
                 }
@@ -438,11 +372,7 @@ impl Node {
                     }
                 }
             }
-            Stage::Completing {
-                ballot,
-                cell,
-                tally,
-            } => {
+            Stage::Completing { ballot, cell, tally } => {
                 if *ballot != accepted {
                     return;
                 }
@@ -469,13 +399,7 @@ impl Node {
 
     /// Tells everybody what a quorum of acceptances has made a fact.
     fn commit(&mut self, register: &RegisterId, ballot: Ballot, effects: &mut Effects) {
-        self.tell_all(
-            &Message::Commit {
-                register: register.clone(),
-                ballot,
-            },
-            effects,
-        );
+        self.tell_all(&Message::Commit { register: register.clone(), ballot }, effects);
     }
 
     pub(super) fn on_reject(
@@ -538,12 +462,7 @@ impl Node {
         match &mut operation.stage {
             Stage::Backoff => self.begin_again(number, effects),
             Stage::Preparing { .. } | Stage::Completing { .. } => self.back_off(number),
-            Stage::Accepting {
-                ballot,
-                proposer,
-                repeats,
-                ..
-            } => {
+            Stage::Accepting { ballot, proposer, repeats, .. } => {
                 let Proposer::Accepting { content, .. } = proposer else {
                     return;
                 };
@@ -554,15 +473,7 @@ impl Node {
                 let (ballot, cell) = (*ballot, content.clone());
                 let tag = self.tag(number);
                 self.wake_after(number, round);
-                self.tell_all(
-                    &Message::Accept {
-                        tag,
-                        register,
-                        ballot,
-                        cell,
-                    },
-                    effects,
-                );
+                self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
             }
             // Late replies to the first asking are as good as those to a repetition: every one of
             // them was given after the call began.
@@ -578,15 +489,7 @@ impl Node {
                 self.wake_after(number, round);
                 if gathering {
                     let tag = self.tag(number);
-                    self.tell_all(
-                        &Message::List {
-                            tag,
-                            table,
-                            after,
-                            limit,
-                        },
-                        effects,
-                    );
+                    self.tell_all(&Message::List { tag, table, after, limit }, effects);
                 }
             }
             Stage::Asking => {
@@ -645,10 +548,8 @@ impl Node {
         if let Goal::CloseNodeSession { .. } = operation.goal {
             let session = cell.as_ref().and_then(|cell| cell.node_session());
             // A session that is open is closed by a ballot; whether it may be is decided there.
-            if matches!(
-                operation.stage,
-                Stage::Reading { .. } | Stage::Completing { .. }
-            ) && session.is_some_and(|session| session.open)
+            if matches!(operation.stage, Stage::Reading { .. } | Stage::Completing { .. })
+                && session.is_some_and(|session| session.open)
             {
                 return self.propose(number, effects);
             }
@@ -698,32 +599,12 @@ impl Node {
         {
             // E3: an acceptor of ours has accepted that what we are bound to has ended.
             self.stop_proposing(number, effects);
-            let Some(operation) = self.operations.get_mut(&number) else {
-                return;
-            };
-            operation.stage = Stage::Burying {
-                then: AfterBurial::Answer(outcome),
-            };
-            let asker = Asker::Operation { number, place: 0 };
-            self.wake_after(number, core::time::Duration::MAX);
-            self.start_own(
-                asker,
-                register,
-                Goal::Bury {
-                    generation,
-                    ended: Vec::new(),
-                },
-                effects,
-            );
-            return;
+            return self.bury_own(number, generation, outcome, effects);
         }
         let finding = if matches!(operation.goal, Goal::Bury { .. }) {
             Finding::Burial(over(cell))
         } else {
-            Finding::Chosen {
-                ballot,
-                cell: Some(cell.clone()),
-            }
+            Finding::Chosen { ballot, cell: Some(cell.clone()) }
         };
         self.finish(number, outcome, finding, effects);
     }
@@ -768,11 +649,7 @@ impl Node {
         match operation.asker {
             Asker::Client { client, request } => {
                 self.requests.remove(&operation.op);
-                effects.push(Out::Reply {
-                    client,
-                    request,
-                    outcome,
-                });
+                effects.push(Out::Reply { client, request, outcome });
             }
             Asker::Node => self.on_own_finished(&operation, &finding, effects),
             Asker::Operation { number, place } => {
@@ -795,10 +672,7 @@ impl Node {
             && operation.goal.exposes_entry()
             && operation.cleared != Some((live.generation, cell.version()))
             && (operation.suspect
-                || live
-                    .bindings
-                    .iter()
-                    .any(|binding| self.may_have_ended(binding)))
+                || live.bindings.iter().any(|binding| self.may_have_ended(binding)))
     }
 
     /// Has the entry erased if a binding of it has ended; then looks again.
@@ -809,24 +683,29 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
-        operation.stage = Stage::Burying {
-            then: AfterBurial::Again {
-                generation,
-                version,
-            },
-        };
+        operation.stage = Stage::Burying { then: AfterBurial::Again { generation, version } };
         let register = operation.register.clone();
-        self.wake_after(number, core::time::Duration::MAX);
+        self.wake_after(number, Duration::MAX);
         let asker = Asker::Operation { number, place: 0 };
-        self.start_own(
-            asker,
-            register,
-            Goal::Bury {
-                generation,
-                ended: Vec::new(),
-            },
-            effects,
-        );
+        self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
+    }
+
+    /// Has the operation's own entry erased if a binding of it has ended; then answers.
+    fn bury_own(
+        &mut self,
+        number: u64,
+        generation: Ballot,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) {
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return;
+        };
+        operation.stage = Stage::Burying { then: AfterBurial::Answer { generation, outcome } };
+        let register = operation.register.clone();
+        self.wake_after(number, Duration::MAX);
+        let asker = Asker::Operation { number, place: 0 };
+        self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
     }
 
     /// Of a burial: finds out which bindings of the entry have ended. It needs the entry for that,
@@ -835,16 +714,10 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
-        operation.stage = Stage::Verifying {
-            bindings: Vec::new(),
-            missing: 1,
-        };
+        operation.stage = Stage::Verifying { bindings: Vec::new(), missing: 1 };
         let register = operation.register.clone();
-        self.wake_after(number, core::time::Duration::MAX);
-        let asker = Asker::Operation {
-            number,
-            place: usize::MAX,
-        };
+        self.wake_after(number, Duration::MAX);
+        let asker = Asker::Operation { number, place: usize::MAX };
         self.start_own(asker, register, Goal::Look, effects);
     }
 
@@ -856,28 +729,18 @@ impl Node {
         let Goal::Bury { generation, .. } = operation.goal else {
             return;
         };
-        let Some(live) = cell
-            .and_then(Cell::live)
-            .filter(|live| live.generation == generation)
+        let Some(live) = cell.and_then(Cell::live).filter(|live| live.generation == generation)
         else {
             let burial = cell.map_or(Burial::Over, over);
             return self.finish(number, Outcome::Done, Finding::Burial(burial), effects);
         };
         let bindings = live.bindings.clone();
-        operation.stage = Stage::Verifying {
-            bindings: bindings.clone(),
-            missing: bindings.len(),
-        };
+        operation.stage = Stage::Verifying { bindings: bindings.clone(), missing: bindings.len() };
         for (place, binding) in bindings.iter().enumerate() {
             self.inquire(number, place, binding, effects);
         }
         if bindings.is_empty() {
-            self.finish(
-                number,
-                Outcome::Done,
-                Finding::Burial(Burial::Alive),
-                effects,
-            );
+            self.finish(number, Outcome::Done, Finding::Burial(Burial::Alive), effects);
         }
     }
 
@@ -913,9 +776,7 @@ impl Node {
 
     /// Whether it is known to be *chosen* here that a node session has ended.
     fn has_closed(&self, node: crate::NodeId, session: u64) -> bool {
-        self.registers
-            .node_session(node)
-            .is_some_and(|known| known.has_ended(session))
+        self.registers.node_session(node).is_some_and(|known| known.has_ended(session))
     }
 
     /// Asks the host of a session whether it goes on.
@@ -990,16 +851,18 @@ impl Node {
     ) {
         let Finding::Burial(burial) = finding else {
             // Whether the entry lives could not be found out.
-            if matches!(then, AfterBurial::Answer(_)) {
-                return self.give_up(number, effects);
-            }
-            return self.back_off(number);
+            return match then {
+                AfterBurial::Answer { generation, outcome } => {
+                    self.bury_own(number, generation, outcome, effects);
+                }
+                AfterBurial::Again { .. } => self.back_off(number),
+            };
         };
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
         match then {
-            AfterBurial::Answer(outcome) => {
+            AfterBurial::Answer { outcome, .. } => {
                 // Over for another reason: it was put, and something else happened to it since.
                 let refused = match burial {
                     Burial::Erased(ended) => operation
@@ -1013,10 +876,7 @@ impl Node {
                 let refused = refused.map(|bind| Outcome::Refused(Refusal::InvalidBinding(bind)));
                 self.finish(number, refused.unwrap_or(outcome), Finding::Failed, effects);
             }
-            AfterBurial::Again {
-                generation,
-                version,
-            } => {
+            AfterBurial::Again { generation, version } => {
                 if *burial == Burial::Alive {
                     operation.cleared = Some((generation, version));
                 }
@@ -1055,19 +915,12 @@ impl Node {
         if *missing > 0 {
             return;
         }
-        let has_deadline = bindings
-            .iter()
-            .any(|binding| matches!(binding, Binding::Until(_)));
+        let has_deadline = bindings.iter().any(|binding| matches!(binding, Binding::Until(_)));
         let Goal::Bury { ended, .. } = &operation.goal else {
             return;
         };
         if ended.is_empty() && !has_deadline {
-            return self.finish(
-                number,
-                Outcome::Done,
-                Finding::Burial(Burial::Alive),
-                effects,
-            );
+            return self.finish(number, Outcome::Done, Finding::Burial(Burial::Alive), effects);
         }
         self.propose(number, effects);
     }
@@ -1081,12 +934,8 @@ impl Node {
         };
         let binds = operation.binds.clone();
         let resolved = alloc::vec![None; binds.len()];
-        operation.stage = Stage::Resolving {
-            binds: binds.clone(),
-            resolved,
-            missing: binds.len(),
-        };
-        self.wake_after(number, core::time::Duration::MAX);
+        operation.stage = Stage::Resolving { binds: binds.clone(), resolved, missing: binds.len() };
+        self.wake_after(number, Duration::MAX);
         for (place, bind) in binds.iter().enumerate() {
             let asker = Asker::Operation { number, place };
             match bind {
@@ -1114,17 +963,13 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
-        let Stage::Resolving {
-            binds,
-            resolved,
-            missing,
-        } = &mut operation.stage
-        else {
+        let Stage::Resolving { binds, resolved, missing } = &mut operation.stage else {
             return;
         };
         let Some(bind) = binds.get(place) else { return };
         let binding = match (bind, finding) {
-            (_, Finding::Failed | Finding::Burial(_)) => return self.give_up(number, effects),
+            // There may be time for another try.
+            (_, Finding::Failed | Finding::Burial(_)) => return self.back_off(number),
             (_, Finding::Fact(Fact::Ended)) => None,
             (Bind::Key { table, key }, Finding::Chosen { cell, .. }) => {
                 let live = cell.as_ref().and_then(|cell| cell.live());
@@ -1136,10 +981,7 @@ impl Node {
             (Bind::Node(node), Finding::Chosen { cell, .. }) => {
                 let session = cell.as_ref().and_then(|cell| cell.node_session());
                 let open = session.filter(|session| session.open);
-                open.map(|open| Binding::Node {
-                    node: *node,
-                    session: open.number,
-                })
+                open.map(|open| Binding::Node { node: *node, session: open.number })
             }
             // A host that cannot be asked is not known to have ended it. If it has, the entry is
             // erased when that becomes known.
@@ -1151,11 +993,7 @@ impl Node {
         let Some(binding) = binding else {
             let refused = Outcome::Refused(Refusal::InvalidBinding(bind.clone()));
             // One sent before may have been put while the binding was good, so "no" may be wrong.
-            let outcome = if operation.is_ambiguous() {
-                Outcome::Unknown
-            } else {
-                refused
-            };
+            let outcome = if operation.is_ambiguous() { Outcome::Unknown } else { refused };
             return self.finish(number, outcome, Finding::Failed, effects);
         };
         resolved[place] = Some(binding);
@@ -1218,7 +1056,13 @@ impl Node {
             return;
         };
         let Finding::Chosen { cell, .. } = finding else {
-            return self.give_up(number, effects);
+            let asker = Asker::Operation { number, place };
+            let Some(key) = listing.disputed.get(place).cloned() else {
+                return;
+            };
+            let register = RegisterId::Key(listing.table, key);
+            self.start_own(asker, register, Goal::Get, effects);
+            return;
         };
         let live = cell.as_ref().is_some_and(|cell| cell.live().is_some());
         let Some(key) = listing.disputed.get(place).cloned() else {
@@ -1240,21 +1084,14 @@ impl Node {
         if listing.missing > 0 || listing.tally.count() < needed {
             return;
         }
-        let live = core::mem::take(&mut listing.keys)
-            .into_iter()
-            .filter(|(_, live)| *live);
+        let live = core::mem::take(&mut listing.keys).into_iter().filter(|(_, live)| *live);
         let mut keys: Vec<Key> = live.map(|(key, _)| key).collect();
         let mut more = listing.more.take();
         if keys.len() > listing.limit as usize {
             keys.truncate(listing.limit as usize);
             more = keys.last().cloned();
         }
-        self.finish(
-            number,
-            Outcome::Keys { keys, more },
-            Finding::Failed,
-            effects,
-        );
+        self.finish(number, Outcome::Keys { keys, more }, Finding::Failed, effects);
     }
 }
 

@@ -8,7 +8,7 @@ use core::fmt;
 use super::{Config, ConfigError, Genesis, Monitors, Node, Record, Timers};
 use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, Ticket};
 use crate::cluster::{Reach, Witnesses};
-use crate::consensus::{Readiness, Registers};
+use crate::consensus::{self, Readiness, Registers};
 use crate::monitor::{Index, Sessions, Silence};
 use crate::paxos::{Ballot, Floor};
 
@@ -93,11 +93,7 @@ impl Node {
         node.life = Life(node.random.number());
         node.incarnation = Incarnation(1);
         let (cluster, id, life) = (node.config.cluster, node.config.node, node.life);
-        node.log(Record::Born {
-            cluster,
-            node: id,
-            life,
-        });
+        node.log(Record::Born { cluster, node: id, life });
         node.log(Record::Incarnation(node.incarnation));
         let vouched = node.config.genesis == Genesis::Vouched;
         if vouched || Witnesses::required(&node.members) == 0 {
@@ -163,18 +159,10 @@ impl Node {
         active: &mut bool,
     ) -> Result<(), Foreign> {
         if (place == 0) != matches!(record, Record::Born { .. }) {
-            return Err(if place == 0 {
-                Foreign::NotBorn
-            } else {
-                Foreign::BornTwice
-            });
+            return Err(if place == 0 { Foreign::NotBorn } else { Foreign::BornTwice });
         }
         match record {
-            Record::Born {
-                cluster,
-                node,
-                life,
-            } => {
+            Record::Born { cluster, node, life } => {
                 if cluster != self.config.cluster {
                     return Err(Foreign::Cluster);
                 }
@@ -209,11 +197,7 @@ impl Node {
                     .recover_promise(ballot)
                     .map_err(Foreign::Backwards)?;
             }
-            Record::Accepted {
-                register,
-                ballot,
-                cell,
-            } => {
+            Record::Accepted { register, ballot, cell } => {
                 self.recover_ballot(ballot, *active)?;
                 self.registers
                     .entry(&register)
@@ -242,9 +226,7 @@ impl Node {
 
     fn blank(config: Config, seed: u64) -> Result<Self, ConfigError> {
         let members = config.check()?;
-        let me = members
-            .index(config.node)
-            .ok_or(ConfigError::NotMember(config.node))?;
+        let me = members.index(config.node).ok_or(ConfigError::NotMember(config.node))?;
         let count = members.nodes().len();
         let now = Now::default();
         Ok(Self {
@@ -278,6 +260,7 @@ impl Node {
             witnessed_ticket: Ticket(0),
             activating: None,
             outbox: BTreeMap::new(),
+            held: 0,
             local: VecDeque::new(),
             members,
             config,
@@ -293,14 +276,19 @@ impl Node {
         index
     }
 
-    /// Whether `register` is one that this node could have.
-    pub(super) fn is_plausible(&self, register: &RegisterId) -> bool {
-        match register {
+    /// Whether a message could have been sent by a node that keeps the rules: about a register that
+    /// exists, with content that fits it.
+    pub(super) fn is_plausible(&self, message: &consensus::Message) -> bool {
+        let Some(register) = message.register() else {
+            return true;
+        };
+        let possible = match register {
             RegisterId::NodeSession(node) => self.members.contains(*node),
             RegisterId::Key(table, key) => {
                 usize::from(table.0) < self.config.tables.len()
                     && key.len() <= self.config.limits.key_max
             }
-        }
+        };
+        possible && message.content().is_none_or(|(accepted, cell)| cell.fits(register, accepted))
     }
 }

@@ -12,34 +12,17 @@ use crate::monitor::{Bind, Standing};
 
 impl Node {
     pub(super) fn on_request(&mut self, request: Request, effects: &mut Effects) {
-        let Request {
-            client,
-            id,
-            sent,
-            patience,
-            on_no_quorum,
-            command,
-        } = request;
-        let op = OpId {
-            client,
-            request: id,
-        };
+        let Request { client, id, sent, patience, on_no_quorum, command } = request;
+        let op = OpId { client, request: id };
         if self.requests.contains_key(&op) {
             // A duplicate of one in flight: that one will be answered, once.
             return;
         }
         if let Some(outcome) = self.answer_at_once(client, sent, on_no_quorum, &command, effects) {
-            effects.push(Effect::Reply {
-                client,
-                request: id,
-                outcome,
-            });
+            effects.push(Effect::Reply { client, request: id, outcome });
             return;
         }
-        let asker = Asker::Client {
-            client,
-            request: id,
-        };
+        let asker = Asker::Client { client, request: id };
         let (register, goal, binds, stage) = self.plan(command);
         let mut operation = Operation::new(op, asker, register, goal);
         operation.deadline = self.now.instant + patience;
@@ -84,40 +67,22 @@ impl Node {
             check_len("key", key.len(), limits.key_max)?;
         }
         match command {
-            Command::CompareAndSet {
-                table,
-                key,
-                value,
-                bindings,
-                ..
-            }
-            | Command::Put {
-                table,
-                key,
-                value,
-                bindings,
-            } => {
+            Command::CompareAndSet { table, key, value, bindings, .. }
+            | Command::Put { table, key, value, bindings } => {
                 if self.config.tables[usize::from(table.0)].write_once {
                     return Err(Refusal::WriteOnce(*table));
                 }
                 self.check_write(*table, key, value, bindings)
             }
-            Command::PutIfAbsent {
-                table,
-                key,
-                value,
-                bindings,
-            } => self.check_write(*table, key, value, bindings),
+            Command::PutIfAbsent { table, key, value, bindings } => {
+                self.check_write(*table, key, value, bindings)
+            }
             Command::Remove { table, .. }
                 if self.config.tables[usize::from(table.0)].write_once =>
             {
                 Err(Refusal::WriteOnce(*table))
             }
-            Command::Keys {
-                table,
-                after,
-                limit,
-            } => {
+            Command::Keys { table, after, limit } => {
                 self.check_table(*table)?;
                 check_len("key", after.as_ref().map_or(0, Key::len), limits.key_max)?;
                 check_len("page", *limit as usize, limits.page_max as usize)
@@ -157,10 +122,7 @@ impl Node {
         check_len("list of bindings", binds.len(), limits.bindings_max)?;
         for bind in binds {
             let possible = match bind {
-                Bind::Key {
-                    table: other,
-                    key: parent,
-                } => {
+                Bind::Key { table: other, key: parent } => {
                     self.check_table(*other)?;
                     check_len("key", parent.len(), limits.key_max)?;
                     // A key cannot keep itself alive.
@@ -236,10 +198,7 @@ impl Node {
     fn get_locally(&self, table: TableId, key: &Key, level: ReadLevel) -> Option<Outcome> {
         let register = RegisterId::Key(table, key.clone());
         let floor = self.registers.floor(&register);
-        let learned = self
-            .registers
-            .get(&register)
-            .and_then(|record| record.learned(&floor));
+        let learned = self.registers.get(&register).and_then(|record| record.learned(&floor));
         if level == ReadLevel::Local {
             if !self.is_ready() {
                 return Some(Outcome::Refused(Refusal::NotReady(self.readiness.clone())));
@@ -255,10 +214,7 @@ impl Node {
         let permanent = self.is_ready()
             && self.config.tables[usize::from(table.0)].write_once
             && cell.live().is_some_and(|live| live.bindings.is_empty());
-        permanent.then(|| Outcome::Found {
-            entry: cell.entry(),
-            version: cell.version(),
-        })
+        permanent.then(|| Outcome::Found { entry: cell.entry(), version: cell.version() })
     }
 
     fn subscribe(&mut self, client: ClientId, topic: &Topic, effects: &mut Effects) -> Outcome {
@@ -267,19 +223,12 @@ impl Node {
         {
             return Outcome::Refused(Refusal::Busy);
         }
-        let fresh = self
-            .subscriptions
-            .entry(topic.clone())
-            .or_default()
-            .insert(client);
+        let fresh = self.subscriptions.entry(topic.clone()).or_default().insert(client);
         if fresh {
             match topic {
                 // P-25: it begins with the state as it is.
                 Topic::Quorum => {
-                    effects.push(Effect::Notify {
-                        client,
-                        event: self.quorum_event(),
-                    });
+                    effects.push(Effect::Notify { client, event: self.quorum_event() });
                 }
                 // The life that is there now is learned, so that its end is noticed.
                 Topic::Key(..) => self.look_at_watched(topic.clone(), effects),
@@ -291,9 +240,7 @@ impl Node {
     fn status(&self) -> Status {
         let down = self.config.timing.down;
         let reachable = self.reach.members(self.now.instant, down);
-        let reachable: Vec<_> = reachable
-            .map(|member| self.members.nodes()[member])
-            .collect();
+        let reachable: Vec<_> = reachable.map(|member| self.members.nodes()[member]).collect();
         Status {
             node: self.config.node,
             epoch: self.epoch,
@@ -316,59 +263,28 @@ impl Node {
     fn plan(&self, command: Command) -> (RegisterId, Goal, Vec<Bind>, Stage) {
         let own = RegisterId::NodeSession(self.config.node);
         let write = |table, key, mode, value, binds: Vec<Bind>| {
-            let goal = Goal::Write {
-                mode,
-                value,
-                bindings: Vec::new(),
-            };
+            let goal = Goal::Write { mode, value, bindings: Vec::new() };
             (RegisterId::Key(table, key), goal, binds, Stage::Backoff)
         };
-        let plain = |table, key, goal| {
-            (
-                RegisterId::Key(table, key),
-                goal,
-                Vec::new(),
-                Stage::Backoff,
-            )
-        };
+        let plain =
+            |table, key, goal| (RegisterId::Key(table, key), goal, Vec::new(), Stage::Backoff);
         match command {
-            Command::CompareAndSet {
-                table,
-                key,
-                expect,
-                value,
-                bindings,
-            } => write(table, key, Mode::If(expect), value, bindings),
-            Command::Put {
-                table,
-                key,
-                value,
-                bindings,
-            } => write(table, key, Mode::Always, value, bindings),
-            Command::PutIfAbsent {
-                table,
-                key,
-                value,
-                bindings,
-            } => write(table, key, Mode::IfAbsent, value, bindings),
+            Command::CompareAndSet { table, key, expect, value, bindings } => {
+                write(table, key, Mode::If(expect), value, bindings)
+            }
+            Command::Put { table, key, value, bindings } => {
+                write(table, key, Mode::Always, value, bindings)
+            }
+            Command::PutIfAbsent { table, key, value, bindings } => {
+                write(table, key, Mode::IfAbsent, value, bindings)
+            }
             Command::Fence { table, key } => plain(table, key, Goal::Fence),
             Command::Get { table, key, .. } => plain(table, key, Goal::Get),
-            Command::Remove {
-                table,
-                key,
-                generation,
-            } => plain(table, key, Goal::Remove { generation }),
-            Command::Keys {
-                table,
-                after,
-                limit,
-            } => {
-                let listing = Listing {
-                    table,
-                    after,
-                    limit,
-                    ..Listing::default()
-                };
+            Command::Remove { table, key, generation } => {
+                plain(table, key, Goal::Remove { generation })
+            }
+            Command::Keys { table, after, limit } => {
+                let listing = Listing { table, after, limit, ..Listing::default() };
                 (own, Goal::Look, Vec::new(), Stage::Listing { listing })
             }
             // The others have been answered.
@@ -441,9 +357,7 @@ impl Node {
             }
             None => self.timers.set(
                 Timer::Operation(number),
-                operation
-                    .deadline
-                    .min(self.now.instant + self.config.timing.heartbeat),
+                operation.deadline.min(self.now.instant + self.config.timing.heartbeat),
             ),
         }
     }
@@ -460,9 +374,5 @@ const fn changes(command: &Command) -> bool {
 }
 
 const fn check_len(what: &'static str, len: usize, max: usize) -> Result<(), Refusal> {
-    if len > max {
-        Err(Refusal::LimitExceeded { what, len, max })
-    } else {
-        Ok(())
-    }
+    if len > max { Err(Refusal::LimitExceeded { what, len, max }) } else { Ok(()) }
 }

@@ -239,11 +239,7 @@ impl fmt::Display for Message {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accepted {
-                register,
-                ballot,
-                cell,
-            } => {
+            Self::Accepted { register, ballot, cell } => {
                 write!(f, "accepted {register} b={ballot} {cell}")
             }
             Self::Active { epoch } => write!(f, "active {epoch}"),
@@ -285,11 +281,7 @@ impl fmt::Display for Effect {
                 }
                 Ok(())
             }
-            Self::Reply {
-                client,
-                request,
-                outcome,
-            } => {
+            Self::Reply { client, request, outcome } => {
                 write!(f, "reply {client}.{request} {outcome}")
             }
             Self::Send { to, message } => write!(f, "to {to}: {message}"),
@@ -300,12 +292,7 @@ impl fmt::Display for Effect {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended {
-                table,
-                key,
-                generation,
-                ending,
-            } => {
+            Self::Ended { table, key, generation, ending } => {
                 write!(f, "ended {table}/{key} @{generation} ")?;
                 match ending {
                     Ending::Erased(binding) => write!(f, "erased({binding})"),

@@ -31,11 +31,7 @@ impl Timers {
 
     /// Sets it unless it is due earlier already.
     pub(super) fn hasten(&mut self, timer: Timer, instant: Instant) {
-        if self
-            .instants
-            .get(&timer)
-            .is_none_or(|&before| before > instant)
-        {
+        if self.instants.get(&timer).is_none_or(|&before| before > instant) {
             self.set(timer, instant);
         }
     }

@@ -19,10 +19,7 @@ impl Floor {
     /// The floor of a slice on which no slice ballot has run.
     #[must_use]
     pub const fn genesis(epoch: crate::base::Epoch) -> Self {
-        Self {
-            promised: Ballot::genesis(epoch),
-            accepted: Ballot::genesis(epoch),
-        }
+        Self { promised: Ballot::genesis(epoch), accepted: Ballot::genesis(epoch) }
     }
 }
 
@@ -37,18 +34,12 @@ pub struct Acceptor<C> {
 
 impl<C> Acceptor<C> {
     /// An acceptor that has promised and accepted nothing.
-    pub const EMPTY: Self = Self {
-        promised: Ballot::ZERO,
-        accepted: None,
-    };
+    pub const EMPTY: Self = Self { promised: Ballot::ZERO, accepted: None };
 }
 
 impl<C> Default for Acceptor<C> {
     fn default() -> Self {
-        Self {
-            promised: Ballot::ZERO,
-            accepted: None,
-        }
+        Self { promised: Ballot::ZERO, accepted: None }
     }
 }
 
@@ -56,17 +47,13 @@ impl<C: Clone> Acceptor<C> {
     /// P(k): the lowest ballot that may still be accepted.
     #[must_use]
     pub fn promised(&self, floor: &Floor) -> Ballot {
-        self.promised
-            .max(floor.promised)
-            .max(self.accepted_ballot(floor))
+        self.promised.max(floor.promised).max(self.accepted_ballot(floor))
     }
 
     /// A(k): the ballot of what counts as accepted. Never the promise: a promise is not a vote.
     #[must_use]
     pub fn accepted_ballot(&self, floor: &Floor) -> Ballot {
-        self.accepted
-            .as_ref()
-            .map_or(floor.accepted, |(ballot, _)| (*ballot).max(floor.accepted))
+        self.accepted.as_ref().map_or(floor.accepted, |(ballot, _)| (*ballot).max(floor.accepted))
     }
 
     /// A(k): what counts as accepted; `None` is dead since the floor.

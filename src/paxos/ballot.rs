@@ -31,13 +31,7 @@ impl Ballot {
     /// What an untouched register of `epoch` has promised and accepted: nothing.
     #[must_use]
     pub const fn genesis(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            round: 0,
-            node: NodeId(0),
-            incarnation: Incarnation(0),
-            sequence: 0,
-        }
+        Self { epoch, round: 0, node: NodeId(0), incarnation: Incarnation(0), sequence: 0 }
     }
 
     /// Whether this is the floor of an epoch rather than somebody's proposal.
@@ -52,11 +46,7 @@ impl fmt::Display for Ballot {
         if self.is_genesis() {
             return write!(f, "{}:0", self.epoch.0);
         }
-        write!(
-            f,
-            "{}:{}.{}.{}",
-            self.epoch.0, self.round, self.node.0, self.incarnation.0
-        )?;
+        write!(f, "{}:{}.{}.{}", self.epoch.0, self.round, self.node.0, self.incarnation.0)?;
         if self.sequence > 0 {
             write!(f, "+{}", self.sequence)?;
         }

@@ -91,11 +91,7 @@ impl<C: Clone> Proposer<C> {
         let Self::Preparing { promises } = self else {
             return None;
         };
-        assert!(
-            accepted.0 < ballot,
-            "I1: accepted {} at or above {ballot}",
-            accepted.0
-        );
+        assert!(accepted.0 < ballot, "I1: accepted {} at or above {ballot}", accepted.0);
         if promises.tally.count() >= quorum || !promises.tally.add(acceptor) {
             return None;
         }
@@ -117,14 +113,8 @@ impl<C: Clone> Proposer<C> {
     /// # Panics
     /// If phase 2 has begun: one ballot never carries two contents.
     pub fn propose(&mut self, content: C) {
-        assert!(
-            matches!(self, Self::Preparing { .. }),
-            "I1: one content for one ballot"
-        );
-        *self = Self::Accepting {
-            content,
-            tally: Tally::default(),
-        };
+        assert!(matches!(self, Self::Preparing { .. }), "I1: one content for one ballot");
+        *self = Self::Accepting { content, tally: Tally::default() };
     }
 
     /// Counts an acceptance; true when a quorum is first reached: the content is chosen.

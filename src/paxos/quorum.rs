@@ -69,10 +69,7 @@ impl Members {
             return Err(MembersError::TooMany);
         }
         if usize::from(size) < nodes.len() {
-            return Err(MembersError::TooSmall {
-                size,
-                listed: nodes.len(),
-            });
+            return Err(MembersError::TooSmall { size, listed: nodes.len() });
         }
         Ok(Self { nodes, size })
     }
@@ -149,26 +146,17 @@ mod tests {
     fn quorum_is_a_majority_of_the_configured_size() {
         for (size, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)] {
             assert_eq!(members(1, size).unwrap().quorum(), quorum);
-            assert!(
-                2 * quorum > u32::from(size),
-                "two quorums of {size} always meet"
-            );
+            assert!(2 * quorum > u32::from(size), "two quorums of {size} always meet");
         }
     }
 
     #[test]
     fn impossible_configurations_are_named() {
         assert_eq!(members(0, 3), Err(MembersError::Empty));
-        assert_eq!(
-            members(3, 2),
-            Err(MembersError::TooSmall { size: 2, listed: 3 })
-        );
+        assert_eq!(members(3, 2), Err(MembersError::TooSmall { size: 2, listed: 3 }));
         assert_eq!(members(65, 65), Err(MembersError::TooMany));
         let twice = vec![NodeId(1), NodeId(2), NodeId(1)];
-        assert_eq!(
-            Members::new(twice, 3),
-            Err(MembersError::Duplicate(NodeId(1)))
-        );
+        assert_eq!(Members::new(twice, 3), Err(MembersError::Duplicate(NodeId(1))));
     }
 
     #[test]

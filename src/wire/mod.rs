@@ -77,10 +77,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Body { name, len } => write!(f, "a body of {len} bytes is no {name}"),
             Self::Checksum { expected, found } => {
-                write!(
-                    f,
-                    "checksum {found:08x} where the header says {expected:08x}"
-                )
+                write!(f, "checksum {found:08x} where the header says {expected:08x}")
             }
             Self::Incomplete { missing } => write!(f, "at least {missing} bytes are missing"),
             Self::TooLong { len } => write!(f, "a body of {len} bytes exceeds {FRAME_MAX}"),
@@ -118,9 +115,7 @@ pub fn encode<T: Frame>(frame: &T, bytes: &mut Vec<u8>) -> Result<(), DecodeErro
 /// If the bytes do not begin with a whole and valid frame.
 pub fn decode<T: Frame>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
-        return Err(DecodeError::Incomplete {
-            missing: HEADER - bytes.len(),
-        });
+        return Err(DecodeError::Incomplete { missing: HEADER - bytes.len() });
     };
     let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
     let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -129,9 +124,7 @@ pub fn decode<T: Frame>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
         return Err(DecodeError::TooLong { len });
     }
     let Some(body) = rest.get(..len) else {
-        return Err(DecodeError::Incomplete {
-            missing: len - rest.len(),
-        });
+        return Err(DecodeError::Incomplete { missing: len - rest.len() });
     };
     let found = crc32fast::hash(body);
     if found != expected {
@@ -145,10 +138,7 @@ pub fn decode<T: Frame>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
 /// # Errors
 /// If it is not exactly one value.
 pub fn decode_body<T: Frame>(body: &[u8]) -> Result<T, DecodeError> {
-    let error = DecodeError::Body {
-        name: T::NAME,
-        len: body.len(),
-    };
+    let error = DecodeError::Body { name: T::NAME, len: body.len() };
     let (frame, used) = bincode::decode_from_slice(body, CONFIG).map_err(|_| error)?;
     match body.len() - used {
         0 => Ok(frame),
@@ -188,10 +178,7 @@ mod tests {
     fn a_frame_comes_back_and_says_how_long_it_was() {
         let mut bytes = vec![1, 2, 3];
         encode(&message(), &mut bytes).unwrap();
-        assert_eq!(
-            decode::<Message>(&bytes[3..]),
-            Ok((message(), bytes.len() - 3))
-        );
+        assert_eq!(decode::<Message>(&bytes[3..]), Ok((message(), bytes.len() - 3)));
     }
 
     #[test]
@@ -204,10 +191,7 @@ mod tests {
         encode(&record, &mut bytes).unwrap();
         for end in 0..bytes.len() {
             let cut = decode::<Record>(&bytes[..end]);
-            assert!(
-                matches!(cut, Err(DecodeError::Incomplete { .. })),
-                "{end}: {cut:?}"
-            );
+            assert!(matches!(cut, Err(DecodeError::Incomplete { .. })), "{end}: {cut:?}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -219,9 +203,7 @@ mod tests {
     /// A forged length inside a body cannot make the decoder allocate what the body does not hold.
     #[test]
     fn a_forged_length_is_an_error() {
-        let body = [
-            0, 0, 0, 0, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
-        ];
+        let body = [0, 0, 0, 0, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert!(decode_body::<Message>(&body).is_err());
     }
 }

@@ -56,45 +56,23 @@ pub(crate) fn config(node: u16, members: u16) -> Config {
 }
 
 pub(crate) fn put_if_absent(key: &str, value: &str, bindings: Vec<Bind>) -> Command {
-    Command::PutIfAbsent {
-        table: TABLE,
-        key: Key::from(key),
-        value: Value::from(value),
-        bindings,
-    }
+    Command::PutIfAbsent { table: TABLE, key: Key::from(key), value: Value::from(value), bindings }
 }
 
 pub(crate) fn put(key: &str, value: &str, bindings: Vec<Bind>) -> Command {
-    Command::Put {
-        table: TABLE,
-        key: Key::from(key),
-        value: Value::from(value),
-        bindings,
-    }
+    Command::Put { table: TABLE, key: Key::from(key), value: Value::from(value), bindings }
 }
 
 pub(crate) fn get(key: &str) -> Command {
-    Command::Get {
-        table: TABLE,
-        key: Key::from(key),
-        level: ReadLevel::Linearizable,
-    }
+    Command::Get { table: TABLE, key: Key::from(key), level: ReadLevel::Linearizable }
 }
 
 pub(crate) fn get_local(key: &str) -> Command {
-    Command::Get {
-        table: TABLE,
-        key: Key::from(key),
-        level: ReadLevel::Local,
-    }
+    Command::Get { table: TABLE, key: Key::from(key), level: ReadLevel::Local }
 }
 
 pub(crate) fn remove(key: &str) -> Command {
-    Command::Remove {
-        table: TABLE,
-        key: Key::from(key),
-        generation: None,
-    }
+    Command::Remove { table: TABLE, key: Key::from(key), generation: None }
 }
 
 /// The value that an answer shows, if it shows one.
@@ -186,10 +164,7 @@ impl Cluster {
             return;
         };
         let wall = 1_000_000 + (instant.0 / 1_000_000) as i64 + machine.wall_ahead;
-        let now = Now {
-            instant,
-            wall: Wall(u64::try_from(wall).expect("after 1970")),
-        };
+        let now = Now { instant, wall: Wall(u64::try_from(wall).expect("after 1970")) };
         let mut effects = Vec::new();
         engine.handle(input, now, &mut effects);
         engine.check_invariants().expect("invariants");
@@ -204,11 +179,7 @@ impl Cluster {
                 self.sent += 1;
                 self.log.push(format!("{}->{} {message}", node.0, to.0));
                 if !self.cut.contains(&(node, to)) {
-                    self.flights.push(Flight {
-                        from: node,
-                        to,
-                        message,
-                    });
+                    self.flights.push(Flight { from: node, to, message });
                 }
             }
             Effect::Persist { ticket, records } => {
@@ -218,13 +189,8 @@ impl Cluster {
                     self.sync(node.0);
                 }
             }
-            Effect::Reply {
-                client,
-                request,
-                outcome,
-            } => {
-                self.log
-                    .push(format!("{}: {client}.{request} {outcome}", node.0));
+            Effect::Reply { client, request, outcome } => {
+                self.log.push(format!("{}: {client}.{request} {outcome}", node.0));
                 let before = self.replies.insert((client, request), outcome);
                 assert_eq!(before, None, "one answer to one request");
             }
@@ -258,15 +224,7 @@ impl Cluster {
         command: Command,
     ) -> (ClientId, RequestId) {
         let (client, id) = (ClientId::new(client), RequestId(request));
-        self.give(
-            node,
-            client,
-            id,
-            sent,
-            OnNoQuorum::Return,
-            Duration::from_secs(5),
-            command,
-        );
+        self.give(node, client, id, sent, OnNoQuorum::Return, Duration::from_secs(5), command);
         (client, id)
     }
 
@@ -281,14 +239,7 @@ impl Cluster {
         patience: Duration,
         command: Command,
     ) {
-        let request = Request {
-            client,
-            id,
-            sent,
-            patience,
-            on_no_quorum,
-            command,
-        };
+        let request = Request { client, id, sent, patience, on_no_quorum, command };
         self.input(node, Input::Request(request));
     }
 
@@ -311,19 +262,12 @@ impl Cluster {
             }
             self.step(Duration::from_millis(10));
         }
-        panic!(
-            "no answer to {}.{}:\n{}",
-            asked.0,
-            asked.1,
-            self.log.join("\n")
-        );
+        panic!("no answer to {}.{}:\n{}", asked.0, asked.1, self.log.join("\n"));
     }
 
     pub(crate) fn open_session(&mut self, node: u16) -> SessionId {
         let outcome = self.call(node, Command::OpenSession);
-        let Outcome::Session(session) = outcome else {
-            panic!("no session: {outcome}")
-        };
+        let Outcome::Session(session) = outcome else { panic!("no session: {outcome}") };
         session
     }
 
@@ -339,9 +283,8 @@ impl Cluster {
 
     /// Delivers what satisfies `wanted` of what is in flight now; the rest stays.
     pub(crate) fn deliver(&mut self, mut wanted: impl FnMut(&Flight) -> bool) -> usize {
-        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flights)
-            .into_iter()
-            .partition(|flight| wanted(flight));
+        let (now, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.flights).into_iter().partition(|flight| wanted(flight));
         self.flights = later;
         let count = now.len();
         for Flight { from, to, message } in now {
@@ -362,9 +305,7 @@ impl Cluster {
         for node in nodes {
             let due = |cluster: &Self| {
                 let engine = cluster.machines[&NodeId(node)].node.as_ref();
-                engine
-                    .and_then(Node::poll_timeout)
-                    .is_some_and(|at| at <= cluster.now)
+                engine.and_then(Node::poll_timeout).is_some_and(|at| at <= cluster.now)
             };
             for _ in 0..100 {
                 if !due(self) {
