@@ -153,6 +153,12 @@ impl Node {
         self.life
     }
 
+    /// The configuration it was made with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Whether the node votes and serves, and if not, why (P-33).
     #[must_use]
     pub const fn readiness(&self) -> &Readiness {
