@@ -4,13 +4,14 @@
 //! is durable at once unless the test holds it. Time stands still unless the test moves it.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use synod::{
-    Bind, ClientId, Command, Config, Effect, Event, Genesis, Input, Instant, Key, Message, Node,
-    NodeId, Now, OnNoQuorum, Outcome, ReadLevel, Record, Request, RequestId, Sent, SessionId,
-    TableId, Ticket, Value, Wall,
+    Ballot, Bind, Body, ClientId, Command, Config, Effect, Event, Expect, Genesis, Input, Instant,
+    Key, Message, Node, NodeId, Now, OnNoQuorum, Outcome, ReadLevel, Readiness, Record, Refusal,
+    RegisterId, Request, RequestId, Sent, SessionId, Status, TableId, Ticket, Topic, Value, Wall,
+    consensus, wire,
 };
 
 pub(crate) const TABLE: TableId = TableId(0);
@@ -23,6 +24,51 @@ pub(crate) struct Flight {
     pub(crate) message: Message,
 }
 
+impl Flight {
+    /// The first word of what it says: `Prepare`, `Accepted`, `Heartbeat`…
+    pub(crate) fn kind(&self) -> String {
+        let text = self.message.to_string();
+        text.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.kind() == kind
+    }
+
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        matches!(self.message.body, Body::Cluster(_))
+    }
+
+    /// Whether it is about this key of the first table.
+    pub(crate) fn is_about(&self, key: &str) -> bool {
+        let Body::Consensus(message) = &self.message.body else { return false };
+        message.register() == Some(&register(key))
+    }
+
+    pub(crate) fn goes(&self, from: u16, to: u16) -> bool {
+        self.from == NodeId(from) && self.to == NodeId(to)
+    }
+
+    /// The content, of a message about a register.
+    pub(crate) const fn consensus(&self) -> Option<&consensus::Message> {
+        match &self.message.body {
+            Body::Consensus(message) => Some(message),
+            Body::Cluster(_) | Body::Monitor(_) => None,
+        }
+    }
+}
+
+/// What becomes of a message that is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Deliver,
+    Lose,
+    /// It waits in [`Cluster::parked`] until the test takes it out.
+    Park,
+}
+
+type Rule = Box<dyn FnMut(&Flight) -> Fate>;
+
 pub(crate) struct Machine {
     pub(crate) config: Config,
     pub(crate) node: Option<Node>,
@@ -32,6 +78,8 @@ pub(crate) struct Machine {
     pub(crate) slow_disk: bool,
     /// Added to the cluster's wall clock.
     pub(crate) wall_ahead: i64,
+    /// How often a process was started here: no two draw the same numbers.
+    starts: u64,
 }
 
 pub(crate) struct Cluster {
@@ -45,6 +93,17 @@ pub(crate) struct Cluster {
     next_request: u64,
     /// Directed links that lose everything.
     pub(crate) cut: Vec<(NodeId, NodeId)>,
+    /// Decides over every message when it is sent.
+    rule: Option<Rule>,
+    pub(crate) parked: Vec<Flight>,
+    /// Sessions that the nodes want watched.
+    pub(crate) monitored: BTreeSet<SessionId>,
+    /// Requests given and not answered yet, and to whom.
+    awaiting: BTreeSet<(NodeId, ClientId, RequestId)>,
+}
+
+pub(crate) fn register(key: &str) -> RegisterId {
+    RegisterId::Key(TABLE, Key::from(key))
 }
 
 pub(crate) fn config(node: u16, members: u16) -> Config {
@@ -75,6 +134,55 @@ pub(crate) fn remove(key: &str) -> Command {
     Command::Remove { table: TABLE, key: Key::from(key), generation: None }
 }
 
+pub(crate) fn fence(key: &str) -> Command {
+    Command::Fence { table: TABLE, key: Key::from(key) }
+}
+
+pub(crate) fn compare_and_set(key: &str, expect: Expect, value: &str) -> Command {
+    Command::CompareAndSet {
+        table: TABLE,
+        key: Key::from(key),
+        expect,
+        value: Value::from(value),
+        bindings: vec![],
+    }
+}
+
+pub(crate) fn keys(after: Option<&str>, limit: u32) -> Command {
+    Command::Keys { table: TABLE, after: after.map(Key::from), limit }
+}
+
+pub(crate) fn bound_to_key(key: &str) -> Bind {
+    Bind::Key { table: TABLE, key: Key::from(key) }
+}
+
+pub(crate) fn topic(key: &str) -> Topic {
+    Topic::Key(TABLE, Key::from(key))
+}
+
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+pub(crate) const fn won(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Chosen { won: true, .. })
+}
+
+pub(crate) const fn lost(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Chosen { won: false, .. })
+}
+
+pub(crate) const fn is_invalid_binding(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(Refusal::InvalidBinding(_)))
+}
+
+pub(crate) const NO_QUORUM: Outcome = Outcome::Refused(Refusal::NoQuorum);
+
+/// The life and the last change of what an answer shows.
+pub(crate) fn lives(outcome: &Outcome) -> Option<(Ballot, Ballot)> {
+    outcome.entry().map(|entry| (entry.generation, entry.version))
+}
+
 /// The value that an answer shows, if it shows one.
 pub(crate) fn value(outcome: &Outcome) -> Option<String> {
     let entry = outcome.entry()?;
@@ -92,6 +200,20 @@ impl Cluster {
         cluster
     }
 
+    /// The same, with a configuration that the test has its say in.
+    pub(crate) fn with(members: u16, change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self::unstarted((1..=members).map(|node| {
+            let mut config = config(node, members);
+            change(&mut config);
+            config
+        }));
+        for node in 1..=members {
+            cluster.start(node);
+        }
+        cluster.run(Duration::from_secs(2));
+        cluster
+    }
+
     pub(crate) fn unstarted(configs: impl IntoIterator<Item = Config>) -> Self {
         let machines = configs.into_iter().map(|config| {
             let machine = Machine {
@@ -101,6 +223,7 @@ impl Cluster {
                 writing: Vec::new(),
                 slow_disk: false,
                 wall_ahead: 0,
+                starts: 0,
             };
             (config.node, machine)
         });
@@ -114,6 +237,10 @@ impl Cluster {
             log: Vec::new(),
             next_request: 0,
             cut: Vec::new(),
+            rule: None,
+            parked: Vec::new(),
+            monitored: BTreeSet::new(),
+            awaiting: BTreeSet::new(),
         }
     }
 
@@ -129,7 +256,8 @@ impl Cluster {
     pub(crate) fn start(&mut self, node: u16) {
         let machine = self.machine(node);
         let (config, records) = (machine.config.clone(), machine.durable.clone());
-        let seed = u64::from(node) + records.len() as u64 * 1_000;
+        machine.starts += 1;
+        let seed = u64::from(node) + machine.starts * 1_000;
         machine.node = Some(if records.is_empty() {
             Node::new(config, seed).expect("possible")
         } else {
@@ -143,6 +271,7 @@ impl Cluster {
         let machine = self.machine(node);
         machine.node = None;
         machine.writing.clear();
+        self.awaiting.retain(|(asked, ..)| *asked != NodeId(node));
     }
 
     pub(crate) fn restart(&mut self, node: u16) {
@@ -178,8 +307,14 @@ impl Cluster {
             Effect::Send { to, message } => {
                 self.sent += 1;
                 self.log.push(format!("{}->{} {message}", node.0, to.0));
-                if !self.cut.contains(&(node, to)) {
-                    self.flights.push(Flight { from: node, to, message });
+                if self.cut.contains(&(node, to)) {
+                    return;
+                }
+                let flight = Flight { from: node, to, message };
+                match self.rule.as_mut().map_or(Fate::Deliver, |rule| rule(&flight)) {
+                    Fate::Deliver => self.flights.push(flight),
+                    Fate::Lose => {}
+                    Fate::Park => self.parked.push(flight),
                 }
             }
             Effect::Persist { ticket, records } => {
@@ -191,14 +326,20 @@ impl Cluster {
             }
             Effect::Reply { client, request, outcome } => {
                 self.log.push(format!("{}: {client}.{request} {outcome}", node.0));
-                let before = self.replies.insert((client, request), outcome);
-                assert_eq!(before, None, "one answer to one request");
+                let awaited = self.awaiting.remove(&(node, client, request));
+                assert!(awaited, "A-16: one answer to one request: {client}.{request} {outcome}");
+                self.replies.insert((client, request), outcome);
             }
             Effect::Notify { client, event } => {
                 self.log.push(format!("{}: {client} told {event}", node.0));
                 self.events.push((client, event));
             }
-            Effect::Monitor { .. } | Effect::Demonitor { .. } => {}
+            Effect::Monitor { session, .. } => {
+                assert!(self.monitored.insert(session), "{session} is watched once");
+            }
+            Effect::Demonitor { session } => {
+                self.monitored.remove(&session);
+            }
         }
     }
 
@@ -240,6 +381,8 @@ impl Cluster {
         command: Command,
     ) {
         let request = Request { client, id, sent, patience, on_no_quorum, command };
+        self.replies.remove(&(client, id));
+        self.awaiting.insert((NodeId(node), client, id));
         self.input(node, Input::Request(request));
     }
 
@@ -247,6 +390,128 @@ impl Cluster {
     pub(crate) fn ask(&mut self, node: u16, command: Command) -> (ClientId, RequestId) {
         self.next_request += 1;
         self.ask_as(node, 100, 1_000 + self.next_request, Sent::First, command)
+    }
+
+    /// The same with a patience and a wish of its own about quorums.
+    pub(crate) fn ask_with(
+        &mut self,
+        node: u16,
+        on_no_quorum: OnNoQuorum,
+        patience: Duration,
+        command: Command,
+    ) -> (ClientId, RequestId) {
+        self.next_request += 1;
+        let (client, id) = (ClientId::new(100), RequestId(1_000 + self.next_request));
+        self.give(node, client, id, Sent::First, on_no_quorum, patience, command);
+        (client, id)
+    }
+
+    /// Asks as a numbered client's numbered request, and runs the cluster until it is answered.
+    pub(crate) fn call_as(
+        &mut self,
+        node: u16,
+        client: u64,
+        request: u64,
+        sent: Sent,
+        command: Command,
+    ) -> Outcome {
+        let asked = self.ask_as(node, client, request, sent, command);
+        self.answer(asked)
+    }
+
+    /// What has been answered so far.
+    pub(crate) fn answered(&self, asked: (ClientId, RequestId)) -> Option<&Outcome> {
+        self.replies.get(&asked)
+    }
+
+    /// Asks what needs nobody else; the answer must be there at once.
+    pub(crate) fn at_once(&mut self, node: u16, command: Command) -> Outcome {
+        let what = command.to_string();
+        let asked = self.ask(node, command);
+        self.replies.get(&asked).unwrap_or_else(|| panic!("{what}: no answer at once")).clone()
+    }
+
+    pub(crate) fn status(&mut self, node: u16) -> Status {
+        let answer = self.at_once(node, Command::Status);
+        let Outcome::Status(status) = answer else { panic!("no status: {answer}") };
+        status
+    }
+
+    pub(crate) fn readiness(&self, node: u16) -> Readiness {
+        self.node(node).readiness().clone()
+    }
+
+    /// Subscribes a numbered client; what it is told is found by [`Self::told`].
+    pub(crate) fn subscribe(&mut self, node: u16, client: u64, topic: Topic) {
+        self.next_request += 1;
+        let request = 1_000 + self.next_request;
+        let asked = self.ask_as(node, client, request, Sent::First, Command::Subscribe(topic));
+        assert_eq!(self.replies[&asked], Outcome::Done);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, node: u16, client: u64, topic: Topic) {
+        self.next_request += 1;
+        let request = 1_000 + self.next_request;
+        let asked = self.ask_as(node, client, request, Sent::First, Command::Unsubscribe(topic));
+        assert_eq!(self.replies[&asked], Outcome::Done);
+    }
+
+    /// What a client has been told, in order.
+    pub(crate) fn told(&self, client: u64) -> Vec<Event> {
+        let mine = self.events.iter().filter(|(whom, _)| *whom == ClientId::new(client));
+        mine.map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Decides over every message from now on when it is sent.
+    pub(crate) fn rule(&mut self, rule: impl FnMut(&Flight) -> Fate + 'static) {
+        self.rule = Some(Box::new(rule));
+    }
+
+    pub(crate) fn no_rule(&mut self) {
+        self.rule = None;
+    }
+
+    /// Puts what was parked into flight again, behind everything else.
+    pub(crate) fn unpark(&mut self) {
+        let parked = std::mem::take(&mut self.parked);
+        self.flights.extend(parked);
+    }
+
+    /// Loses what satisfies `wanted` of what is in flight now.
+    pub(crate) fn lose(&mut self, mut wanted: impl FnMut(&Flight) -> bool) -> usize {
+        let before = self.flights.len();
+        self.flights.retain(|flight| !wanted(flight));
+        before - self.flights.len()
+    }
+
+    /// What a true wall clock shows, in milliseconds.
+    pub(crate) const fn wall(&self) -> u64 {
+        1_000_000 + self.now.0 / 1_000_000
+    }
+
+    /// What a node holds of a key: promised, accepted, and what that is.
+    pub(crate) fn held(&self, node: u16, key: &str) -> Option<(Ballot, Ballot, Option<String>)> {
+        let id = register(key);
+        let mut registers = self.node(node).registers();
+        let (_, promised, accepted, cell) = registers.find(|(register, ..)| **register == id)?;
+        Some((promised, accepted, cell.map(ToString::to_string)))
+    }
+
+    /// Everything a node's acceptors hold, as text.
+    pub(crate) fn holdings(&self, node: u16) -> Vec<String> {
+        let registers = self.node(node).registers();
+        registers
+            .map(|(register, promised, accepted, cell)| {
+                let cell = cell.map(ToString::to_string).unwrap_or_default();
+                format!("{register} {promised} {accepted} {cell}")
+            })
+            .collect()
+    }
+
+    /// The lines of the conversation about one key, without heartbeats.
+    pub(crate) fn lines_about(&self, key: &str) -> Vec<&String> {
+        let name = format!(" {TABLE}/{key} ");
+        self.log.iter().filter(|line| format!("{line} ").contains(&name)).collect()
     }
 
     /// Asks, and runs the cluster until the answer is there.
@@ -278,6 +543,18 @@ impl Cluster {
             if !self.cut.contains(&(from, to)) {
                 self.input(to.0, Input::Message { from, message });
             }
+        }
+    }
+
+    /// Delivers everything by way of bytes, as a wire does.
+    pub(crate) fn deliver_encoded(&mut self) {
+        while !self.flights.is_empty() {
+            let Flight { from, to, message } = self.flights.remove(0);
+            let mut bytes = Vec::new();
+            wire::encode(&message, &mut bytes).expect("fits a frame");
+            let (decoded, used) = wire::decode::<Message>(&bytes).expect("a frame");
+            assert_eq!((&decoded, used), (&message, bytes.len()));
+            self.input(to.0, Input::Message { from, message: decoded });
         }
     }
 
