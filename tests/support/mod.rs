@@ -530,6 +530,24 @@ impl Cluster {
         panic!("no answer to {}.{}:\n{}", asked.0, asked.1, self.log.join("\n"));
     }
 
+    /// Leaves a write accepted by `holders` only, and its proposer crashed: it had been promised a
+    /// quorum, and nobody was told how it ended.
+    pub(crate) fn leave_unfinished(&mut self, proposer: u16, holders: &[u16], command: Command) {
+        let wanted: Vec<NodeId> = holders.iter().map(|holder| NodeId(*holder)).collect();
+        self.rule(move |flight| {
+            let lost = flight.is("Accepted") || flight.is("Accept") && !wanted.contains(&flight.to);
+            if lost { Fate::Lose } else { Fate::Deliver }
+        });
+        // What the proposer has accepted itself is lost with what it has not synced.
+        self.machine(proposer).slow_disk = !holders.contains(&proposer);
+        let asked = self.ask(proposer, command);
+        self.deliver_all();
+        assert_eq!(self.answered(asked), None, "unfinished");
+        self.crash(proposer);
+        self.machine(proposer).slow_disk = false;
+        self.no_rule();
+    }
+
     pub(crate) fn open_session(&mut self, node: u16) -> SessionId {
         let outcome = self.call(node, Command::OpenSession);
         let Outcome::Session(session) = outcome else { panic!("no session: {outcome}") };
