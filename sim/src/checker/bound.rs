@@ -10,8 +10,8 @@ use super::case::{Downs, Lives};
 use super::frontier::LIVES_MAX;
 use super::hash::FixedMap;
 use super::joint;
-use super::judge::{Judge, Ruling};
-use super::witness::{Move, Replay, settled_op};
+use super::judge::{Flag, Judge, Ruling};
+use super::witness::{Move, Replay};
 use crate::history::{Binding, Binds, History, Key, NEVER, OpIndex, Time, Value};
 
 /// How a component of keys was judged.
@@ -118,7 +118,7 @@ impl<'a> Bound<'a> {
         let mut gave_up = None;
         for &key in keys {
             let mut ruling = self.rule(judge, key, self.downs, &Lives::default(), budget);
-            if matches!(ruling, Ruling::Illegal { .. }) && self.has_lives(key) {
+            if matches!(ruling, Ruling::Illegal(_)) && self.has_lives(key) {
                 let downs = self.with_lives(judge, key, &mut vec![key], budget);
                 ruling = self.rule(judge, key, &downs, &Lives::default(), budget);
                 for (of, birth) in self.lives_of(key) {
@@ -130,9 +130,8 @@ impl<'a> Bound<'a> {
             }
             match ruling {
                 Ruling::Legal => orders.push((key, judge.order.clone())),
-                Ruling::Illegal { at } => {
-                    let time = judge.case.settles[at as usize].0;
-                    return Component::Illegal { key, op: settled_op(&judge.case, at), time };
+                Ruling::Illegal(Flag { op, time }) => {
+                    return Component::Illegal { key, op, time };
                 }
                 Ruling::GaveUp { at, width } => {
                     let window = judge.window(at);
@@ -249,7 +248,7 @@ impl<'a> Bound<'a> {
             let middle = usize::midpoint(low, high);
             let lives = Lives { births: vec![birth], over: vec![(1, times[middle])] };
             match self.rule(judge, key, &downs, &lives, budget) {
-                Ruling::Illegal { .. } => low = middle + 1,
+                Ruling::Illegal(_) => low = middle + 1,
                 Ruling::GaveUp { .. } | Ruling::Legal => high = middle,
             }
         }

@@ -71,7 +71,7 @@ pub(super) struct Val {
     /// The last call of an operation that mentions it at all.
     pub(super) lo_all: Time,
     /// The first end of an operation that certainly saw it.
-    hi: Time,
+    pub(super) hi: Time,
     /// The step that certainly replaced it, by compare-and-set or the like.
     pub(super) succ: u32,
     mentioned: bool,
@@ -105,7 +105,7 @@ pub(super) struct State {
     pub(super) val: u32,
     pub(super) binds: Binds,
     /// The step whose entry must be told apart from others, see [`Duty::GoneByEnd`].
-    tag: u32,
+    pub(super) tag: u32,
     /// From when on it may vanish.
     pub(super) down: Time,
     /// The life it begins when it follows "absent", 0 for one nobody asks about.
@@ -229,6 +229,8 @@ pub(super) struct Case {
     pub(super) tracked: bool,
     /// Appends are used; shortcuts for overwrites are off.
     pub(super) appends: bool,
+    /// Some class of unknown outcome needs a certain value.
+    pub(super) guarded_classes: bool,
     next_member: Vec<u32>,
     table: ValueTable,
     class_index: FixedMap<(Guard, Effect), u32>,
@@ -368,6 +370,7 @@ impl Case {
         self.erasable = false;
         self.tracked = !lives.births.is_empty();
         self.appends = false;
+        self.guarded_classes = false;
         self.table.reset(indices.len());
         // "Absent" and "junk" come first; neither has a number in the table.
         self.vals.push(Val::new());
@@ -422,6 +425,13 @@ impl Case {
             life,
         });
         self.deadlines.extend(over);
+        if self.appends {
+            self.prepare_texts(history, indices);
+        }
+    }
+
+    /// Puts the moments at which something must be settled in order, for a search.
+    pub(super) fn arrange(&mut self) {
         for (number, step) in self.steps.iter().enumerate() {
             if step.end != NEVER {
                 self.settles.push((step.end, Settle::Step(number as u32)));
@@ -431,9 +441,6 @@ impl Case {
             self.settles.push((deadline.time, Settle::Deadline(number as u32)));
         }
         self.settles.sort_by_key(|(time, _)| *time);
-        if self.appends {
-            self.prepare_texts(history, indices);
-        }
     }
 
     /// A write of unknown outcome whose value was seen, and that nothing else can have written,
@@ -581,6 +588,7 @@ impl Case {
                     Guard::Is(val) => {
                         let info = &mut self.vals[val as usize];
                         next = std::mem::replace(&mut info.class, class);
+                        self.guarded_classes |= val != ABSENT;
                         // A value held only once is left only once.
                         counted = !info.unique;
                     }

@@ -289,6 +289,10 @@ pub(super) struct Frontier<const N: usize> {
     reads: Slots<N>,
     /// Overwrites that can be marked free, with the reads that saw them.
     freeable: Slots<N>,
+    /// Overwrites whose value somebody is still to see: once taken they cannot be passed.
+    pinned: Slots<N>,
+    /// Overwrites of a value held only once, with everything that saw it in flight.
+    passing: Slots<N>,
     in_flight: Slots<N>,
     step_at: Vec<u32>,
     slot_of: Vec<u32>,
@@ -316,6 +320,8 @@ impl<const N: usize> Default for Frontier<N> {
             appends: Slots::default(),
             reads: Slots::default(),
             freeable: Slots::default(),
+            pinned: Slots::default(),
+            passing: Slots::default(),
             in_flight: Slots::default(),
             step_at: vec![NONE; 64 * N],
             slot_of: Vec::new(),
@@ -351,6 +357,8 @@ impl<const N: usize> Frontier<N> {
             &mut self.appends,
             &mut self.reads,
             &mut self.freeable,
+            &mut self.pinned,
+            &mut self.passing,
             &mut self.in_flight,
         ] {
             *mask = Slots::default();
@@ -435,6 +443,10 @@ impl<const N: usize> Frontier<N> {
                     if val == ABSENT {
                         self.blind_removes = self.blind_removes.or(bit);
                     }
+                    let info = &case.vals[val as usize];
+                    if info.unique && info.lo > step.call {
+                        self.pinned = self.pinned.or(bit);
+                    }
                     if step.duty == Duty::Must {
                         self.free_when_seen(case, val, bit, step.call);
                     }
@@ -442,6 +454,7 @@ impl<const N: usize> Frontier<N> {
                 Guard::Is(val) => {
                     let mask = &mut self.masks[val as usize];
                     mask.writes = mask.writes.or(bit);
+                    self.unpin(case, val, step.call);
                 }
                 Guard::Not(_) | Guard::Other(_) => self.present = self.present.or(bit),
                 Guard::Never => {}
@@ -460,6 +473,18 @@ impl<const N: usize> Frontier<N> {
             self.freeable = self.freeable.or(bit);
         } else if info.succ == NONE && info.lo <= now {
             self.freeable = self.freeable.or(bit).or(self.masks[val as usize].reads);
+            self.passing = self.passing.or(bit);
+        }
+    }
+
+    /// The last operation that saw the value may just have been called.
+    fn unpin(&mut self, case: &Case, val: u32, now: Time) {
+        let info = &case.vals[val as usize];
+        if info.unique && info.lo <= now && info.writer != NONE {
+            let slot = self.slot_of[info.writer as usize];
+            if slot != NONE {
+                self.pinned = self.pinned.minus(Slots::bit(slot));
+            }
         }
     }
 
@@ -471,6 +496,7 @@ impl<const N: usize> Frontier<N> {
             Guard::Is(val) => {
                 let mask = &mut self.masks[val as usize];
                 mask.reads = mask.reads.or(bit);
+                self.unpin(case, val, step.call);
                 let info = &case.vals[val as usize];
                 if info.unique && info.lo <= step.call && info.writer != NONE {
                     let slot = self.slot_of[info.writer as usize];
@@ -590,6 +616,8 @@ impl<const N: usize> Frontier<N> {
             &mut self.appends,
             &mut self.reads,
             &mut self.freeable,
+            &mut self.pinned,
+            &mut self.passing,
             &mut self.in_flight,
         ] {
             *mask = mask.minus(bit);
@@ -662,7 +690,8 @@ impl<const N: usize> Frontier<N> {
             if val != ABSENT {
                 forced = forced.or(self.present);
             }
-            let mut choices = forced.or(self.blind).minus(config.done);
+            let blind = self.worth_trying(case, &config, goal);
+            let mut choices = forced.or(blind).minus(config.done);
             while let Some(slot) = choices.pop() {
                 let number = self.step_at[slot as usize];
                 let step = case.steps[number as usize];
@@ -704,6 +733,44 @@ impl<const N: usize> Frontier<N> {
             }
         }
         true
+    }
+
+    /// The overwrites that can be of use before the goal is met.
+    ///
+    /// One whose value is still to be seen cannot be left again. One that everything saw already
+    /// is marked free by the next overwrite, which is as good as taking it first, unless something
+    /// other than an overwrite follows it.
+    fn worth_trying(&self, case: &Case, config: &Config<N>, goal: Goal) -> Slots<N> {
+        let Goal::Taken(slot) = goal else { return self.blind };
+        if case.tracked || case.appends {
+            return self.blind;
+        }
+        let step = case.steps[self.step_at[slot as usize] as usize];
+        let mut own = Slots::bit(slot);
+        if step.effect == Effect::Keep {
+            match step.guard {
+                Guard::Is(val) => {
+                    let info = &case.vals[val as usize];
+                    if !info.unique || info.writer == NONE {
+                        return self.blind.minus(self.pinned);
+                    }
+                    let writer = self.slot_of[info.writer as usize];
+                    if writer != NONE {
+                        own = own.or(Slots::bit(writer));
+                    }
+                }
+                Guard::Any | Guard::Never | Guard::Not(_) | Guard::Other(_) => return self.blind,
+            }
+        }
+        let val = case.states[config.state as usize].val;
+        let present = !self.present.minus(config.done).is_empty();
+        let followed = case.erasable
+            || case.guarded_classes
+            || present && (val == ABSENT || !self.blind_removes.is_empty())
+            || !case.vals[val as usize].unique && !self.others.minus(config.done).is_empty();
+        let pinned = self.blind.minus(self.pinned);
+        let some = if followed { pinned } else { pinned.minus(self.passing) };
+        some.or(own.and(self.blind))
     }
 
     /// Whether another step in flight does the same and ends earlier: then this one can wait.
@@ -952,6 +1019,7 @@ impl<const N: usize> Frontier<N> {
             || case.tracked
             || state.val == ABSENT
             || state.binds != Binds::NONE
+            || state.tag != NONE
             || info.lo_all > self.time
             || info.class != NONE
         {

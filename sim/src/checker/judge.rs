@@ -7,7 +7,8 @@ use super::bound::{Bound, Component, Ties};
 use super::case::{Case, Downs, Lives};
 use super::frontier::{Found, Frontier, Limits, Node};
 use super::witness::{Move, Replay, Witness, order_of, settled_op};
-use crate::history::{History, Key, OpIndex, Time};
+use super::zones::{Zoned, Zones};
+use crate::history::{History, Key, NEVER, OpIndex, Time};
 
 /// What to do, and how far to go.
 #[derive(Clone, Copy, Debug)]
@@ -49,11 +50,18 @@ pub enum Verdict {
     },
 }
 
+/// The operation that has no place in any order, and when that is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flag {
+    pub(super) op: Option<OpIndex>,
+    pub(super) time: Time,
+}
+
 /// How one key was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
     GaveUp { at: u32, width: usize },
-    Illegal { at: u32 },
+    Illegal(Flag),
     Legal,
 }
 
@@ -71,6 +79,7 @@ struct Searches {
 pub struct Judge {
     pub(super) case: Case,
     searches: Searches,
+    zones: Zones,
     path: Vec<Node>,
     pub(super) order: Vec<Move>,
     grouped: Vec<OpIndex>,
@@ -108,9 +117,7 @@ impl Judge {
             let ruling = self.rule(history, Some(&mut replay), key, &mut budget);
             match ruling {
                 Ruling::Legal => witness.keys.push((key, self.order.clone())),
-                Ruling::Illegal { at } => {
-                    let time = self.case.settles[at as usize].0;
-                    let op = settled_op(&self.case, at);
+                Ruling::Illegal(Flag { op, time }) => {
                     verdict = Some(Verdict::NotLinearizable { key, op, time });
                     break;
                 }
@@ -214,6 +221,12 @@ impl Judge {
         key: Key,
         budget: &mut u64,
     ) -> Ruling {
+        match self.zones.judge(&self.case, &mut self.order) {
+            Zoned::Legal if self.replayed(&mut replay, key) => return Ruling::Legal,
+            Zoned::Illegal(op) => return Ruling::Illegal(self.flag(history, op)),
+            Zoned::Legal | Zoned::NotMine => {}
+        }
+        self.case.arrange();
         // A part of the budget for each of the cheaper ways, so that the last one has its share.
         let mut part = *budget / 4;
         let first = self.search(history, OPTIMISTIC, &mut part);
@@ -221,7 +234,7 @@ impl Judge {
         *budget -= spent;
         match first {
             Found::Order if self.replays(&mut replay, key) => return Ruling::Legal,
-            Found::Stuck { at, pruned: false } => return Ruling::Illegal { at },
+            Found::Stuck { at, pruned: false } => return Ruling::Illegal(self.settled(at)),
             Found::GaveUp { .. } | Found::Order | Found::Stuck { .. } => {}
         }
         let mut part = *budget / 4;
@@ -230,7 +243,7 @@ impl Judge {
         *budget -= spent;
         match second {
             Found::Order if self.replays(&mut replay, key) => return Ruling::Legal,
-            Found::Stuck { at, .. } => return Ruling::Illegal { at },
+            Found::Stuck { at, .. } => return Ruling::Illegal(self.settled(at)),
             Found::GaveUp { .. } | Found::Order => {}
         }
         match self.search(history, COMPLETE, budget) {
@@ -238,7 +251,7 @@ impl Judge {
                 assert!(self.replays(&mut replay, key), "the complete search found a wrong order");
                 Ruling::Legal
             }
-            Found::Stuck { at, .. } => Ruling::Illegal { at },
+            Found::Stuck { at, .. } => Ruling::Illegal(self.settled(at)),
             Found::GaveUp { at, width } => Ruling::GaveUp { at, width },
         }
     }
@@ -256,13 +269,27 @@ impl Judge {
 
     /// Without a replay the order is only made: whoever asked replays it with those of other keys.
     fn replays(&mut self, replay: &mut Option<&mut Replay<'_>>, key: Key) -> bool {
-        let made = order_of(&self.case, &self.path, &mut self.order).is_some();
-        let Some(replay) = replay else { return made };
-        let legal = made && replay.key(key, &self.order).is_ok();
+        order_of(&self.case, &self.path, &mut self.order).is_some() && self.replayed(replay, key)
+    }
+
+    fn replayed(&self, replay: &mut Option<&mut Replay<'_>>, key: Key) -> bool {
+        let Some(replay) = replay else { return true };
+        let legal = replay.key(key, &self.order).is_ok();
         if !legal {
             replay.forget(&self.order);
         }
         legal
+    }
+
+    fn settled(&self, at: u32) -> Flag {
+        let time = self.case.settles[at as usize].0;
+        Flag { op: settled_op(&self.case, at), time }
+    }
+
+    fn flag(&self, history: &History, op: OpIndex) -> Flag {
+        let ret = history.ops[op as usize].ret;
+        let proof = || self.case.steps.iter().find(|step| step.op == op).map_or(0, |step| step.end);
+        Flag { op: Some(op), time: if ret == NEVER { proof() } else { ret } }
     }
 
     /// From the last moment before `at` at which nothing was in flight.

@@ -12,6 +12,7 @@ mod hash;
 mod joint;
 mod judge;
 mod witness;
+mod zones;
 
 pub use judge::{Judge, Options, Verdict, check};
 pub use witness::{Move, Witness, WitnessError, check_witness};
