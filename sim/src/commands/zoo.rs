@@ -33,6 +33,9 @@ pub struct ZooArgs {
     /// List the entries and stop
     #[arg(long)]
     list: bool,
+    /// Only see that each entry applies and compiles
+    #[arg(long)]
+    check: bool,
     /// The most seeds for an entry that must be caught
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
@@ -86,10 +89,10 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
     }
     let work = root.join(&args.work);
     let tree = Tree::new(&root, &work.join("tree")).map_err(|error| Error::file(&work, &error))?;
-    let keys: Vec<String> = entries
-        .iter()
-        .map(|entry| key(&tree, entry, args))
-        .collect();
+    if args.check {
+        return check(&tree, &entries, style, out);
+    }
+    let keys: Vec<String> = entries.iter().map(|entry| key(&tree, entry, args)).collect();
     let ledger_path = work.join("ledger.json");
     let mut ledger = Ledger::load(&ledger_path);
     let limits = Limits {
@@ -101,11 +104,7 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let table = Table::new(&entries, style);
     table.head(out)?;
     let known = |key: &String| ledger.0.get(key).filter(|_| args.resume).cloned();
-    let plan: Vec<_> = entries
-        .iter()
-        .zip(&keys)
-        .map(|(e, key)| (e, known(key)))
-        .collect();
+    let plan: Vec<_> = entries.iter().zip(&keys).map(|(e, key)| (e, known(key))).collect();
     let mut trials = Vec::new();
     thread::scope(|scope| -> Result<(), Error> {
         // One thread builds the next entry while this one hunts with the last.
@@ -125,9 +124,8 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
             let trial = match known {
                 Some(trial) => trial.clone(),
                 None => {
-                    let (program, took) = programs
-                        .recv()
-                        .map_err(|_| Error::usage("the builder stopped"))?;
+                    let (program, took) =
+                        programs.recv().map_err(|_| Error::usage("the builder stopped"))?;
                     let folder = work.join("found").join(&entry.name);
                     let mut trial = match program {
                         Ok(program) => {
@@ -154,26 +152,14 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
         fs::write(path, text).map_err(|error| Error::file(path, &error))?;
     }
     let good = trials.iter().all(Trial::is_good);
-    Ok(if good {
-        Status::Fine
-    } else {
-        Status::Violation
-    })
+    Ok(if good { Status::Fine } else { Status::Violation })
 }
 
 /// What makes a trial worth repeating: the source, the entry, how far it goes.
 fn key(tree: &Tree, entry: &Entry, args: &ZooArgs) -> String {
-    let seeds = if entry.harmless {
-        args.harmless_seeds
-    } else {
-        args.seeds
-    };
+    let seeds = if entry.harmless { args.harmless_seeds } else { args.seeds };
     let entry_hash = zoo::fingerprint(format!("{:?}", (&entry.edits, &entry.scenario)).as_bytes());
-    format!(
-        "{}/{entry_hash:016x}/{seeds}/{:016x}",
-        entry.name,
-        tree.fingerprint()
-    )
+    format!("{}/{entry_hash:016x}/{seeds}/{:016x}", entry.name, tree.fingerprint())
 }
 
 fn select(entries: Vec<Entry>, names: &[String]) -> Result<Vec<Entry>, Error> {
@@ -186,43 +172,45 @@ fn select(entries: Vec<Entry>, names: &[String]) -> Result<Vec<Entry>, Error> {
     let chosen = |entry: &Entry, name: &String| {
         fits(entry, name) || (!exact(name) && entry.name.contains(name.as_str()))
     };
-    let lost = names
-        .iter()
-        .find(|name| !entries.iter().any(|entry| chosen(entry, name)));
+    let lost = names.iter().find(|name| !entries.iter().any(|entry| chosen(entry, name)));
     if let Some(name) = lost {
         return Err(Error::usage(format!(
             "there is no zoo entry named {name:?}; `cargo sim zoo --list` shows what there is"
         )));
     }
-    let wanted: Vec<bool> = entries
-        .iter()
-        .map(|entry| names.iter().any(|name| chosen(entry, name)))
-        .collect();
-    let kept = entries
-        .into_iter()
-        .zip(wanted)
-        .filter(|(_, wanted)| *wanted);
+    let wanted: Vec<bool> =
+        entries.iter().map(|entry| names.iter().any(|name| chosen(entry, name))).collect();
+    let kept = entries.into_iter().zip(wanted).filter(|(_, wanted)| *wanted);
     Ok(kept.map(|(entry, _)| entry).collect())
 }
 
+fn check(
+    tree: &Tree,
+    entries: &[Entry],
+    style: Style,
+    out: &mut dyn Write,
+) -> Result<Status, Error> {
+    let table = Table::new(entries, style);
+    let mut wrong = 0;
+    for entry in entries {
+        if let Err(verdict) = zoo::check(tree, entry) {
+            wrong += 1;
+            table.row(entry, &Trial::without_hunt(entry, verdict), out)?;
+        }
+    }
+    writeln!(out, "{} of {} entries apply and compile", entries.len() - wrong, entries.len())?;
+    Ok(if wrong == 0 { Status::Fine } else { Status::Violation })
+}
+
 fn list(entries: &[Entry], style: Style, out: &mut dyn Write) -> Result<(), Error> {
-    let width = entries
-        .iter()
-        .map(|entry| entry.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     for entry in entries {
         let name = style.paint(Ink::Strong, format!("{:width$}", entry.name));
         let row = entry.row.as_deref().unwrap_or("");
         writeln!(out, "{name}  {row:4}  {}", entry.about)?;
         let kind = if entry.harmless { "harmless" } else { "expect" };
         let detail = format!("needs {}; {kind}: {}", entry.needs, entry.expect);
-        writeln!(
-            out,
-            "{:width$}        {}",
-            "",
-            style.paint(Ink::Dim, detail)
-        )?;
+        writeln!(out, "{:width$}        {}", "", style.paint(Ink::Dim, detail))?;
     }
     writeln!(out, "{} entries", entries.len())?;
     Ok(())
@@ -236,15 +224,8 @@ struct Table {
 
 impl Table {
     fn new(entries: &[Entry], style: Style) -> Self {
-        let width = entries
-            .iter()
-            .map(|entry| entry.name.len())
-            .max()
-            .unwrap_or(0);
-        Self {
-            width: width.max(4),
-            style,
-        }
+        let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+        Self { width: width.max(4), style }
     }
 
     fn head(&self, out: &mut dyn Write) -> Result<(), Error> {
@@ -307,11 +288,7 @@ impl Table {
         seeds.sort_unstable();
         let median = seeds.get(seeds.len() / 2).copied().unwrap_or(0);
         let cpu: f64 = trials.iter().map(|trial| trial.cpu_seconds).sum();
-        let ink = if good == trials.len() {
-            Ink::Good
-        } else {
-            Ink::Bad
-        };
+        let ink = if good == trials.len() { Ink::Good } else { Ink::Bad };
         let verdict = format!("{good} of {} as they should be", trials.len());
         writeln!(
             out,

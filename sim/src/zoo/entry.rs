@@ -81,10 +81,7 @@ struct Parser {
 
 impl Parser {
     fn error<T>(&self, what: impl Into<String>) -> Result<T, ParseError> {
-        Err(ParseError {
-            line: self.line,
-            what: what.into(),
-        })
+        Err(ParseError { line: self.line, what: what.into() })
     }
 
     fn on_line(&mut self, line: &str) -> Result<(), ParseError> {
@@ -101,10 +98,7 @@ impl Parser {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             return self.on_name(name);
         }
         match line.split_once(':') {
@@ -167,11 +161,7 @@ impl Parser {
             return self.error("code before a `file:` that says where it belongs");
         };
         let (file, line) = (file.clone(), self.line);
-        let edit = self.edit.get_or_insert_with(|| Edit {
-            file,
-            line,
-            lines: Vec::new(),
-        });
+        let edit = self.edit.get_or_insert_with(|| Edit { file, line, lines: Vec::new() });
         edit.lines.push(code);
         Ok(())
     }
@@ -231,10 +221,7 @@ mod tests {
         assert_eq!(entries.len(), 1);
         let edits = &entries[0].edits;
         assert_eq!(edits.len(), 3);
-        assert_eq!(
-            edits[1].lines,
-            [Line::Remove("p".into()), Line::Keep("q".into())]
-        );
+        assert_eq!(edits[1].lines, [Line::Remove("p".into()), Line::Keep("q".into())]);
         assert_eq!(edits[2].file, "src/b.rs");
     }
 
@@ -242,15 +229,9 @@ mod tests {
     fn mistakes_are_named_with_their_line() {
         let error = |text: &str| parse(text).unwrap_err();
         assert_eq!(error("about: x\n").line, 1);
-        assert_eq!(
-            error("[a]\nabout: x\n").what,
-            "[a] has no `needs:` (a file needs an edit)"
-        );
+        assert_eq!(error("[a]\nabout: x\n").what, "[a] has no `needs:` (a file needs an edit)");
         assert_eq!(error("[A]\n").line, 1);
-        assert_eq!(
-            error("[a]\nfile: f\n+x\n").what.split(' ').next(),
-            Some("an")
-        );
+        assert_eq!(error("[a]\nfile: f\n+x\n").what.split(' ').next(), Some("an"));
         assert_eq!(error("[a]\n-x\n").line, 2);
         assert_eq!(error("[a]\ncolour: red\n").line, 2);
         assert_eq!(error("[a]\nnonsense\n").line, 2);

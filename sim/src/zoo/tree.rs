@@ -33,21 +33,33 @@ pub fn find_root() -> Result<PathBuf, String> {
 }
 
 impl Tree {
+    /// The workspace at `source`, not copied anywhere yet.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(source: &Path) -> io::Result<Self> {
+        let mut originals = BTreeMap::new();
+        gather(source, Path::new(""), &mut originals)?;
+        let root = PathBuf::new();
+        Ok(Self { root, originals })
+    }
+
     /// Copies the workspace at `source` to `root`.
     ///
     /// # Errors
     /// A file that cannot be read or written.
     pub fn new(source: &Path, root: &Path) -> io::Result<Self> {
-        let mut originals = BTreeMap::new();
-        gather(source, Path::new(""), &mut originals)?;
-        let tree = Self {
-            root: root.into(),
-            originals,
-        };
+        let tree = Self { root: root.into(), ..Self::read(source)? };
         for (path, content) in &tree.originals {
             tree.write(path, content)?;
         }
         Ok(tree)
+    }
+
+    /// What a file was before any edit.
+    #[must_use]
+    pub fn original(&self, path: &Path) -> Option<&[u8]> {
+        self.originals.get(path).map(Vec::as_slice)
     }
 
     /// Where the copy is.

@@ -80,13 +80,7 @@ impl Trial {
     /// The record of an entry that could not be hunted for.
     #[must_use]
     pub fn without_hunt(entry: &Entry, verdict: Verdict) -> Self {
-        Self {
-            name: entry.name.clone(),
-            verdict,
-            seeds: 0,
-            cpu_seconds: 0.0,
-            build_seconds: 0.0,
-        }
+        Self { name: entry.name.clone(), verdict, seeds: 0, cpu_seconds: 0.0, build_seconds: 0.0 }
     }
 
     /// Whether the simulator did what it should.
@@ -106,6 +100,37 @@ pub fn build(tree: &Tree, entry: &Entry, programs: &Path) -> Result<PathBuf, Ver
     compile(tree, &files, &programs.join(&entry.name))
 }
 
+/// Whether the engine with `entry` in it compiles; much faster than building the simulator.
+///
+/// # Errors
+/// That it does not apply, or not compile.
+pub fn check(tree: &Tree, entry: &Entry) -> Result<(), Verdict> {
+    let failed = |error: io::Error| Verdict::BuildFailed(error.to_string());
+    tree.set(&tree.edited(entry).map_err(Verdict::Inapplicable)?).map_err(failed)?;
+    let mut cargo = cargo(tree);
+    cargo.args(["check", "--quiet", "--package", "synod", "--no-default-features"]);
+    finish(&mut cargo)
+}
+
+fn cargo(tree: &Tree) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(tree.root());
+    cargo.env("CARGO_TARGET_DIR", tree.root().with_file_name("build"));
+    cargo.env("RUSTFLAGS", "-Awarnings");
+    cargo
+}
+
+fn finish(cargo: &mut Command) -> Result<(), Verdict> {
+    let failed = |error: io::Error| Verdict::BuildFailed(error.to_string());
+    let output = cargo.stdin(Stdio::null()).output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let line = errors.lines().find(|line| line.starts_with("error"));
+    Err(Verdict::BuildFailed(line.unwrap_or("unknown error").into()))
+}
+
 fn compile(
     tree: &Tree,
     files: &BTreeMap<PathBuf, String>,
@@ -121,22 +146,12 @@ fn compile(
         "profile.zoo.incremental=true",
         "profile.zoo.debug=false",
     ];
-    let target = tree.root().with_file_name("build");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(tree.root())
-        .args(["build", "--quiet", "--profile", "zoo"]);
-    cargo.args(["--package", "synod-sim", "--bin", "synod-sim"]);
+    let mut cargo = cargo(tree);
+    cargo.args(["build", "--quiet", "--profile", "zoo", "--package", "synod-sim"]);
+    cargo.args(["--bin", "synod-sim"]);
     cargo.args(settings.iter().flat_map(|setting| ["--config", setting]));
-    cargo
-        .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTFLAGS", "-Awarnings");
-    let output = cargo.stdin(Stdio::null()).output().map_err(failed)?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let line = errors.lines().find(|line| line.starts_with("error"));
-        return Err(Verdict::BuildFailed(line.unwrap_or("unknown error").into()));
-    }
+    finish(&mut cargo)?;
+    let target = tree.root().with_file_name("build");
     if let Some(folder) = program.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
@@ -154,11 +169,7 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: Limits) -> Tri
         trial.verdict = Verdict::Died(error.to_string());
         return trial;
     }
-    let seeds = if entry.harmless {
-        limits.harmless_seeds
-    } else {
-        limits.seeds
-    };
+    let seeds = if entry.harmless { limits.harmless_seeds } else { limits.seeds };
     let mut command = Command::new(program);
     command.args(["run", "--seeds", &format!("0..{seeds}")]);
     command.args(["--time", &format!("{}ms", limits.time.as_millis())]);
@@ -179,10 +190,7 @@ const GRACE: Duration = Duration::from_secs(300);
 
 /// Runs to the end, or ends it at the limit; the last line of what it said on standard error.
 fn watch(command: &mut Command, limit: Duration) -> Result<String, String> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut stderr = child.stderr.take();
     let reader = thread::spawn(move || {
