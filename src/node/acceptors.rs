@@ -10,7 +10,7 @@ use crate::monitor::{Binding, Fact};
 use crate::paxos::Ballot;
 
 /// No proposer gets here; above it there is room for this node's own rounds.
-const ROUND_MAX: u64 = u64::MAX / 2;
+pub(super) const ROUND_MAX: u64 = u64::MAX / 2;
 
 /// A round further ahead than this is not the work of a proposer: at a million attempts a second it
 /// would have taken twelve days while this node was away. Following it could use up the rounds for

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::acceptors::ROUND_MAX;
 use super::{Config, ConfigError, Genesis, Monitors, Node, Record, Timers};
 use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, Ticket};
 use crate::cluster::{Reach, Witnesses};
@@ -44,6 +45,8 @@ pub enum Foreign {
     Backwards(Ballot),
     /// A ballot of another epoch than the one the node is active in.
     Epoch,
+    /// A register or content that this node's configuration does not allow.
+    Content,
     /// Incarnations do not ascend by one.
     Incarnation,
     /// It takes note of a node that is not a member, or of one twice.
@@ -65,6 +68,7 @@ impl fmt::Display for RecoverError {
                         return write!(f, "record {record}: goes back behind ballot {ballot}");
                     }
                     Foreign::Epoch => "a ballot of an epoch that the node is not active in",
+                    Foreign::Content => "a register or content that the configuration excludes",
                     Foreign::Incarnation => "incarnations do not ascend by one",
                     Foreign::Peer => "takes note of an unknown peer, or of one twice",
                 };
@@ -191,14 +195,17 @@ impl Node {
                 self.witnesses.record(member, life);
             }
             Record::Promised { register, ballot } => {
-                self.recover_ballot(ballot, *active)?;
+                self.recover_ballot(&register, ballot, *active)?;
                 self.registers
                     .entry(&register)
                     .recover_promise(ballot)
                     .map_err(Foreign::Backwards)?;
             }
             Record::Accepted { register, ballot, cell } => {
-                self.recover_ballot(ballot, *active)?;
+                self.recover_ballot(&register, ballot, *active)?;
+                if !cell.fits(&register, ballot) {
+                    return Err(Foreign::Content);
+                }
                 self.registers
                     .entry(&register)
                     .recover_accepted(ballot, cell)
@@ -210,9 +217,17 @@ impl Node {
 
     /// A ballot recovered is one that this node answered for: it was active, in its epoch. The
     /// highest is also where its own rounds go on.
-    fn recover_ballot(&mut self, ballot: Ballot, active: bool) -> Result<(), Foreign> {
+    fn recover_ballot(
+        &mut self,
+        register: &RegisterId,
+        ballot: Ballot,
+        active: bool,
+    ) -> Result<(), Foreign> {
         if !active || ballot.epoch != EPOCH {
             return Err(Foreign::Epoch);
+        }
+        if ballot.round > ROUND_MAX || !self.exists(register) {
+            return Err(Foreign::Content);
         }
         self.round = self.round.max(ballot.round);
         Ok(())
@@ -276,19 +291,22 @@ impl Node {
         index
     }
 
-    /// Whether a message could have been sent by a node that keeps the rules: about a register that
-    /// exists, with content that fits it.
-    pub(super) fn is_plausible(&self, message: &consensus::Message) -> bool {
-        let Some(register) = message.register() else {
-            return true;
-        };
-        let possible = match register {
+    /// Whether this node can keep such a register.
+    fn exists(&self, register: &RegisterId) -> bool {
+        match register {
             RegisterId::NodeSession(node) => self.members.contains(*node),
             RegisterId::Key(table, key) => {
                 usize::from(table.0) < self.config.tables.len()
                     && key.len() <= self.config.limits.key_max
             }
-        };
-        possible && message.content().is_none_or(|(accepted, cell)| cell.fits(register, accepted))
+        }
+    }
+
+    /// Whether a message could have been sent by a node that keeps the rules: about a register that
+    /// exists, with content that fits it.
+    pub(super) fn is_plausible(&self, message: &consensus::Message) -> bool {
+        let Some(register) = message.register() else { return true };
+        self.exists(register)
+            && message.content().is_none_or(|(accepted, cell)| cell.fits(register, accepted))
     }
 }
