@@ -4,6 +4,7 @@
 
 mod aftermath;
 pub mod check;
+pub mod generate;
 pub mod parse;
 pub mod plans;
 pub mod run;
@@ -114,6 +115,8 @@ struct Cli {
 enum Sub {
     /// Judges recorded histories
     Check(check::CheckArgs),
+    /// Makes histories to judge, legal or with a planted violation
+    Generate(generate::GenerateArgs),
     #[command(hide = true)]
     Hashes(run::HashesArgs),
     /// Adds up the results of shares of a campaign
@@ -160,6 +163,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
     match &cli.command {
         None => run::run(&run::RunArgs::of_nothing(), out),
         Some(Sub::Check(args)) => check::run(args, out),
+        Some(Sub::Generate(args)) => generate::run(args, out),
         Some(Sub::Hashes(args)) => run::hashes(args, out),
         Some(Sub::Merge(args)) => plans::merge(args, out),
         Some(Sub::Plan(args)) => plans::print(args, out),
