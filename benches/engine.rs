@@ -89,7 +89,12 @@ impl Cluster {
     }
 
     /// Has `count` requests answered, `outstanding` at a time, spread over the nodes.
-    fn run(&mut self, count: u64, outstanding: u64, mut command: impl FnMut(u64) -> Command) -> f64 {
+    fn run(
+        &mut self,
+        count: u64,
+        outstanding: u64,
+        mut command: impl FnMut(u64) -> Command,
+    ) -> f64 {
         let (before, stopwatch) = (self.answered, Stopwatch::now());
         let mut asked = 0;
         while asked < count {
