@@ -168,6 +168,13 @@ impl Judge {
         verdict.unwrap_or(Verdict::Linearizable(witness))
     }
 
+    /// The keys that must be looked at together with this one, in order.
+    pub(super) fn keys_with(history: &History, key: Key) -> Vec<Key> {
+        let ties = Ties::of(history);
+        let component = ties.components.iter().find(|keys| keys.contains(&key));
+        component.map_or_else(|| vec![key], Clone::clone)
+    }
+
     /// Sorts the operations by key, then call.
     fn group(&mut self, history: &History) {
         let ops = &history.ops;

@@ -7,6 +7,7 @@
 mod bound;
 pub mod brute;
 mod case;
+mod explain;
 mod frontier;
 mod hash;
 mod joint;
@@ -14,5 +15,6 @@ mod judge;
 mod witness;
 mod zones;
 
+pub use explain::Explanation;
 pub use judge::{Judge, Options, Verdict, check};
 pub use witness::{Move, Witness, WitnessError, check_witness};

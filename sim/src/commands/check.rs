@@ -94,11 +94,37 @@ fn judge_files(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Error> {
 
 fn explain(
     out: &mut dyn Write,
-    _judge: &mut Judge,
-    _history: &History,
+    judge: &mut Judge,
+    history: &History,
     verdict: &Verdict,
-    _options: &Options,
-    _json: bool,
+    options: &Options,
+    json: bool,
 ) -> io::Result<()> {
-    writeln!(out, "  {verdict:?}")
+    match verdict {
+        Verdict::Linearizable(_) => Ok(()),
+        Verdict::Unknown { key, window, frontier, budget } => {
+            let key = history.key_name(*key);
+            let (from, to) = window;
+            writeln!(
+                out,
+                "  gave up on key {key} between {from} and {to}, with {frontier} configurations; \
+                 try a larger --budget than {budget}"
+            )
+        }
+        Verdict::NotLinearizable { key, .. } => {
+            let Some(explanation) = judge.explain(history, options) else { return Ok(()) };
+            if json {
+                let text = serde_json::to_string(&explanation).map_err(io::Error::other)?;
+                return writeln!(out, "{text}");
+            }
+            writeln!(out, "  key {}: {}", history.key_name(*key), explanation.reason)?;
+            for line in &explanation.lines {
+                writeln!(out, "    {line}")?;
+            }
+            if !explanation.minimal {
+                writeln!(out, "    (a smaller set may do; the search for it was cut short)")?;
+            }
+            Ok(())
+        }
+    }
 }
