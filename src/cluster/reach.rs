@@ -21,6 +21,8 @@ pub(crate) struct Reach {
     sequence: u64,
     /// When the latest heartbeat that each member has answered was *sent*.
     acked: Vec<Option<Instant>>,
+    quorum: u32,
+    confirmed: Option<Instant>,
     /// Since when a quorum has been heard.
     since: Option<Instant>,
     reached: bool,
@@ -35,12 +37,14 @@ pub(crate) struct Changes {
 }
 
 impl Reach {
-    pub(crate) fn new(members: usize, me: usize) -> Self {
+    pub(crate) fn new(members: usize, me: usize, quorum: u32) -> Self {
         Self {
             me,
             sent: VecDeque::new(),
             sequence: 0,
             acked: vec![None; members],
+            quorum,
+            confirmed: None,
             since: None,
             reached: false,
             reachable: 0,
@@ -63,6 +67,11 @@ impl Reach {
             return;
         };
         self.acked[member] = self.acked[member].max(Some(sent));
+        // This node hears itself; of the others, one less than a quorum is needed.
+        let others = self.quorum as usize - 1;
+        let heard = |since: &Instant| self.acked.iter().flatten().filter(|at| *at >= since).count();
+        self.confirmed =
+            self.acked.iter().flatten().filter(|at| heard(at) >= others).max().copied();
     }
 
     fn has(&self, member: usize, now: Instant, down: Duration) -> bool {
@@ -75,20 +84,8 @@ impl Reach {
     }
 
     /// The latest instant as of which a quorum is known to have heard this node.
-    pub(crate) fn confirmed(&self, quorum: u32, now: Instant) -> Option<Instant> {
-        // This node hears itself; of the others, one less than a quorum is needed.
-        let others = quorum as usize - 1;
-        if others == 0 {
-            return Some(now);
-        }
-        let heard = |since: Option<Instant>| {
-            self.acked.iter().filter(|acked| acked.is_some() && **acked >= since).count()
-        };
-        self.acked
-            .iter()
-            .copied()
-            .filter(|acked| acked.is_some() && heard(*acked) >= others)
-            .max()?
+    pub(crate) fn confirmed(&self, now: Instant) -> Option<Instant> {
+        if self.quorum == 1 { Some(now) } else { self.confirmed }
     }
 
     /// Whether a quorum counts as reached.
@@ -97,20 +94,14 @@ impl Reach {
     }
 
     /// Looks again; says what is different.
-    pub(crate) fn update(
-        &mut self,
-        quorum: u32,
-        now: Instant,
-        down: Duration,
-        up: Duration,
-    ) -> Changes {
+    pub(crate) fn update(&mut self, now: Instant, down: Duration, up: Duration) -> Changes {
         let mut changes = Changes::default();
         let reachable = self.members(now, down).count();
         if reachable != self.reachable {
             self.reachable = reachable;
             changes.reachable = Some(reachable);
         }
-        if reachable < quorum as usize {
+        if reachable < self.quorum as usize {
             self.since = None;
         } else if self.since.is_none() {
             self.since = Some(now);
@@ -137,25 +128,24 @@ mod tests {
     /// P-25: only an answer to our own heartbeat counts, and only for so long.
     #[test]
     fn quorum_needs_answers_and_is_lost_without_them() {
-        let mut reach = Reach::new(3, 0);
+        let mut reach = Reach::new(3, 0, 2);
         let first = reach.send(at(1));
-        assert_eq!(reach.update(2, at(1), DOWN, Duration::ZERO).reached, None);
+        assert_eq!(reach.update(at(1), DOWN, Duration::ZERO).reached, None);
         reach.ack(1, first + 7);
-        assert_eq!(reach.update(2, at(1), DOWN, Duration::ZERO).reached, None, "never sent");
+        assert_eq!(reach.update(at(1), DOWN, Duration::ZERO).reached, None, "never sent");
         reach.ack(1, first);
-        assert_eq!(reach.update(2, at(2), DOWN, Duration::ZERO).reached, Some(true));
-        assert_eq!(reach.confirmed(2, at(2)), Some(at(1)), "as of the sending, not the answer");
-        assert_eq!(reach.confirmed(3, at(2)), None);
-        assert_eq!(reach.update(2, at(3), DOWN, Duration::ZERO).reached, Some(false));
+        assert_eq!(reach.update(at(2), DOWN, Duration::ZERO).reached, Some(true));
+        assert_eq!(reach.confirmed(at(2)), Some(at(1)), "as of the sending, not the answer");
+        assert_eq!(reach.update(at(3), DOWN, Duration::ZERO).reached, Some(false));
     }
 
     #[test]
     fn a_quorum_must_last_before_it_counts() {
-        let mut reach = Reach::new(3, 0);
+        let mut reach = Reach::new(3, 0, 2);
         let up = Duration::from_secs(1);
         let first = reach.send(at(1));
         reach.ack(2, first);
-        assert!(reach.update(2, at(1), DOWN, up).reached.is_none());
-        assert_eq!(reach.update(2, at(2), DOWN, up).reached, Some(true));
+        assert!(reach.update(at(1), DOWN, up).reached.is_none());
+        assert_eq!(reach.update(at(2), DOWN, up).reached, Some(true));
     }
 }

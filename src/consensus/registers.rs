@@ -152,11 +152,8 @@ impl Registers {
 
     /// The register, made if there is none. A rejected message must not make one: callers check.
     pub(crate) fn entry(&mut self, register: &RegisterId) -> &mut Register {
-        // One look-up where it exists, which is nearly always; no clone of the key either.
-        if !self.map.contains_key(register) {
-            self.map.insert(register.clone(), Register::new());
-        }
-        self.map.get_mut(register).expect("just made")
+        // One search; the clone is of a pointer.
+        self.map.entry(register.clone()).or_insert_with(Register::new)
     }
 
     pub(crate) fn len(&self) -> usize {

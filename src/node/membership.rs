@@ -129,7 +129,7 @@ impl Node {
     /// P-24..P-26: looks who is reachable, and tells who wants to know.
     pub(super) fn update_reach(&mut self, effects: &mut Effects) {
         let timing = &self.config.timing;
-        let changes = self.reach.update(self.quorum(), self.now.instant, timing.down, timing.up);
+        let changes = self.reach.update(self.now.instant, timing.down, timing.up);
         let (node, size) = (self.config.node.0, self.members.size());
         if let Some(nodes) = changes.reachable {
             tracing::info!(node, nodes, size, "reachable");

@@ -81,7 +81,7 @@ impl Node {
     /// Whether a quorum has heard this node so lately that nobody can be closing its session.
     fn is_confirmed(&self) -> bool {
         let now = self.now.instant;
-        let confirmed = self.reach.confirmed(self.quorum(), now);
+        let confirmed = self.reach.confirmed(now);
         confirmed.is_some_and(|confirmed| now.since(confirmed) <= self.config.timing.down / 2)
     }
 

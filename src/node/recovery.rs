@@ -256,7 +256,7 @@ impl Node {
             timers: Timers::default(),
             registers: Registers::new(Floor::genesis(EPOCH)),
             index: Index::default(),
-            reach: Reach::new(count, me),
+            reach: Reach::new(count, me, members.quorum()),
             witnesses: Witnesses::new(count),
             silence: Silence::new(count, now.instant),
             sessions: Sessions::new(config.node),
