@@ -52,12 +52,7 @@ pub struct SourceArgs {
   cargo sim run --seeds 0..2000 --verify-determinism  each seed again in other processes")]
 pub struct RunArgs {
     /// From A up to and not including B
-    #[arg(
-        long,
-        value_name = "A..B",
-        allow_hyphen_values = true,
-        conflicts_with = "seed"
-    )]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true, conflicts_with = "seed")]
     seeds: Option<Seeds>,
     /// One seed: print its plan and tell its story
     #[arg(long, value_name = "N")]
@@ -99,7 +94,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Show::Auto)]
     progress: Show,
     /// Tell every message
-    #[arg(long, short, requires = "seed")]
+    #[arg(long, short, requires = "seed", conflicts_with = "seeds")]
     verbose: bool,
     /// Real time after which a run counts as one that never ends
     #[arg(long, value_name = "DUR", value_parser = parse::duration, default_value = "60s", hide = true)]
@@ -134,10 +129,7 @@ impl SourceArgs {
     /// The scenarios and options meant.
     pub(super) fn source(&self) -> Result<Source, Error> {
         let scenarios = choose(self.scenario.as_deref())?;
-        let options = Options {
-            nodes: self.nodes,
-            ..Options::default()
-        };
+        let options = Options { nodes: self.nodes, ..Options::default() };
         Ok(Source { scenarios, options })
     }
 
@@ -161,10 +153,7 @@ fn choose(name: Option<&str>) -> Result<Vec<&'static Scenario>, Error> {
     };
     let chosen: Vec<_> = match scenario::find(name) {
         Some(scenario) => vec![scenario],
-        None => scenarios()
-            .iter()
-            .filter(|scenario| scenario.family == name)
-            .collect(),
+        None => scenarios().iter().filter(|scenario| scenario.family == name).collect(),
     };
     if chosen.is_empty() {
         return Err(Error::usage(format!(
@@ -189,8 +178,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
 
 fn tell_seed(args: &RunArgs, seed: u64, out: &mut dyn Write) -> Result<Status, Error> {
     let plan = args.source.source()?.plan(seed);
-    plan.check()
-        .map_err(|error| Error::usage(format!("seed {seed}: {}", error.message)))?;
+    plan.check().map_err(|error| Error::usage(format!("seed {seed}: {}", error.message)))?;
     write!(out, "{plan}")?;
     writeln!(out)?;
     tell_plan(&plan, args.verbose, out)
@@ -201,11 +189,7 @@ pub(super) fn tell_plan(plan: &Plan, verbose: bool, out: &mut dyn Write) -> Resu
     let style = Style::of_stdout();
     let mut recording = Recording::default();
     let report = attempt(plan, &mut recording);
-    let detail = if verbose {
-        Detail::Every
-    } else {
-        Detail::Outline
-    };
+    let detail = if verbose { Detail::Every } else { Detail::Outline };
     story::tell(&recording.moments, recording.forgotten, detail, style, out)?;
     show_end(&report, style, out)
 }
@@ -257,9 +241,7 @@ fn begin(args: &RunArgs) -> Result<Summary, Error> {
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let seeds = share(&seeds, shard);
     if seeds.is_empty() {
-        return Err(Error::usage(format!(
-            "--shard: there are too few seeds for share {shard}"
-        )));
+        return Err(Error::usage(format!("--shard: there are too few seeds for share {shard}")));
     }
     Ok(Summary {
         format: FORMAT,
@@ -292,10 +274,7 @@ fn share(seeds: &Range<u64>, shard: Shard) -> Range<u64> {
 pub(super) fn load(path: &Path) -> Result<Summary, Error> {
     let text = fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
     let summary: Summary = serde_json::from_str(&text).map_err(|error| {
-        Error::usage(format!(
-            "{}: not the JSON that `--json` writes: {error}",
-            path.display()
-        ))
+        Error::usage(format!("{}: not the JSON that `--json` writes: {error}", path.display()))
     })?;
     if summary.format != FORMAT {
         return Err(Error::usage(format!(
@@ -310,10 +289,7 @@ pub(super) fn load(path: &Path) -> Result<Summary, Error> {
 fn run_campaign(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let style = Style::of_stdout();
     let mut summary = begin(args)?;
-    let source_args = SourceArgs {
-        scenario: summary.scenario.clone(),
-        nodes: summary.nodes,
-    };
+    let source_args = SourceArgs { scenario: summary.scenario.clone(), nodes: summary.nodes };
     let source = source_args.source()?;
     let from = summary.seeds_from.saturating_add(summary.done);
     let bounded = args.seeds.is_some() || summary.seeds_to < u64::MAX;
@@ -339,24 +315,15 @@ fn run_campaign(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let outcome = campaign(&source, &limits, &interrupted, &mut progress);
     let _ = progress.finish();
     summary.done += outcome.done;
-    summary.add(
-        &outcome.totals,
-        &outcome.found,
-        outcome.wall,
-        outcome.cpu_seconds,
-    );
+    summary.add(&outcome.totals, &outcome.found, outcome.wall, outcome.cpu_seconds);
     let new: Vec<Found> = outcome.found.clone();
     // Written before shrinking, which may take long or be interrupted, and again after it.
     save(args, &summary)?;
     for found in &new {
         let case = examine(args, &source_args, &source, found, style, out)?;
-        if let (Some(case), Some(known)) = (
-            case,
-            summary
-                .found
-                .iter_mut()
-                .find(|known| known.signature == found.signature),
-        ) {
+        if let (Some(case), Some(known)) =
+            (case, summary.found.iter_mut().find(|known| known.signature == found.signature))
+        {
             known.items = Some(case.items);
             known.deliveries = Some(case.deliveries);
             known.plan = Some(case.plan.display().to_string());
@@ -380,10 +347,7 @@ fn run_campaign(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
 /// campaign rather than by it.
 fn check_first(source: &Source, seed: u64) -> Result<(), Error> {
     let wrong = |error: crate::plan::PlanError| {
-        Error::usage(format!(
-            "the plan of seed {seed} cannot be run: {}",
-            error.message
-        ))
+        Error::usage(format!("the plan of seed {seed} cannot be run: {}", error.message))
     };
     source.plan(seed).check().map_err(wrong)
 }
@@ -432,27 +396,16 @@ fn examine(
         fs::create_dir_all(&args.out).map_err(|error| Error::file(&args.out, &error))?;
         let path = args.out.join(format!("hang-{}.plan", found.seed));
         fs::write(&path, plan.to_string()).map_err(|error| Error::file(&path, &error))?;
-        writeln!(
-            out,
-            "\n{}  {}",
-            style.paint(Ink::Bad, "NO PROGRESS"),
-            found.message
-        )?;
+        writeln!(out, "\n{}  {}", style.paint(Ink::Bad, "NO PROGRESS"), found.message)?;
         writeln!(out, "  found by {origin}; the plan is {}", path.display())?;
         return Ok(None);
     }
     let report = attempt(&plan, &mut crate::world::Blind);
     match failure(&report) {
-        Some(failure) if failure.signature == found.signature => aftermath::examine(
-            &plan,
-            failure,
-            &origin,
-            &args.out,
-            args.shrink_runs,
-            style,
-            out,
-        )
-        .map(Some),
+        Some(failure) if failure.signature == found.signature => {
+            aftermath::examine(&plan, failure, &origin, &args.out, args.shrink_runs, style, out)
+                .map(Some)
+        }
         _ => Err(Error::usage(format!(
             "{origin} failed ({}) and does not when run again: runs are not deterministic; try \
              `--verify-determinism`",
@@ -473,16 +426,10 @@ fn show_next(
     let next = match (&outcome.stop, summary.found.first(), file) {
         (_, Some(found), _) => match &found.plan {
             Some(plan) => format!("cargo sim replay {plan} -v    every message of the failure"),
-            None => format!(
-                "cargo sim run --seed {} --scenario {}",
-                found.seed, found.scenario
-            ),
+            None => format!("cargo sim run --seed {} --scenario {}", found.seed, found.scenario),
         },
         (Stop::Interrupted | Stop::Time, None, Some(file)) if summary.done > 0 => {
-            format!(
-                "cargo sim run --resume {}    go on where this ended",
-                file.display()
-            )
+            format!("cargo sim run --resume {}    go on where this ended", file.display())
         }
         (Stop::Interrupted, None, _) => format!(
             "cargo sim run --seeds {}..{}    go on where this ended",
@@ -574,21 +521,13 @@ fn all_hashes(
 fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let style = Style::of_stdout();
     let source = args.source.source()?;
-    let seeds = args
-        .seeds
-        .clone()
-        .map_or(0..VERIFIED_SEEDS, |seeds| seeds.0);
+    let seeds = args.seeds.clone().map_or(0..VERIFIED_SEEDS, |seeds| seeds.0);
     let seeds = share(&seeds, args.shard.unwrap_or(Shard::WHOLE));
     check_first(&source, seeds.start)?;
     let me = std::env::current_exe()
         .map_err(|error| Error::usage(format!("this program's own file: {error}")))?;
     let words = args.source.words();
-    writeln!(
-        out,
-        "{} seeds here, with {} jobs …",
-        grouped(seeds.end - seeds.start),
-        args.jobs()
-    )?;
+    writeln!(out, "{} seeds here, with {} jobs …", grouped(seeds.end - seeds.start), args.jobs())?;
     out.flush()?;
     let (outcome, here) = all_hashes(&source, &seeds, args.jobs(), false);
     let mut conditions = vec![
@@ -600,12 +539,7 @@ fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     }
     let mut mismatches = 0_u64;
     for (name, program, jobs, reverse) in conditions {
-        let conditions = Conditions {
-            program,
-            source: &words,
-            jobs,
-            reverse,
-        };
+        let conditions = Conditions { program, source: &words, jobs, reverse };
         let mut there = determinism::hashes_elsewhere(&conditions, &seeds).map_err(Error::usage)?;
         there.sort_unstable_by_key(|(seed, _)| *seed);
         let differing: Vec<u64> = here
@@ -625,10 +559,7 @@ fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
         let verdict = if differing.is_empty() {
             style.paint(Ink::Good, "equal")
         } else {
-            style.paint(
-                Ink::Bad,
-                format!("{} DIFFER", grouped(differing.len() as u64)),
-            )
+            style.paint(Ink::Bad, format!("{} DIFFER", grouped(differing.len() as u64)))
         };
         writeln!(out, "{name:<46} {verdict}")?;
         if let Some(&seed) = differing.first() {
@@ -644,23 +575,14 @@ fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
         summary.seeds_from = seeds.start;
         summary.seeds_to = seeds.end;
         summary.done = outcome.done;
-        summary.add(
-            &outcome.totals,
-            &outcome.found,
-            outcome.wall,
-            outcome.cpu_seconds,
-        );
+        summary.add(&outcome.totals, &outcome.found, outcome.wall, outcome.cpu_seconds);
         write_json(path, &summary)?;
     }
     let worst = outcome.found.iter().map(|found| found.kind).min();
     Ok(match worst {
         _ if mismatches > 0 => Status::Violation,
         Some(grade) => {
-            writeln!(
-                out,
-                "{} of the seeds failed; run them without this",
-                outcome.found.len()
-            )?;
+            writeln!(out, "{} of the seeds failed; run them without this", outcome.found.len())?;
             grade.into()
         }
         None => Status::Fine,
@@ -683,9 +605,7 @@ fn show_difference(
         return Ok(());
     };
     let text = |event: &Option<String>| {
-        event
-            .clone()
-            .unwrap_or_else(|| String::from("(the run was over)"))
+        event.clone().unwrap_or_else(|| String::from("(the run was over)"))
     };
     writeln!(out, "  the first difference is event {}", difference.line)?;
     writeln!(out, "    here   {}", text(&difference.here))?;
