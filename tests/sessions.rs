@@ -1,0 +1,186 @@
+//! What the holder of a session is told, and that it is told in time.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Cluster, get, ms, put, value};
+use synod::{Bind, Command, Event, Input, NodeId, Outcome, Refusal, SessionId};
+
+/// The client that [`Cluster::open_session`] opens sessions for.
+const HOLDER: u64 = 100;
+
+fn story(cluster: &Cluster) -> Vec<&'static str> {
+    let told = cluster.told(HOLDER).into_iter();
+    told.map(|event| match event {
+        Event::SessionSuspended(_) => "suspended",
+        Event::SessionResumed(_) => "resumed",
+        Event::SessionLost(_) => "lost",
+        other => panic!("not about a session: {other}"),
+    })
+    .collect()
+}
+
+/// M3: a host that no quorum has heard for a while says so to its clients, and takes it back once
+/// it has renewed its session. What is bound lives on.
+#[test]
+fn a_short_cut_suspends_and_resumes() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+    cluster.split(&[1], &[2, 3]);
+    cluster.run(ms(900));
+    assert_eq!(story(&cluster), [""; 0], "a lost heartbeat or two is nothing");
+    cluster.run(ms(500));
+    assert_eq!(story(&cluster), ["suspended"]);
+    cluster.heal();
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(story(&cluster), ["suspended", "resumed"]);
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(story(&cluster), ["suspended", "resumed"], "and nothing more");
+    assert!(value(&cluster.call(2, get("k"))).is_some());
+}
+
+/// M3: a long cut ends the session. The holder is told that it is suspended before anybody else can
+/// find the key erased, and that it is lost once the host is back.
+#[test]
+fn a_long_cut_suspends_and_loses() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+    cluster.split(&[1], &[2, 3]);
+    let mut waited = Duration::ZERO;
+    while value(&cluster.call(2, get("k"))).is_some() {
+        cluster.step(ms(10));
+        waited += ms(10);
+        assert!(waited < Duration::from_secs(20), "never erased");
+    }
+    assert_eq!(story(&cluster), ["suspended"], "told before the key could be taken");
+    cluster.heal();
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(story(&cluster), ["suspended", "lost"]);
+    assert!(!cluster.monitored.contains(&session), "nobody need watch its client any more");
+    let next = cluster.open_session(1);
+    assert_eq!(next.node_session, session.node_session + 1);
+}
+
+/// M3: the host was not running (a pause, a suspended laptop): its first step after that tells the
+/// holder before anything else can be relied on.
+#[test]
+fn a_pause_is_noticed_at_the_first_step() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    let paused = cluster.machine(1).node.take().expect("running");
+    cluster.run(Duration::from_secs(4));
+    cluster.machine(1).node = Some(paused);
+    let asked = cluster.ask(1, put("k", "v", vec![Bind::Session(session)]));
+    assert_eq!(story(&cluster), ["suspended"]);
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(story(&cluster), ["suspended", "lost"]);
+    let answer = cluster.answer(asked);
+    assert!(matches!(answer, Outcome::Refused(Refusal::InvalidBinding(_))), "{answer}");
+}
+
+/// M1: a node that was paused itself accuses nobody: silence that it slept through is no evidence.
+#[test]
+fn a_paused_node_closes_nobodys_session() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+    for _ in 0..5 {
+        let asleep: Vec<_> = (2..=3)
+            .map(|node| (node, cluster.machine(node).node.take().expect("running")))
+            .collect();
+        // Only the sleepers' clocks would show how long it was: the host is heard by nobody.
+        let host = cluster.machine(1).node.take().expect("running");
+        cluster.run(Duration::from_secs(10));
+        cluster.machine(1).node = Some(host);
+        for (node, engine) in asleep {
+            cluster.machine(node).node = Some(engine);
+        }
+        cluster.run(Duration::from_secs(1));
+    }
+    assert!(value(&cluster.call(2, get("k"))).is_some());
+    assert_eq!(cluster.status(1).node_session, Some(session.node_session));
+}
+
+/// L7, M2: a host that keeps reaching some quorum, though never the same one, is never closed.
+#[test]
+fn a_host_that_reaches_some_quorum_is_never_closed() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+    for round in 0..20 {
+        cluster.heal();
+        cluster.split(&[1], &[2 + round % 2]);
+        cluster.run(Duration::from_secs(3));
+    }
+    cluster.heal();
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.status(1).node_session, Some(session.node_session));
+    assert!(value(&cluster.call(2, get("k"))).is_some());
+    assert!(!story(&cluster).contains(&"lost"));
+}
+
+/// L8: whatever happens to the links, every suspension ends in a resumption or a loss, and a lost
+/// session is never resumed.
+#[test]
+fn every_suspension_ends() {
+    for cut in (1..12).map(|step| ms(step * 500)) {
+        let mut cluster = Cluster::new(3);
+        cluster.open_session(1);
+        cluster.split(&[1], &[2, 3]);
+        cluster.run(cut);
+        cluster.heal();
+        cluster.run(Duration::from_secs(5));
+        let story = story(&cluster);
+        let expected: [&[&str]; 3] = [&[], &["suspended", "resumed"], &["suspended", "lost"]];
+        assert!(expected.contains(&&*story), "cut of {cut:?}: {story:?}");
+    }
+}
+
+/// A session can be closed where it is hosted, once; nowhere else, and not one that never was.
+#[test]
+fn only_the_host_closes_a_session() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    let elsewhere = cluster.at_once(2, Command::CloseSession(session));
+    assert_eq!(elsewhere, Outcome::Refused(Refusal::NoSuchSession(session)));
+    assert_eq!(cluster.at_once(1, Command::CloseSession(session)), Outcome::Done);
+    let again = cluster.at_once(1, Command::CloseSession(session));
+    assert_eq!(again, Outcome::Refused(Refusal::NoSuchSession(session)));
+    assert!(!cluster.monitored.contains(&session));
+    let never = SessionId { host: NodeId(1), node_session: 1, number: 77 };
+    let answer = cluster.at_once(1, Command::CloseSession(never));
+    assert_eq!(answer, Outcome::Refused(Refusal::NoSuchSession(never)));
+}
+
+/// A host's news of a session that it does not host, or no longer, changes nothing.
+#[test]
+fn down_for_an_unknown_session_is_harmless() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+    for node in 2..=3 {
+        cluster.input(node, Input::Down { session });
+    }
+    let other = SessionId { number: 77, ..session };
+    cluster.input(1, Input::Down { session: other });
+    cluster.run(Duration::from_secs(2));
+    assert!(value(&cluster.call(3, get("k"))).is_some(), "M4: only its host can say");
+}
+
+/// Sessions of one host are independent: one ends, the other's keys live on.
+#[test]
+fn sessions_of_one_host_end_one_by_one() {
+    let mut cluster = Cluster::new(3);
+    let (one, other) = (cluster.open_session(1), cluster.open_session(1));
+    cluster.call(2, put("one", "v", vec![Bind::Session(one)]));
+    cluster.call(2, put("other", "v", vec![Bind::Session(other)]));
+    assert_eq!(cluster.status(1).sessions, 2);
+    cluster.call(1, Command::CloseSession(one));
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(value(&cluster.call(3, get("one"))), None);
+    assert!(value(&cluster.call(3, get("other"))).is_some());
+    assert_eq!(cluster.status(1).sessions, 1);
+}
