@@ -6,6 +6,7 @@ pub mod chooser;
 pub mod commands;
 pub mod history;
 pub mod marks;
+mod oracle;
 pub mod plan;
 pub mod random;
 pub mod report;

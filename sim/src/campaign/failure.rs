@@ -133,6 +133,7 @@ fn crashed(failure: Failure) -> Report {
         simulated: 0,
         faults: [0; FaultKind::ALL.len()],
         marks: Marks::default(),
+        progress_due: false,
         history: History::new(Model::Kv),
     }
 }

@@ -1,8 +1,16 @@
 //! Plans from seeds.
 //!
+//! Swarm testing: which kinds of fault a seed uses, how often and how strongly is itself drawn, for
+//! features compete for room and hide each other. A random subset of kinds is dropped; the others
+//! have weights from 1 to 100. The same goes for what clients ask.
+//!
 //! Must never know: how a run goes.
 
-use super::{Nanos, Plan};
+use super::{
+    Act, Address, Cluster, Cut, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode, Nanos,
+    Network, Nodes, Operation, Plan, SECOND, Table, Tie, Trouble,
+};
+use crate::chooser::{Chooser, Seeded};
 use crate::scenario::Scenario;
 
 /// What the caller of [`Plan::generate`] wants otherwise than the scenario would have it.
@@ -18,11 +26,594 @@ pub struct Options {
     pub safety: Option<Nanos>,
 }
 
+/// What a fault may be, before where and how long is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bridge,
+    Clog,
+    Client,
+    Crash,
+    Delay,
+    DiskFull,
+    Drift,
+    Duplicate,
+    Freeze,
+    Graph,
+    Hint,
+    Islands,
+    Jump,
+    Loss,
+    OneWay,
+    Pause,
+    PowerCut,
+    Queue,
+    Reorder,
+    Ring,
+    Rot,
+    Skew,
+    SlowDisk,
+    Wipe,
+    WriteError,
+}
+
+const NETWORK: &[Kind] = &[
+    Kind::Bridge,
+    Kind::Clog,
+    Kind::Delay,
+    Kind::Duplicate,
+    Kind::Graph,
+    Kind::Hint,
+    Kind::Islands,
+    Kind::Loss,
+    Kind::OneWay,
+    Kind::Queue,
+    Kind::Reorder,
+    Kind::Ring,
+];
+const STORAGE: &[Kind] = &[
+    Kind::Crash,
+    Kind::Crash,
+    Kind::DiskFull,
+    Kind::PowerCut,
+    Kind::Rot,
+    Kind::SlowDisk,
+    Kind::Wipe,
+    Kind::WriteError,
+];
+const PARTITIONS: &[Kind] =
+    &[Kind::Bridge, Kind::Graph, Kind::Islands, Kind::Islands, Kind::OneWay, Kind::Ring];
+const CLOCKS: &[Kind] = &[Kind::Drift, Kind::Freeze, Kind::Jump, Kind::Skew];
+const REGISTER: &[Kind] = &[
+    Kind::Crash,
+    Kind::Delay,
+    Kind::Duplicate,
+    Kind::Islands,
+    Kind::Loss,
+    Kind::OneWay,
+    Kind::Reorder,
+];
+const ERASE: &[Kind] = &[
+    Kind::Client,
+    Kind::Client,
+    Kind::Clog,
+    Kind::Crash,
+    Kind::Islands,
+    Kind::OneWay,
+    Kind::Pause,
+    Kind::Reorder,
+];
+const EVERY: &[Kind] = &[
+    Kind::Bridge,
+    Kind::Clog,
+    Kind::Client,
+    Kind::Crash,
+    Kind::Delay,
+    Kind::DiskFull,
+    Kind::Drift,
+    Kind::Duplicate,
+    Kind::Freeze,
+    Kind::Graph,
+    Kind::Hint,
+    Kind::Islands,
+    Kind::Jump,
+    Kind::Loss,
+    Kind::OneWay,
+    Kind::Pause,
+    Kind::PowerCut,
+    Kind::Queue,
+    Kind::Reorder,
+    Kind::Ring,
+    Kind::Rot,
+    Kind::Skew,
+    Kind::SlowDisk,
+    Kind::Wipe,
+    Kind::WriteError,
+];
+
+/// What clients may do, before where is drawn.
+const ACTS: usize = 13;
+
+struct Maker {
+    draws: Seeded,
+    nodes: u16,
+    quorum: u16,
+}
+
 impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn generate(seed: u64, scenario: &Scenario, options: &Options) -> Self {
-        let _ = (seed, scenario, options);
-        Self::default()
+        let mut draws = Seeded::new(seed);
+        let nodes = options.nodes.unwrap_or_else(|| match scenario.name {
+            "free" => 3,
+            _ => *draws.one(&[5, 5, 5, 5, 5, 5, 5, 5, 3, 3, 3, 3, 1, 2, 4, 6, 7]),
+        });
+        let nodes = nodes.clamp(1, super::NODES_MAX);
+        let mut maker = Maker { draws, nodes, quorum: nodes / 2 + 1 };
+        maker.plan(seed, scenario, options)
+    }
+}
+
+impl Seeded {
+    fn below(&mut self, n: u64) -> u64 {
+        crate::random::below(self.bits(), n)
+    }
+
+    fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// Evenly by magnitude: as likely between 1 and 10 as between 10 and 100.
+    fn magnitude(&mut self, low: u64, high: u64) -> u64 {
+        let mut high = high.max(low + 1);
+        while high / 2 > low && self.below(2) == 0 {
+            high /= 2;
+        }
+        self.within(low, high)
+    }
+
+    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.choose(of.len())]
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Picks a place by weight.
+fn weighted(draws: &mut Seeded, weights: &[u64]) -> usize {
+    let total: u64 = weights.iter().sum();
+    let mut at = draws.below(total.max(1));
+    for (place, &weight) in weights.iter().enumerate() {
+        if at < weight {
+            return place;
+        }
+        at -= weight;
+    }
+    0
+}
+
+impl Maker {
+    fn plan(&mut self, seed: u64, scenario: &Scenario, options: &Options) -> Plan {
+        let draws = &mut self.draws;
+        let narrow = matches!(scenario.name, "register" | "free");
+        let heartbeat = *draws.one(&[25 * MILLI, 50 * MILLI, 50 * MILLI, 100 * MILLI]);
+        let tables = if narrow { 1 } else { draws.within(1, 3) };
+        let tables: Vec<Table> = (0..tables)
+            .map(|place| match place {
+                1 => Table { name: "once".to_owned(), write_once: true },
+                _ => Table { name: format!("table{place}"), write_once: false },
+            })
+            .collect();
+        let keys = if narrow { 1 } else { draws.within(1, 4) as u16 };
+        let clients = match scenario.name {
+            "free" => 2,
+            _ => *draws.one(&[3, 3, 3, 3, 3, 1, 2, 5]),
+        };
+        let clients = options.clients.unwrap_or(clients).clamp(1, super::CLIENTS_MAX);
+        let operations = options.operations.unwrap_or(match scenario.name {
+            "free" => 8,
+            _ => 100,
+        });
+        let mut plan = Plan {
+            scenario: scenario.name.to_owned(),
+            seed,
+            mode: if scenario.name == "free" { Mode::Free } else { Mode::Timed },
+            cluster: Cluster {
+                nodes: self.nodes,
+                size: self.nodes,
+                witnessed: true,
+                heartbeat,
+                down: heartbeat * draws.within(4, 8),
+                up: if draws.percent(20) { heartbeat * 2 } else { 0 },
+                sweep: heartbeat * draws.within(1, 4),
+                round: draws.within(10, 60) * MILLI,
+                backoff: draws.within(1, 5) * MILLI,
+                backoff_max: draws.within(20, 200) * MILLI,
+                requests_max: if draws.percent(5) { 2 } else { 4096 },
+                wall_spread: if draws.percent(50) { draws.magnitude(1, 10_000) * MILLI } else { 0 },
+            },
+            tables,
+            keys,
+            clients,
+            network: Network {
+                latency: draws.magnitude(20, 2_000) * MICRO,
+                jitter: draws.magnitude(20, 4_000) * MICRO,
+                loss: 0,
+                duplicate: if draws.percent(30) { draws.magnitude(100, 50_000) as u32 } else { 0 },
+                wire: if draws.percent(25) { 20_000 } else { 0 },
+            },
+            disk: match draws.below(4) {
+                0 => Disk { latency: 0, jitter: 0 },
+                _ => Disk {
+                    latency: draws.magnitude(10, 500) * MICRO,
+                    jitter: draws.magnitude(10, 3_000) * MICRO,
+                },
+            },
+            safety: options.safety.unwrap_or(4 * SECOND),
+            liveness: 20 * SECOND,
+            operations: Vec::new(),
+            faults: Vec::new(),
+            choices: Vec::new(),
+        };
+        let kinds: &[Kind] = match scenario.name {
+            "calm" => &[],
+            "register" => REGISTER,
+            "erase" => ERASE,
+            "clocks" => CLOCKS,
+            "storage" => STORAGE,
+            "partitions" => PARTITIONS,
+            "free" => &[Kind::Crash, Kind::Crash, Kind::Pause, Kind::Client, Kind::Islands],
+            _ => EVERY,
+        };
+        if scenario.name == "calm" {
+            plan.network.duplicate = 0;
+            plan.cluster.wall_spread = 0;
+        }
+        self.operations(&mut plan, scenario, operations);
+        self.faults(&mut plan, scenario, kinds, options.safety.is_some());
+        if plan.lost().is_empty() {
+            self.genesis(&mut plan);
+        }
+        if plan.mode == Mode::Free {
+            let length = self.draws.within(100, 600);
+            plan.choices = (0..length)
+                .map(|_| {
+                    // Mostly one of the oldest; sometimes anything.
+                    let most = *self.draws.one(&[1, 2, 4, 8, 32, 64]);
+                    self.draws.below(most) as u32
+                })
+                .collect();
+        }
+        plan
+    }
+
+    /// Where no storage is lost, it may be vouched for; and there may be vacant seats.
+    fn genesis(&mut self, plan: &mut Plan) {
+        plan.cluster.witnessed = !self.draws.percent(25);
+        let vacant = plan.cluster.nodes >= 3 && self.draws.percent(8);
+        let size = plan.cluster.size + 1;
+        // Among fewer nodes than witnesses needed nobody would ever vote.
+        let required = (2 * size - (size / 2 + 1) - 2) / 2 + 1;
+        if vacant && plan.cluster.nodes > size / 2 && plan.cluster.nodes > required {
+            plan.cluster.size = size;
+            self.quorum = size / 2 + 1;
+        }
+    }
+
+    // ---- operations -----------------------------------------------------------------------
+
+    fn operations(&mut self, plan: &mut Plan, scenario: &Scenario, count: u32) {
+        let weights = self.act_weights(scenario);
+        let hot = self.draws.percent(40).then(|| self.address(plan));
+        let bursty = self.draws.percent(40);
+        let binding = match scenario.name {
+            "register" | "free" => 0,
+            "erase" | "clocks" => 80,
+            _ => *self.draws.one(&[0, 20, 50, 80]),
+        };
+        // The operations fill most of the safety phase, whatever its length.
+        let each = plan.safety * u64::from(plan.clients) / u64::from(count.max(1)) / 2;
+        let steady = self.draws.magnitude(MILLI, each.max(2 * MILLI));
+        let first = u32::from(plan.clients);
+        for id in 0..count {
+            let client = if id < first {
+                id as u16 + 1
+            } else {
+                self.draws.within(1, u64::from(plan.clients)) as u16
+            };
+            let pause = match (bursty, self.draws.below(10)) {
+                (true, 0) => self.draws.within(steady, steady * 8),
+                (true, _) => self.draws.below(MILLI),
+                (false, _) => self.draws.below(steady * 2),
+            };
+            // The cluster has to come up first, mostly.
+            let settle = plan.cluster.heartbeat * 3;
+            let after = if id < first && self.draws.percent(80) { settle + pause } else { pause };
+            let at = match hot {
+                Some(hot) if self.draws.percent(70) => hot,
+                _ => self.address(plan),
+            };
+            let place = weighted(&mut self.draws, &weights);
+            let act = self.act(plan, place, at, binding);
+            let operation = Operation {
+                id,
+                client,
+                after,
+                node: self.draws.within(1, u64::from(self.nodes)) as u16,
+                patience: self.draws.magnitude(20, 1_000) * MILLI,
+                again: *self.draws.one(&[0, 0, 1, 3]),
+                persistent: self.draws.percent(60),
+                act,
+            };
+            plan.operations.push(operation);
+        }
+    }
+
+    fn act_weights(&mut self, scenario: &Scenario) -> [u64; ACTS] {
+        let mut weights = [0; ACTS];
+        match scenario.name {
+            "register" | "free" => {
+                weights[..5].copy_from_slice(&[40, 30, 20, 20, 10]);
+                weights[5] = 10;
+            }
+            _ => {
+                for weight in &mut weights {
+                    *weight = if self.draws.percent(70) { self.draws.within(1, 100) } else { 0 };
+                }
+                // There is no scenario without writes and reads.
+                weights[0] += 20;
+                weights[1] += 20;
+                weights[2] += 20;
+                if scenario.name == "erase" {
+                    weights[7] += 60;
+                }
+                // These tell little each.
+                weights[6] /= 3;
+                weights[9] /= 2;
+                weights[10] /= 4;
+                weights[11] /= 2;
+                weights[12] /= 4;
+            }
+        }
+        weights
+    }
+
+    fn act(&mut self, plan: &Plan, place: usize, at: Address, binding: u64) -> Act {
+        let once = plan.tables[usize::from(at.table)].write_once;
+        match place {
+            0 => Act::Get(at),
+            // What a write-once table refuses is asked for now and then.
+            1 | 3 | 4 if once && !self.draws.percent(3) => {
+                Act::PutIfAbsent(at, self.ties(plan, at, binding))
+            }
+            1 => Act::Put(at, self.ties(plan, at, binding)),
+            2 => Act::PutIfAbsent(at, self.ties(plan, at, binding)),
+            3 => {
+                let guess = *self.draws.one(&[Guess::Absent, Guess::Seen, Guess::Version]);
+                Act::CompareAndSet(at, guess, self.ties(plan, at, binding))
+            }
+            4 => Act::Remove(at, self.draws.percent(40)),
+            5 => Act::Fence(at),
+            6 => Act::GetLocal(at),
+            7 => Act::OpenSession,
+            8 => Act::Keys(at.table, *self.draws.one(&[1, 2, 100])),
+            9 => Act::CloseSession,
+            10 => Act::Status,
+            11 => Act::Watch(at),
+            _ => Act::Unwatch(at),
+        }
+    }
+
+    fn ties(&mut self, plan: &Plan, of: Address, percent: u64) -> Vec<Tie> {
+        let mut ties = Vec::new();
+        while self.draws.percent(percent) && ties.len() < 3 {
+            ties.push(match self.draws.below(10) {
+                0..4 => Tie::Session,
+                4..6 => Tie::Node(self.draws.within(1, u64::from(self.nodes)) as u16),
+                6..8 => {
+                    let at = self.address(plan);
+                    if at == of && !self.draws.percent(5) {
+                        continue;
+                    }
+                    Tie::Key(at)
+                }
+                8 => Tie::Until((self.draws.magnitude(10, 2_000) * MILLI) as i64),
+                _ => {
+                    Tie::Until(self.draws.within(0, 400) as i64 * MILLI as i64 - 100 * MILLI as i64)
+                }
+            });
+        }
+        ties
+    }
+
+    fn address(&mut self, plan: &Plan) -> Address {
+        Address {
+            table: self.draws.below(plan.tables.len() as u64) as u16,
+            key: self.draws.below(u64::from(plan.keys)) as u16,
+        }
+    }
+
+    // ---- faults ---------------------------------------------------------------------------
+
+    fn faults(&mut self, plan: &mut Plan, scenario: &Scenario, kinds: &[Kind], long: bool) {
+        if kinds.is_empty() {
+            return;
+        }
+        // Swarm: a random subset, weighted.
+        let keep = self.draws.within(30, 90);
+        let mut weights: Vec<u64> = kinds
+            .iter()
+            .map(|_| if self.draws.percent(keep) { self.draws.within(1, 100) } else { 0 })
+            .collect();
+        if weights.iter().all(|&weight| weight == 0) {
+            weights[0] = 1;
+        }
+        let count = match scenario.name {
+            "free" => self.draws.within(0, 4),
+            _ => self.draws.within(4, 40),
+        };
+        // A long run is not a denser one.
+        let count = if long { count.max(plan.safety / (60 * SECOND)) } else { count };
+        // How long faults last, by the length of what can happen meanwhile.
+        let span = self.draws.magnitude(plan.cluster.heartbeat, plan.cluster.down * 3);
+        for id in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+            let kind = kinds[weighted(&mut self.draws, &weights)];
+            let lasts = self.draws.magnitude(span / 8 + 1, span);
+            let at = self.draws.below(plan.safety);
+            // In the beginning everything is new; that is for some seeds to spoil.
+            let early = self.draws.percent(90);
+            let at = if early { at.max(plan.cluster.heartbeat * 2) } else { at };
+            let round = |nanos: Nanos| nanos / 1_000 * 1_000;
+            if let Some(trouble) = self.trouble(plan, kind) {
+                let lasts = round(lasts).max(1_000);
+                plan.faults.push(Fault { id, at: round(at), lasts, trouble });
+            }
+        }
+        plan.faults.sort_by_key(|fault| (fault.at, fault.id));
+    }
+
+    fn trouble(&mut self, plan: &Plan, kind: Kind) -> Option<Trouble> {
+        let node = self.node();
+        let down = plan.cluster.down;
+        Some(match kind {
+            Kind::Bridge if self.nodes >= 3 => {
+                let via = node;
+                let (mut left, mut right) = (Nodes::default(), Nodes::default());
+                for other in 1..=self.nodes {
+                    if other == via || self.draws.percent(50) {
+                        left.add(other);
+                    }
+                    if other == via || !left.has(other) {
+                        right.add(other);
+                    }
+                }
+                Trouble::Partition(Cut::Bridge(left, right), self.flap(plan))
+            }
+            Kind::Clog => Trouble::Clog(self.links()),
+            Kind::Client => Trouble::Client(self.draws.within(1, u64::from(plan.clients)) as u16),
+            Kind::Crash => Trouble::Crash(node, self.keep()),
+            Kind::Delay => {
+                Trouble::Delay(self.links(), self.draws.magnitude(100, down / 1_000) * MICRO)
+            }
+            Kind::DiskFull => Trouble::DiskFull(node),
+            Kind::Drift => {
+                let ppm = self.draws.magnitude(1_000, 800_000) as i32;
+                Trouble::Drift(node, if self.draws.percent(50) { ppm } else { -ppm })
+            }
+            Kind::Duplicate => {
+                Trouble::Duplicate(self.links(), self.draws.magnitude(10_000, 500_000) as u32)
+            }
+            Kind::Freeze => Trouble::Freeze(node),
+            Kind::Graph if self.nodes >= 2 => {
+                let density = self.draws.within(20, 95);
+                let sets = (1..=self.nodes).map(|_| {
+                    let mut set = Nodes::default();
+                    for to in 1..=self.nodes {
+                        if self.draws.percent(density) {
+                            set.add(to);
+                        }
+                    }
+                    set
+                });
+                let sets = sets.collect();
+                Trouble::Partition(Cut::Graph(sets), self.flap(plan))
+            }
+            Kind::Hint if self.nodes >= 2 => {
+                let peer = node % self.nodes + 1;
+                Trouble::Hint(node, peer)
+            }
+            Kind::Islands if self.nodes >= 2 => {
+                let count = if self.nodes >= 3 && self.draws.percent(30) { 3 } else { 2 };
+                let mut islands = vec![Nodes::default(); count];
+                for node in 1..=self.nodes {
+                    islands[self.draws.choose(count)].add(node);
+                }
+                islands.retain(|island| !island.is_empty());
+                Trouble::Partition(Cut::Islands(islands), self.flap(plan))
+            }
+            Kind::Jump => Trouble::Jump(node, self.skew()),
+            Kind::Loss => Trouble::Loss(self.links(), self.draws.magnitude(10_000, 600_000) as u32),
+            Kind::OneWay if self.nodes >= 2 => {
+                Trouble::Partition(Cut::OneWay(self.links()), self.flap(plan))
+            }
+            Kind::Pause => Trouble::Pause(node),
+            Kind::PowerCut => Trouble::PowerCut(self.keep()),
+            Kind::Queue => Trouble::Queue(self.links(), self.draws.magnitude(1, 8) as u16),
+            Kind::Reorder => {
+                Trouble::Reorder(self.links(), self.draws.magnitude(500, down / 1_000) * MICRO)
+            }
+            Kind::Ring if self.nodes >= 4 => {
+                let mut order: Vec<u16> = (1..=self.nodes).collect();
+                for place in (1..order.len()).rev() {
+                    order.swap(place, self.draws.choose(place + 1));
+                }
+                Trouble::Partition(Cut::Ring(order), self.flap(plan))
+            }
+            Kind::Rot | Kind::Wipe => {
+                let mut lost = plan.lost();
+                lost.add(node);
+                if lost.len() > u32::from(self.nodes - self.quorum) {
+                    return None;
+                }
+                if kind == Kind::Rot { Trouble::Rot(node) } else { Trouble::Wipe(node) }
+            }
+            Kind::Skew => Trouble::Skew(node, self.skew()),
+            Kind::SlowDisk => {
+                Trouble::SlowDisk(node, self.draws.magnitude(1, down / MILLI) * MILLI)
+            }
+            Kind::WriteError => Trouble::WriteError(node),
+            Kind::Bridge | Kind::Graph | Kind::Hint | Kind::Islands | Kind::OneWay | Kind::Ring => {
+                return None;
+            }
+        })
+    }
+
+    fn node(&mut self) -> u16 {
+        self.draws.within(1, u64::from(self.nodes)) as u16
+    }
+
+    fn keep(&mut self) -> Keep {
+        *self.draws.one(&[Keep::All, Keep::None, Keep::None, Keep::Torn])
+    }
+
+    fn flap(&mut self, plan: &Plan) -> Nanos {
+        if self.draws.percent(15) {
+            self.draws.magnitude(MILLI, plan.cluster.down) / MICRO * MICRO
+        } else {
+            0
+        }
+    }
+
+    /// From milliseconds to ten years, either way.
+    fn skew(&mut self) -> i64 {
+        let by = self.draws.magnitude(10, 315_000_000_000) * MILLI;
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
+        if self.draws.percent(50) { by } else { -by }
+    }
+
+    /// All links, those of one node, or a few.
+    fn links(&mut self) -> Links {
+        let all = Nodes::ALL;
+        let mut one = Nodes::default();
+        one.add(self.node());
+        match self.draws.below(5) {
+            0 => Links { from: all, to: all },
+            1 => Links { from: one, to: all },
+            2 => Links { from: all, to: one },
+            _ => {
+                let (mut from, mut to) = (one, Nodes::default());
+                for node in 1..=self.nodes {
+                    if self.draws.percent(40) {
+                        from.add(node);
+                    }
+                    if self.draws.percent(50) {
+                        to.add(node);
+                    }
+                }
+                Links { from, to }
+            }
+        }
     }
 }

@@ -571,10 +571,7 @@ impl Plan {
         let wrong = |message: String| Err(PlanError { line: 0, message });
         let cluster = &self.cluster;
         if cluster.nodes == 0 || cluster.nodes > NODES_MAX {
-            return wrong(format!(
-                "nodes: {} is not within 1..={NODES_MAX}",
-                cluster.nodes
-            ));
+            return wrong(format!("nodes: {} is not within 1..={NODES_MAX}", cluster.nodes));
         }
         if cluster.size < cluster.nodes || cluster.size > 64 {
             return wrong(format!(
@@ -589,19 +586,13 @@ impl Plan {
             ));
         }
         if self.clients > CLIENTS_MAX {
-            return wrong(format!(
-                "clients: {} is more than {CLIENTS_MAX}",
-                self.clients
-            ));
+            return wrong(format!("clients: {} is more than {CLIENTS_MAX}", self.clients));
         }
         if self.keys == 0 || self.keys > KEYS_MAX {
             return wrong(format!("keys: {} is not within 1..={KEYS_MAX}", self.keys));
         }
         if self.tables.is_empty() || self.tables.len() > TABLES_MAX {
-            return wrong(format!(
-                "table: give 1 to {TABLES_MAX}, not {}",
-                self.tables.len()
-            ));
+            return wrong(format!("table: give 1 to {TABLES_MAX}, not {}", self.tables.len()));
         }
         if self.safety > 100_000_000 * SECOND || self.liveness > 100_000_000 * SECOND {
             return wrong("safety, liveness: at most 100000000s each".to_owned());
@@ -609,13 +600,8 @@ impl Plan {
         if cluster.down < cluster.heartbeat.saturating_mul(4) {
             return wrong("timing: down must be at least four heartbeats".to_owned());
         }
-        let steps = [
-            cluster.heartbeat,
-            cluster.sweep,
-            cluster.round,
-            cluster.backoff,
-            cluster.backoff_max,
-        ];
+        let steps =
+            [cluster.heartbeat, cluster.sweep, cluster.round, cluster.backoff, cluster.backoff_max];
         if steps.contains(&0) {
             return wrong("timing: all but `up` must be longer than 0".to_owned());
         }
@@ -639,20 +625,14 @@ impl Plan {
         for operation in &self.operations {
             self.check_operation(operation)?;
             if !ids.insert(operation.id) {
-                return wrong(format!(
-                    "op {}: this number is taken; use another",
-                    operation.id
-                ));
+                return wrong(format!("op {}: this number is taken; use another", operation.id));
             }
         }
         ids.clear();
         for fault in &self.faults {
             self.check_fault(fault)?;
             if !ids.insert(fault.id) {
-                return wrong(format!(
-                    "fault {}: this number is taken; use another",
-                    fault.id
-                ));
+                return wrong(format!("fault {}: this number is taken; use another", fault.id));
             }
         }
         Ok(())
@@ -661,12 +641,7 @@ impl Plan {
     /// Whether an operation fits the rest of the plan.
     pub(crate) fn check_operation(&self, operation: &Operation) -> Result<(), PlanError> {
         let id = operation.id;
-        let wrong = |what: String| {
-            Err(PlanError {
-                line: 0,
-                message: format!("op {id}: {what}"),
-            })
-        };
+        let wrong = |what: String| Err(PlanError { line: 0, message: format!("op {id}: {what}") });
         if operation.client == 0 || operation.client > self.clients {
             return wrong(format!(
                 "client {} is not within 1..={}",
@@ -695,10 +670,9 @@ impl Plan {
             }
         }
         match operation.act {
-            Act::Keys(table, _) if usize::from(table) >= self.tables.len() => wrong(format!(
-                "t{table}: there are only {} tables",
-                self.tables.len()
-            )),
+            Act::Keys(table, _) if usize::from(table) >= self.tables.len() => {
+                wrong(format!("t{table}: there are only {} tables", self.tables.len()))
+            }
             _ => match operation.act.address() {
                 Some(at) if !self.has(at) => wrong(format!(
                     "{at}: the plan has {} tables of {} keys",
@@ -713,12 +687,8 @@ impl Plan {
     /// Whether a fault fits the rest of the plan.
     pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), PlanError> {
         let id = fault.id;
-        let wrong = |what: String| {
-            Err(PlanError {
-                line: 0,
-                message: format!("fault {id}: {what}"),
-            })
-        };
+        let wrong =
+            |what: String| Err(PlanError { line: 0, message: format!("fault {id}: {what}") });
         let count = self.cluster.nodes;
         let node = |n: u16| -> Result<(), PlanError> {
             if n == 0 || n > count {
@@ -733,10 +703,9 @@ impl Plan {
             Ok(())
         };
         match &fault.trouble {
-            Trouble::Client(client) if *client == 0 || *client > self.clients => wrong(format!(
-                "client {client} is not within 1..={}",
-                self.clients
-            )),
+            Trouble::Client(client) if *client == 0 || *client > self.clients => {
+                wrong(format!("client {client} is not within 1..={}", self.clients))
+            }
             Trouble::Drift(n, rate) => {
                 node(*n)?;
                 if !(-900_000..=9_000_000).contains(rate) {

@@ -102,11 +102,7 @@ impl Plan {
         let choices = self.choices.iter().enumerate();
         let choices = choices.filter(|(_, choice)| **choice != 0);
         let choices = choices.map(|(place, _)| ItemId::Choice(place as u32));
-        faults
-            .chain(operations)
-            .chain(ties)
-            .chain(choices)
-            .collect()
+        faults.chain(operations).chain(ties).chain(choices).collect()
     }
 
     /// This plan without these; what is not in it is ignored.
@@ -114,10 +110,8 @@ impl Plan {
     pub fn without(&self, items: &[ItemId]) -> Self {
         let mut plan = self.clone();
         let gone: std::collections::BTreeSet<ItemId> = items.iter().copied().collect();
-        plan.faults
-            .retain(|fault| !gone.contains(&ItemId::Fault(fault.id)));
-        plan.operations
-            .retain(|op| !gone.contains(&ItemId::Operation(op.id)));
+        plan.faults.retain(|fault| !gone.contains(&ItemId::Fault(fault.id)));
+        plan.operations.retain(|op| !gone.contains(&ItemId::Operation(op.id)));
         for op in &mut plan.operations {
             let id = op.id;
             if let Some(ties) = ties_mut(&mut op.act) {
@@ -222,8 +216,7 @@ impl Plan {
         }
         self.clients -= 1;
         self.operations.retain(|op| op.client != last);
-        self.faults
-            .retain(|fault| fault.trouble != Trouble::Client(last));
+        self.faults.retain(|fault| fault.trouble != Trouble::Client(last));
         Some(())
     }
 
@@ -240,14 +233,9 @@ impl Plan {
                 });
             }
         }
-        let keys = |table| {
-            (0..self.keys)
-                .filter(|&key| keep(super::Address { table, key }))
-                .count()
-        };
-        let kept = (0..self.tables.len())
-            .filter(|&table| keys(table as u16) > 0)
-            .count();
+        let keys =
+            |table| (0..self.keys).filter(|&key| keep(super::Address { table, key })).count();
+        let kept = (0..self.tables.len()).filter(|&table| keys(table as u16) > 0).count();
         self.keys = keys(0).max(1) as u16;
         self.tables.truncate(kept.max(1));
     }

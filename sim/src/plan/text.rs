@@ -36,10 +36,7 @@ impl Default for Plan {
                 requests_max: 4096,
                 wall_spread: 0,
             },
-            tables: vec![Table {
-                name: "default".to_owned(),
-                write_once: false,
-            }],
+            tables: vec![Table { name: "default".to_owned(), write_once: false }],
             keys: 4,
             clients: 3,
             network: Network {
@@ -49,10 +46,7 @@ impl Default for Plan {
                 duplicate: 0,
                 wire: 0,
             },
-            disk: Disk {
-                latency: 50 * MICRO,
-                jitter: 150 * MICRO,
-            },
+            disk: Disk { latency: 50 * MICRO, jitter: 150 * MICRO },
             safety: 5 * SECOND,
             liveness: 10 * SECOND,
             operations: Vec::new(),
@@ -280,11 +274,7 @@ impl fmt::Display for Plan {
         let cluster = &self.cluster;
         writeln!(f, "nodes {}", cluster.nodes)?;
         writeln!(f, "size {}", cluster.size)?;
-        let genesis = if cluster.witnessed {
-            "witnessed"
-        } else {
-            "vouched"
-        };
+        let genesis = if cluster.witnessed { "witnessed" } else { "vouched" };
         writeln!(f, "genesis {genesis}")?;
         writeln!(
             f,
@@ -310,12 +300,7 @@ impl fmt::Display for Plan {
             network.wire
         )?;
         let disk = &self.disk;
-        writeln!(
-            f,
-            "disk latency={} jitter={}",
-            Span(disk.latency),
-            Span(disk.jitter)
-        )?;
+        writeln!(f, "disk latency={} jitter={}", Span(disk.latency), Span(disk.jitter))?;
         writeln!(f, "safety {}", Span(self.safety))?;
         writeln!(f, "liveness {}", Span(self.liveness))?;
         for table in &self.tables {
@@ -349,10 +334,7 @@ type Parsed<T> = Result<T, PlanError>;
 
 impl<'a> Words<'a> {
     fn wrong<T>(&self, message: impl Into<String>) -> Parsed<T> {
-        Err(PlanError {
-            line: self.line,
-            message: message.into(),
-        })
+        Err(PlanError { line: self.line, message: message.into() })
     }
 
     /// The next plain word.
@@ -365,16 +347,15 @@ impl<'a> Words<'a> {
 
     /// The value of `name=value`, wherever it stands.
     fn find(&mut self, name: &str) -> Option<&'a str> {
-        let place = self.words.iter().position(|word| {
-            word.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('='))
-        })?;
+        let place = self
+            .words
+            .iter()
+            .position(|word| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))?;
         Some(&self.words.remove(place)[name.len() + 1..])
     }
 
     fn value(&mut self, name: &str) -> Parsed<&'a str> {
-        self.find(name)
-            .map_or_else(|| self.wrong(format!("`{name}=` is missing; add it")), Ok)
+        self.find(name).map_or_else(|| self.wrong(format!("`{name}=` is missing; add it")), Ok)
     }
 
     /// Whether a bare word stands somewhere; it is taken.
@@ -409,11 +390,7 @@ impl<'a> Words<'a> {
         };
         let number: u64 = self.parse(number, what)?;
         number.checked_mul(unit).map_or_else(
-            || {
-                self.wrong(format!(
-                    "{what}: `{text}` is longer than 584 years; lower it"
-                ))
-            },
+            || self.wrong(format!("{what}: `{text}` is longer than 584 years; lower it")),
             Ok,
         )
     }
@@ -431,11 +408,7 @@ impl<'a> Words<'a> {
         };
         let span = self.span_of(span, what)?;
         i64::try_from(span).map_or_else(
-            |_| {
-                self.wrong(format!(
-                    "{what}: `{text}` is longer than 292 years; lower it"
-                ))
-            },
+            |_| self.wrong(format!("{what}: `{text}` is longer than 292 years; lower it")),
             |span| Ok(if negative { -span } else { span }),
         )
     }
@@ -466,10 +439,7 @@ impl<'a> Words<'a> {
         let Some((from, to)) = text.split_once('>') else {
             return self.wrong(format!("{what}: `{text}` is not like 1,2>3 or *>*"));
         };
-        Ok(Links {
-            from: self.nodes_of(from, what)?,
-            to: self.nodes_of(to, what)?,
-        })
+        Ok(Links { from: self.nodes_of(from, what)?, to: self.nodes_of(to, what)? })
     }
 
     fn links(&mut self) -> Parsed<Links> {
@@ -481,9 +451,7 @@ impl<'a> Words<'a> {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        text.split('|')
-            .map(|set| self.nodes_of(set, what))
-            .collect()
+        text.split('|').map(|set| self.nodes_of(set, what)).collect()
     }
 
     fn address_of(&self, text: &str) -> Parsed<Address> {
@@ -493,10 +461,8 @@ impl<'a> Words<'a> {
                 key: key.strip_prefix('k')?.parse().ok()?,
             })
         });
-        address.map_or_else(
-            || self.wrong(format!("`{text}` is not a key; write it like t0/k1")),
-            Ok,
-        )
+        address
+            .map_or_else(|| self.wrong(format!("`{text}` is not a key; write it like t0/k1")), Ok)
     }
 
     fn address(&mut self) -> Parsed<Address> {
@@ -653,12 +619,7 @@ impl<'a> Words<'a> {
         let id = self.parse(id, "fault")?;
         let (at, lasts) = (self.span("at")?, self.span("for")?);
         let kind = self.word("the kind of fault")?;
-        Ok(Fault {
-            id,
-            at,
-            lasts,
-            trouble: self.trouble(kind)?,
-        })
+        Ok(Fault { id, at, lasts, trouble: self.trouble(kind)? })
     }
 
     fn timing(&mut self, cluster: &mut Cluster) -> Parsed<()> {
@@ -690,9 +651,7 @@ impl<'a> Words<'a> {
     /// Takes one line's fact into the plan.
     fn take(&mut self, plan: &mut Plan) -> Parsed<()> {
         match self.word("a keyword")? {
-            "scenario" => self
-                .word("the scenario's name")?
-                .clone_into(&mut plan.scenario),
+            "scenario" => self.word("the scenario's name")?.clone_into(&mut plan.scenario),
             "seed" => plan.seed = self.one("seed")?,
             "mode" => {
                 plan.mode = match self.word("free or timed")? {
@@ -718,10 +677,7 @@ impl<'a> Words<'a> {
             "clocks" => plan.cluster.wall_spread = self.span("spread")?,
             "network" => plan.network = self.network()?,
             "disk" => {
-                plan.disk = Disk {
-                    latency: self.span("latency")?,
-                    jitter: self.span("jitter")?,
-                }
+                plan.disk = Disk { latency: self.span("latency")?, jitter: self.span("jitter")? }
             }
             "safety" => {
                 let word = self.word("a time")?;
@@ -769,20 +725,15 @@ impl FromStr for Plan {
 
     /// Reads a plan. Lines that are left out have the values of [`Plan::default`].
     fn from_str(text: &str) -> Result<Self, PlanError> {
-        let mut plan = Self {
-            tables: Vec::new(),
-            ..Self::default()
-        };
+        let mut plan = Self { tables: Vec::new(), ..Self::default() };
         let mut headed = false;
         // Where operations and faults stand, to name the line of one that does not fit.
         let (mut operations, mut faults) = (Vec::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
             let line_number = number + 1;
             let content = line.split('#').next().unwrap_or("");
-            let mut words = Words {
-                words: content.split_whitespace().collect(),
-                line: line_number,
-            };
+            let mut words =
+                Words { words: content.split_whitespace().collect(), line: line_number };
             if words.words.is_empty() {
                 continue;
             }
@@ -828,14 +779,8 @@ mod tests {
 
     #[test]
     fn bad_plans_are_named_with_their_line() {
-        assert_eq!(
-            error(""),
-            "1: the file is empty; a plan begins with the line `plan 1`"
-        );
-        assert_eq!(
-            error("# hello\nseed 1"),
-            "2: a plan begins with the line `plan 1`"
-        );
+        assert_eq!(error(""), "1: the file is empty; a plan begins with the line `plan 1`");
+        assert_eq!(error("# hello\nseed 1"), "2: a plan begins with the line `plan 1`");
         assert!(error("plan 1\nsede 1").starts_with("2: `sede` does not begin"));
         assert!(error("plan 1\nseed x").starts_with("2: seed: `x` is not a number"));
         assert!(error("plan 1\nseed 1 2").starts_with("2: `2` is not expected"));
@@ -844,10 +789,7 @@ mod tests {
         let op = "plan 1\nop 1 client=9 after=0s node=1 patience=1s again=0 get t0/k0";
         assert_eq!(error(op), "2: op 1: client 9 is not within 1..=3");
         let far = "plan 1\nop 1 client=1 after=0s node=1 patience=1s again=0 get t0/k9";
-        assert_eq!(
-            error(far),
-            "2: op 1: t0/k9: the plan has 1 tables of 4 keys"
-        );
+        assert_eq!(error(far), "2: op 1: t0/k9: the plan has 1 tables of 4 keys");
         let fault = "plan 1\n\nfault 1 at=0s for=1s crash node=4 keep=all";
         assert_eq!(error(fault), "3: fault 1: node 4 is not within 1..=3");
         assert!(error("plan 1\nsafety 99999999999s").contains("longer than 584 years"));
@@ -858,10 +800,7 @@ mod tests {
     #[test]
     fn spans_are_exact() {
         for nanos in [0, 1, 999, 1_000, 1_001, 1_500_000, 2_000_000_000, u64::MAX] {
-            let words = Words {
-                words: Vec::new(),
-                line: 1,
-            };
+            let words = Words { words: Vec::new(), line: 1 };
             assert_eq!(words.span_of(&Span(nanos).to_string(), "x").unwrap(), nanos);
         }
     }

@@ -31,6 +31,8 @@ pub struct Report {
     pub faults: [u64; FaultKind::ALL.len()],
     /// How often each mark was hit.
     pub marks: Marks,
+    /// Whether the run came to a liveness phase in which progress was due.
+    pub progress_due: bool,
     /// What clients asked and were told.
     pub history: History,
 }

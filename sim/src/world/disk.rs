@@ -1,0 +1,117 @@
+//! A node's disk: what is durable, what is on its way, and what a crash leaves of that.
+//!
+//! Must never know: what records mean, but for whether they are promises or acceptances.
+
+use std::collections::VecDeque;
+
+use synod::{Record, RegisterId, Ticket};
+
+use crate::plan::{Keep, Nanos};
+
+/// One write on its way.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) ticket: Ticket,
+    pub(super) records: Vec<Record>,
+    pub(super) done: Nanos,
+}
+
+/// What a crash did to the writes on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) promises: usize,
+    pub(super) acceptances: usize,
+    /// Acceptances that became durable without anybody being told.
+    pub(super) unsaid: usize,
+    /// Whether a write was cut in the middle.
+    pub(super) torn: bool,
+}
+
+/// A disk.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) durable: Vec<Record>,
+    pub(super) pending: VecDeque<Write>,
+    /// How many faults fill it at present.
+    pub(super) full: u32,
+    /// Whether the next write fails.
+    pub(super) fails: bool,
+    /// How much slower than usual it is.
+    pub(super) slow: Nanos,
+    /// How many writes were made; the counter of its draws.
+    pub(super) writes: u64,
+    /// The length of `durable` after which it is worth compacting.
+    compact_at: usize,
+}
+
+impl Disk {
+    /// Takes a write that will be durable at `done`, or as soon after that as those before it.
+    pub(super) fn write(&mut self, ticket: Ticket, records: Vec<Record>, done: Nanos) -> Nanos {
+        let done = self.pending.back().map_or(done, |last| done.max(last.done));
+        self.pending.push_back(Write { ticket, records, done });
+        done
+    }
+
+    /// What a crash leaves: of all records on their way, the first `kept`.
+    pub(super) fn crash(&mut self, keep: Keep, kept: impl FnOnce(u64) -> u64) -> Loss {
+        let total: usize = self.pending.iter().map(|write| write.records.len()).sum();
+        let mut left = match keep {
+            Keep::All => total,
+            Keep::None => 0,
+            Keep::Torn => kept(total as u64 + 1) as usize,
+        };
+        let mut loss = Loss::default();
+        for write in self.pending.drain(..) {
+            loss.torn |= left > 0 && left < write.records.len();
+            for record in write.records {
+                let survives = left > 0;
+                left = left.saturating_sub(1);
+                match record {
+                    Record::Accepted { .. } if survives => loss.unsaid += 1,
+                    Record::Accepted { .. } => loss.acceptances += 1,
+                    Record::Promised { .. } if !survives => loss.promises += 1,
+                    _ => {}
+                }
+                if survives {
+                    self.durable.push(record);
+                }
+            }
+        }
+        loss
+    }
+
+    /// Loses everything.
+    pub(super) fn wipe(&mut self) {
+        self.durable.clear();
+        self.pending.clear();
+        self.compact_at = 0;
+    }
+
+    /// Drops records that later ones make void, as a storage may: in a run of a year the log would
+    /// be all that there is.
+    pub(super) fn compact(&mut self) {
+        if self.durable.len() < self.compact_at.max(1024) {
+            return;
+        }
+        let mut kept = Vec::with_capacity(self.durable.len() / 4);
+        let mut seen: std::collections::BTreeSet<(RegisterId, bool)> =
+            std::collections::BTreeSet::new();
+        for record in self.durable.drain(..).rev() {
+            let keep = match &record {
+                // A promise below a later acceptance says nothing; one above it does.
+                Record::Promised { register, .. } => {
+                    !seen.contains(&(register.clone(), true))
+                        && seen.insert((register.clone(), false))
+                }
+                Record::Accepted { register, .. } => seen.insert((register.clone(), true)),
+                _ => true,
+            };
+            if keep {
+                kept.push(record);
+            }
+        }
+        kept.reverse();
+        self.durable = kept;
+        self.compact_at = self.durable.len() * 2;
+    }
+}

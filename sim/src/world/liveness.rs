@@ -1,0 +1,448 @@
+//! The second phase: faults end, a core that must be able to work is healed, everything outside it
+//! stays failed for good, and what must come must come within a bound.
+//!
+//! The predicate of who must make progress is written down in `docs/SIMULATION.md`; it is
+//! [`World::choose_core`] here.
+//!
+//! Must never know: how the engine makes progress.
+
+use std::time::Duration;
+
+use synod::consensus::Readiness;
+use synod::{
+    ClientId, Command, OnNoQuorum, Outcome, ReadLevel, Request, RequestId, Sent, SessionId,
+    TableId, Value, Wall,
+};
+
+use super::client::{key_of, value_of};
+use super::clock::{millis, true_wall};
+use super::queue::Task;
+use super::{EventKind, FailureKind, PROBER, World};
+use crate::oracle::{node_of, op};
+use crate::plan::{Keep, Nanos, Nodes};
+use crate::random::{Site, below, draw};
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Safety,
+    /// Until everything that must come has come.
+    Settling,
+    /// Asking the healed core things that it must answer.
+    Probing,
+    /// Nothing is asked: nothing may happen.
+    Quiet,
+    Over,
+}
+
+/// What the liveness phase keeps.
+#[derive(Debug, Default)]
+pub(super) struct Liveness {
+    stage: Stage,
+    /// The nodes that must be able to work.
+    core: Nodes,
+    /// Whether they must.
+    pub(super) due: bool,
+    deadline: Nanos,
+    pub(super) last_quorum_event: Nanos,
+    quiet_since: Nanos,
+    probe: u64,
+    asked: u64,
+    session: Option<SessionId>,
+    prepared: u64,
+}
+
+/// One thing asked of the core.
+enum Probe {
+    Open(usize),
+    Close(usize),
+    Write(TableId, u16),
+    Read(TableId, u16),
+    Status(usize),
+}
+
+impl Liveness {
+    pub(super) fn is_safety(&self) -> bool {
+        self.stage == Stage::Safety
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+}
+
+impl World<'_> {
+    pub(super) fn begin_liveness(&mut self) {
+        if !self.liveness.is_safety() {
+            return;
+        }
+        // Before faults end: what they hold down must not start only to be stopped.
+        self.liveness.stage = Stage::Settling;
+        for client in &mut self.clients {
+            client.retire();
+        }
+        self.choose_core();
+        self.event(0x11FE ^ self.liveness.core.0 << 16);
+        let core = self.liveness.core;
+        let due = if self.liveness.due { "must" } else { "need not" };
+        self.tell(
+            None,
+            EventKind::Phase,
+            format_args!("faults end; nodes {core} are healed and {due} make progress"),
+        );
+        for place in 0..self.hosts.len() {
+            if !core.has(node_of(place).0) {
+                self.retire_node(place);
+            }
+        }
+        self.end_all_faults();
+        for place in 0..self.hosts.len() {
+            let host = &mut self.hosts[place];
+            host.held = 0;
+            host.disk.full = 0;
+            host.disk.fails = false;
+            host.disk.slow = 0;
+            host.clock.heal(self.now);
+            if host.paused > 0 {
+                host.paused = 1;
+                self.resume(place);
+            }
+            self.hosts[place].timer = None;
+            self.schedule_timer(place);
+            self.start_if_free(place);
+        }
+        self.check_oracle();
+        self.liveness.last_quorum_event = self.now;
+        self.liveness.deadline = self.now.saturating_add(self.plan.liveness);
+        let at = self.now + self.plan.cluster.heartbeat;
+        self.queue.push(at, Task::Settle);
+    }
+
+    /// Who must be able to work: at least a quorum of nodes that keep their storage and that vote
+    /// already; or, while some have never voted, all that keep their storage, as long as those are
+    /// enough to witness each other's.
+    fn choose_core(&mut self) {
+        let quorum = u32::from(self.plan.quorum());
+        let (mut voters, mut intact) = (Nodes::default(), Nodes::default());
+        for (place, host) in self.hosts.iter().enumerate() {
+            if host.rotten || host.wiped || host.gone {
+                continue;
+            }
+            let node = node_of(place).0;
+            intact.add(node);
+            if self.oracle.is_active(place) {
+                voters.add(node);
+            }
+        }
+        if voters.len() < quorum {
+            // The cluster has never begun. `required` is the engine's number of witnesses (P-32).
+            let size = u32::from(self.plan.cluster.size);
+            let required = if size == 1 { 0 } else { (2 * size - quorum - 2) / 2 + 1 };
+            let vouched = !self.plan.cluster.witnessed;
+            let enough = vouched || intact.len() > required;
+            self.liveness.core = intact;
+            self.liveness.due = intact.len() >= quorum && enough && self.no_storage_lost();
+            return;
+        }
+        let mut order: Vec<u16> = voters.iter().collect();
+        for place in (1..order.len()).rev() {
+            let drawn = draw(self.plan.seed, Site::Core, place as u64, 0);
+            order.swap(place, below(drawn, place as u64 + 1) as usize);
+        }
+        let spare = u64::from(voters.len() - quorum);
+        let size = quorum as u64 + below(draw(self.plan.seed, Site::Core, 0, 1), spare + 1);
+        let mut core = Nodes::default();
+        order.iter().take(size as usize).for_each(|&node| core.add(node));
+        self.liveness.core = core;
+        self.liveness.due = true;
+    }
+
+    fn no_storage_lost(&self) -> bool {
+        !self.hosts.iter().any(|host| host.wiped || host.rotten)
+    }
+
+    /// A node outside the core is gone for the rest of the run.
+    fn retire_node(&mut self, place: usize) {
+        self.hosts[place].gone = true;
+        self.crash(place, Keep::None, 1 << 41 | place as u64);
+        self.forget_sessions(place);
+    }
+
+    /// Looks whether all is as it must be, and goes on to the next stage when it is.
+    pub(super) fn settle(&mut self) {
+        if self.failure.is_some() || self.liveness.is_over() {
+            return;
+        }
+        let unsettled = self.unsettled();
+        if !self.liveness.due {
+            // Safety holds all the same; a while is enough to see.
+            if self.now + self.plan.liveness > self.liveness.deadline + 2 * self.plan.cluster.down {
+                self.liveness.stage = Stage::Over;
+                return;
+            }
+        } else if self.now >= self.liveness.deadline {
+            let stage = self.liveness.stage;
+            let (rule, shape, text) = unsettled.unwrap_or_else(|| {
+                (
+                    "L1",
+                    "call not answered",
+                    format!("probe {} is not answered", self.liveness.probe),
+                )
+            });
+            let text = format!(
+                "{text}; {}s after faults ended, with nodes {} healed ({stage:?})",
+                self.plan.liveness / 1_000_000_000,
+                self.liveness.core
+            );
+            return self.fail(FailureKind::NoProgress, rule, shape, text);
+        } else {
+            match (self.liveness.stage, unsettled) {
+                (Stage::Settling, None) => {
+                    self.liveness.stage = Stage::Probing;
+                    self.liveness.prepared = self.oracle.prepared();
+                    self.tell(None, EventKind::Phase, format_args!("settled; the core is probed"));
+                    self.ask_probe();
+                }
+                (Stage::Quiet, None) if self.is_quiet_long() => self.end_quiet(),
+                (Stage::Quiet, Some((rule, shape, text))) => {
+                    let text = format!("unsettled again: {text}");
+                    return self.fail(FailureKind::NoProgress, rule, shape, text);
+                }
+                _ => {}
+            }
+        }
+        let at = self.now + self.plan.cluster.heartbeat;
+        self.queue.push(at, Task::Settle);
+    }
+
+    const fn is_quiet_long(&self) -> bool {
+        self.now >= self.liveness.quiet_since + self.plan.cluster.down
+    }
+
+    /// What is not yet as it must be.
+    fn unsettled(&self) -> Option<(&'static str, &'static str, String)> {
+        for (place, host) in self.hosts.iter().enumerate() {
+            let node = node_of(place);
+            let session = self.oracle.node_session(place);
+            let open = session.is_some_and(|session| session.open);
+            if !self.liveness.core.has(node.0) {
+                if open {
+                    let text = format!("{node} is gone, and its session is still open");
+                    return Some(("L2", "session of a dead node open", text));
+                }
+                continue;
+            }
+            let ready = host.node.as_ref().map(synod::Node::readiness);
+            if ready != Some(&Readiness::Ready) {
+                let why = ready.map_or_else(|| "down".to_owned(), ToString::to_string);
+                return Some(("L4", "node not ready", format!("{node} is {why}")));
+            }
+            if self.oracle.has_quorum(place) != Some(true) {
+                let text = format!("{node} does not say that it reaches a quorum");
+                return Some(("L5", "quorum not reached", text));
+            }
+            if !open {
+                let text = format!("{node} works, and its session is not open");
+                return Some(("L7", "session of a live node not open", text));
+            }
+        }
+        if let Some(client) = self.clients.iter().find(|client| client.is_waiting()) {
+            let text = format!("a request of {} is not answered", client.id);
+            return Some(("L1", "call not answered", text));
+        }
+        if let Some((register, binding)) = self.oracle.orphan() {
+            let text = format!("{register} lives on though {binding} has ended");
+            return Some(("L2", "orphan", text));
+        }
+        let wall = Wall(millis(true_wall(self.now)).saturating_sub(1));
+        if let Some((register, until)) = self.oracle.overdue(wall) {
+            let text = format!("{register} lives on though its deadline {until} has passed");
+            return Some(("L2", "deadline passed", text));
+        }
+        let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
+        if let Some(client) = suspended {
+            let text = format!(
+                "{} was told that {} may have ended, and nothing since",
+                client.id, client.suspended[0]
+            );
+            return Some(("L8", "suspended for ever", text));
+        }
+        None
+    }
+
+    // ---- probes ---------------------------------------------------------------------------
+
+    /// The nodes of the core, in order.
+    fn core_places(&self) -> Vec<usize> {
+        self.liveness.core.iter().map(|node| usize::from(node - 1)).collect()
+    }
+
+    /// The probe of this number: sessions at each node of the core, then a write and a read of
+    /// each key at different nodes.
+    fn probe(&self, number: u64) -> Option<(usize, Probe)> {
+        let core = self.core_places();
+        let count = core.len() as u64;
+        let keys = u64::from(self.plan.keys) * self.plan.tables.len() as u64;
+        if number < 2 * count {
+            let place = core[(number / 2) as usize];
+            let probe = if number % 2 == 0 { Probe::Open(place) } else { Probe::Close(place) };
+            return Some((place, probe));
+        }
+        let number = number - 2 * count;
+        if number < 2 * keys {
+            let place = core[(number % count) as usize];
+            let key = number / 2;
+            let table = TableId((key / u64::from(self.plan.keys)) as u16);
+            let key = (key % u64::from(self.plan.keys)) as u16;
+            let write = number % 2 == 0;
+            let probe = if write { Probe::Write(table, key) } else { Probe::Read(table, key) };
+            return Some((place, probe));
+        }
+        let number = number - 2 * keys;
+        let place = *core.get(usize::try_from(number).ok()?)?;
+        Some((place, Probe::Status(place)))
+    }
+
+    fn ask_probe(&mut self) {
+        let number = self.liveness.probe;
+        let Some((place, probe)) = self.probe(number) else {
+            self.liveness.stage = Stage::Over;
+            self.tell(None, EventKind::Phase, format_args!("all is well"));
+            return;
+        };
+        if matches!(probe, Probe::Status(_)) && self.liveness.stage == Stage::Probing {
+            return self.begin_quiet();
+        }
+        let client = ClientId::new(PROBER);
+        let id = RequestId(number + 1);
+        let once = |table: TableId| self.plan.tables[usize::from(table.0)].write_once;
+        let command = match probe {
+            Probe::Open(_) => Command::OpenSession,
+            Probe::Close(_) => match self.liveness.session {
+                Some(session) => Command::CloseSession(session),
+                None => Command::Status,
+            },
+            Probe::Write(table, key) => {
+                let (key, bindings) = (key_of(key), Vec::new());
+                let value = value_of(PROBER, number);
+                if once(table) {
+                    Command::PutIfAbsent { table, key, value, bindings }
+                } else {
+                    Command::Put { table, key, value, bindings }
+                }
+            }
+            Probe::Read(table, key) => {
+                Command::Get { table, key: key_of(key), level: ReadLevel::Linearizable }
+            }
+            Probe::Status(_) => Command::Status,
+        };
+        self.oracle.on_request(op(client, id), &command);
+        self.recorder.on_request(op(client, id), &command, None);
+        self.liveness.asked += 1;
+        let request = Request {
+            client,
+            id,
+            sent: Sent::First,
+            patience: Duration::from_nanos(self.plan.liveness),
+            on_no_quorum: OnNoQuorum::Return,
+            command,
+        };
+        self.give(place, request);
+    }
+
+    /// L1: what is asked of a healed core is answered definitely, and rightly.
+    pub(super) fn on_probe_answer(&mut self, client: ClientId, id: RequestId, outcome: &Outcome) {
+        self.oracle.on_answer(op(client, id), outcome, &mut self.marks);
+        self.recorder.on_outcome(op(client, id), Some(outcome));
+        self.check_oracle();
+        let number = self.liveness.probe;
+        if id.0 != number + 1 {
+            return;
+        }
+        let Some((place, probe)) = self.probe(number) else { return };
+        let right = match (&probe, outcome) {
+            (Probe::Open(_), Outcome::Session(session)) => {
+                self.liveness.session = Some(*session);
+                true
+            }
+            (Probe::Close(_), Outcome::Done)
+            | (Probe::Write(..), Outcome::Written { .. } | Outcome::Chosen { .. }) => true,
+            (Probe::Read(..), Outcome::Found { entry, .. }) => {
+                let wanted: Value = value_of(PROBER, number - 1);
+                entry.as_ref().is_some_and(|entry| entry.value == wanted || self.is_once(&probe))
+            }
+            (Probe::Status(place), Outcome::Status(status)) => {
+                return self.check_status(*place, status);
+            }
+            _ => false,
+        };
+        if !right {
+            let text =
+                format!("n{} of the healed core answers probe {number} with: {outcome}", place + 1);
+            return self.fail(FailureKind::NoProgress, "L1", "healed and not definite", text);
+        }
+        self.liveness.probe += 1;
+        self.ask_probe();
+    }
+
+    fn is_once(&self, probe: &Probe) -> bool {
+        match probe {
+            Probe::Read(table, _) => self.plan.tables[usize::from(table.0)].write_once,
+            _ => false,
+        }
+    }
+
+    /// L9: what a quiet node keeps is bounded by what there is.
+    fn check_status(&mut self, place: usize, status: &synod::Status) {
+        let registers = self.oracle.slots();
+        let sessions = self.hosts[place].monitored.len();
+        let wrong = if status.requests > 0 {
+            Some(format!("{} requests in flight", status.requests))
+        } else if status.registers > registers {
+            Some(format!("{} registers where there are {registers}", status.registers))
+        } else if status.sessions != sessions {
+            Some(format!("{} sessions where it watches {sessions}", status.sessions))
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            let text = format!("n{} is quiet and keeps {wrong}", place + 1);
+            return self.fail(FailureKind::NoProgress, "L9", "kept for ever", text);
+        }
+        self.liveness.probe += 1;
+        self.ask_probe();
+    }
+
+    /// L6: how many ballots the probes took, with nobody in their way.
+    fn begin_quiet(&mut self) {
+        let spent = self.oracle.prepared() - self.liveness.prepared;
+        let nodes = self.hosts.len() as u64;
+        let most = 4 * self.liveness.asked + 8 * nodes;
+        if spent > most {
+            let text = format!(
+                "{spent} ballots were prepared for {} probes; {most} are more than enough",
+                self.liveness.asked
+            );
+            return self.fail(FailureKind::NoProgress, "L6", "too many ballots", text);
+        }
+        self.liveness.stage = Stage::Quiet;
+        self.liveness.quiet_since = self.now;
+        self.liveness.prepared = self.oracle.prepared();
+        self.tell(None, EventKind::Phase, format_args!("nothing is asked; nothing may happen"));
+    }
+
+    /// L5, L6, L7: with nothing asked and nothing wrong, nothing happens.
+    fn end_quiet(&mut self) {
+        if self.liveness.last_quorum_event >= self.liveness.quiet_since {
+            let text = "a quorum event comes though nothing is wrong".to_owned();
+            return self.fail(FailureKind::NoProgress, "L5", "quorum events go on", text);
+        }
+        let spent = self.oracle.prepared() - self.liveness.prepared;
+        if spent > 0 && !self.oracle.is_pending_deadline() {
+            let text = format!("{spent} ballots are prepared though nothing is asked");
+            return self.fail(FailureKind::NoProgress, "L6", "ballots for nothing", text);
+        }
+        self.ask_probe();
+    }
+}

@@ -1,0 +1,72 @@
+//! What is to happen, by time; at one time, in the order in which it was arranged.
+//!
+//! Must never know: what tasks do.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use synod::SessionId;
+
+use crate::plan::Nanos;
+
+/// Something to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// A message reaches its node.
+    Arrive(u32),
+    /// A client's turn; void if it has had another since.
+    Client(u16, u32),
+    /// A host learns that the client of a session is gone.
+    Down(u16, SessionId),
+    FaultBegins(u32),
+    FaultEnds(u32),
+    /// A partition comes or goes.
+    Flap(u32),
+    SafetyEnds,
+    /// The liveness phase looks whether all is settled.
+    Settle,
+    /// A node wants to be woken.
+    Timer(u16),
+    /// A write of this process life is done.
+    Written(u16, u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Item {
+    at: Nanos,
+    order: u64,
+    task: Task,
+}
+
+impl Ord for Item {
+    /// The earliest is the greatest: the heap is a max-heap.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Item>,
+    order: u64,
+}
+
+impl Queue {
+    #[inline]
+    pub(super) fn push(&mut self, at: Nanos, task: Task) {
+        self.order += 1;
+        self.heap.push(Item { at, order: self.order, task });
+    }
+
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(Nanos, Task)> {
+        self.heap.pop().map(|item| (item.at, item.task))
+    }
+}
