@@ -440,6 +440,24 @@ fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
             }
         }
     }
+    for late in ops.iter().rev().filter(|op| shows(op) == Some(None)) {
+        let lasting = history.marks.is_empty()
+            && !history.ops.iter().any(|op| op.key == late.key && op.action == Action::Remove);
+        let live = ops.iter().find(|op| {
+            op.key == late.key && op.ret < late.call && matches!(shows(op), Some(Some(_)))
+        });
+        if let (true, Some(live)) = (lasting, live) {
+            return format!(
+                "{} found the key absent at {}, but {} showed {} and was answered at {}, and \
+                 nothing ever removes this key",
+                name(late),
+                late.ret,
+                name(live),
+                show(shows(live).flatten()),
+                live.ret,
+            );
+        }
+    }
     for late in ops.iter().rev() {
         let Some(Some(value)) = shows(late) else { continue };
         let initial = usize::from(history.initial() == Some(value));
@@ -448,10 +466,16 @@ fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
         }
         for middle in ops.iter().filter(|op| op.key == late.key && op.ret < late.call) {
             let Some(other) = shows(middle) else { continue };
-            let early = ops.iter().find(|op| {
+            let early = ops.iter().any(|op| {
                 op.key == late.key && op.ret < middle.call && shows(op) == Some(Some(value))
             });
-            if other == Some(value) || early.is_none() && initial == 0 {
+            // What was seen replaced the value, so it had been there before.
+            let replaced = other.is_some_and(|other| {
+                writers(late.key, other).iter().any(|op| {
+                    matches!(op.action, Action::CompareAndSet { expect, .. } if expect == Some(value))
+                })
+            });
+            if other == Some(value) || !early && !replaced && initial == 0 {
                 continue;
             }
             return format!(

@@ -323,7 +323,7 @@ impl<const N: usize> Default for Frontier<N> {
             pinned: Slots::default(),
             passing: Slots::default(),
             in_flight: Slots::default(),
-            step_at: vec![NONE; 64 * N],
+            step_at: Vec::new(),
             slot_of: Vec::new(),
             available: Vec::new(),
             uses: Uses::default(),
@@ -363,6 +363,7 @@ impl<const N: usize> Frontier<N> {
         ] {
             *mask = Slots::default();
         }
+        self.step_at.resize(64 * N, NONE);
         self.slot_of.clear();
         self.slot_of.resize(case.steps.len(), NONE);
         self.available.clear();

@@ -12,9 +12,11 @@ mod frontier;
 mod hash;
 mod joint;
 mod judge;
+mod online;
 mod witness;
 mod zones;
 
 pub use explain::Explanation;
 pub use judge::{Judge, Options, Verdict, check};
+pub use online::{Checker, check_claims};
 pub use witness::{Move, Witness, WitnessError, check_witness};

@@ -1,0 +1,54 @@
+//! Recorded histories with known verdicts, where they are at hand.
+//!
+//! `SYNOD_HISTORIES` names their folder; without it they are looked for beside the repository.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use synod_sim::checker::{Judge, Options, Verdict};
+use synod_sim::history::read::Histories;
+
+fn folder() -> Option<PathBuf> {
+    let given = std::env::var_os("SYNOD_HISTORIES").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/histories");
+    let folder = given.unwrap_or(beside);
+    folder.is_dir().then_some(folder)
+}
+
+fn judge_file(judge: &mut Judge, path: &Path, expected: Option<bool>) -> usize {
+    let name = path.display().to_string();
+    let mut histories = Histories::open(&name, None).unwrap_or_else(|error| panic!("{error}"));
+    let mut count = 0;
+    while let Some(history) = histories.next_history().unwrap_or_else(|error| panic!("{error}")) {
+        let expected = expected.or(history.expect).expect("an expected verdict");
+        let legal = match judge.check(&history, &Options::default()) {
+            Verdict::Linearizable(_) => true,
+            Verdict::NotLinearizable { .. } => false,
+            Verdict::Unknown { .. } => panic!("{name}#{count}: undecided"),
+        };
+        assert_eq!(legal, expected, "{name}#{count}");
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn recorded_histories_are_judged_as_known() {
+    let Some(folder) = folder() else {
+        println!("skipped: no recorded histories here; name their folder in SYNOD_HISTORIES");
+        return;
+    };
+    let verdicts = std::fs::read_to_string(folder.join("verdicts.tsv")).expect("verdicts.tsv");
+    let mut files: BTreeMap<PathBuf, Option<bool>> = BTreeMap::new();
+    for line in verdicts.lines().skip(1).filter(|line| !line.is_empty()) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        files.insert(folder.join(fields[0]), Some(fields[3] == "linearizable"));
+    }
+    for entry in folder.join("generated").read_dir().expect("generated histories") {
+        files.insert(entry.expect("a file").path(), None);
+    }
+    let mut judge = Judge::new();
+    let counts = files.iter().map(|(path, expected)| judge_file(&mut judge, path, *expected));
+    let count: usize = counts.sum();
+    assert!(count >= 500, "only {count} histories were found");
+}
