@@ -49,9 +49,6 @@ impl Oracle {
             _ => None,
         };
         let floor = slot.map_or(Ballot::ZERO, |slot| self.registers[slot].told);
-        if let Command::CloseSession(session) = command {
-            self.on_session_end(*session);
-        }
         self.asked.push(Asked {
             op,
             slot,
@@ -262,11 +259,6 @@ impl Oracle {
             let text = format!("{} lists {key}, which nobody put", asked.op);
             self.breaks("LIN", "absent key listed", text);
         }
-    }
-
-    /// What a watcher may believe; for the world's own bookkeeping of what clients saw.
-    pub(crate) fn told(&self, table: TableId, key: &Key) -> Option<Ballot> {
-        self.key_slot(table, key).map(|slot| self.registers[slot].told)
     }
 }
 

@@ -13,7 +13,6 @@ mod register;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use synod::cluster::Witness;
 use synod::consensus::{self, Cell, Change, State};
 use synod::monitor::{Cause, NodeSession};
 use synod::{
@@ -229,15 +228,6 @@ impl Oracle {
         }
         match &message.body {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
-            Body::Cluster(synod::cluster::Message::HeartbeatAck { witness, .. }) => {
-                if *witness == Witness::Recorded && self.truths[node].lost {
-                    self.breaks(
-                        "W6",
-                        "a node that lost its storage vouches for others",
-                        format!("n{} sends {message}", node + 1),
-                    );
-                }
-            }
             Body::Cluster(_) | Body::Monitor(_) => {}
         }
     }

@@ -266,7 +266,12 @@ impl World<'_> {
         let nodes = self.hosts.len();
         let (wanted, patience, persistent, id) = {
             let operation = self.current(place);
-            let wanted = usize::from(operation.node - 1);
+            let wanted = match (&operation.act, self.clients[place].session) {
+                // A session is closed at its host; sometimes somebody else is asked.
+                (Act::CloseSession, Some(session)) if operation.id % 8 > 0 => session.host.0,
+                _ => operation.node,
+            };
+            let wanted = usize::from(wanted - 1);
             (wanted, operation.patience, operation.persistent, operation.id)
         };
         let Some(waiting) = &self.clients[place].waiting else { return };
@@ -316,6 +321,12 @@ impl World<'_> {
             let again = if request.sent == Sent::Again { " again" } else { "" };
             let text = format!("{client}.{id} asks{again}: {}", request.command);
             self.tell(Some(target), EventKind::Request, format_args!("{text}"));
+        }
+        if let Command::CloseSession(session) = request.command
+            && session.host == node_of(target)
+        {
+            // From here on its host may end it; nobody else may.
+            self.oracle.on_session_end(session);
         }
         self.hosts[target].asked.push((client, id));
         self.input(target, Input::Request(request));

@@ -317,6 +317,7 @@ impl<'a> World<'a> {
         for (session, _) in &sessions {
             self.oracle.on_session_end(*session);
         }
+        self.forget_sessions(place);
         let asked = std::mem::take(&mut self.hosts[place].asked);
         for (client, request) in asked {
             self.on_node_gone(client, request);
