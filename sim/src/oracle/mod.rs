@@ -21,7 +21,7 @@ use synod::{
 };
 
 use crate::marks::{Mark, Marks};
-use crate::plan::{Nanos, Plan};
+use crate::plan::{Nanos, Nodes, Plan};
 use register::{Register, Wrong};
 
 use answers::Asked;
@@ -957,11 +957,18 @@ impl Oracle {
 
     // ---- for the end of a run -------------------------------------------------------------
 
-    /// L2: live entries of which a binding has ended.
-    pub(crate) fn orphan(&self) -> Option<(RegisterId, Binding)> {
+    /// L2: live entries of which a binding has ended, or names a node that is gone for good.
+    pub(crate) fn orphan(&self, gone: Nodes) -> Option<(RegisterId, Binding)> {
         (self.nodes..self.slots).find_map(|slot| {
             let live = self.registers[slot].live()?;
-            let binding = live.bindings.iter().find(|binding| self.has_ended(binding))?;
+            let binding = live.bindings.iter().find(|binding| {
+                self.has_ended(binding)
+                    || match binding {
+                        Binding::Node { node, .. } => gone.has(node.0),
+                        Binding::Session(session) => gone.has(session.host.0),
+                        Binding::Key { .. } | Binding::Until(_) => false,
+                    }
+            })?;
             Some((self.name(slot), binding.clone()))
         })
     }

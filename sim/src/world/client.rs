@@ -565,7 +565,9 @@ impl World<'_> {
     pub(super) fn on_notify(&mut self, place: usize, client: ClientId, event: &Event) {
         self.tell(Some(place), EventKind::Notify, format_args!("tells {client}: {event}"));
         if client.number() >= WATCHER && client.number() < PROBER {
-            self.liveness.last_quorum_event = self.now;
+            if matches!(event, Event::QuorumLost { .. } | Event::QuorumReached { .. }) {
+                self.liveness.last_quorum_event = self.now;
+            }
             return self.oracle.on_quorum_event(place, event, &mut self.marks);
         }
         let who = (client.number().wrapping_sub(1)) as usize;
@@ -576,7 +578,8 @@ impl World<'_> {
             }
             Event::SessionSuspended(session) => {
                 self.marks.hit(Mark::Suspended);
-                if let Some(client) = self.clients.get_mut(who) {
+                // A dead client's session is no more its own.
+                if let Some(client) = self.clients.get_mut(who).filter(|it| !it.is_dead()) {
                     client.suspended.push(*session);
                 }
             }
