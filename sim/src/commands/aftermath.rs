@@ -10,7 +10,7 @@ use super::Error;
 use crate::campaign::{attempt, failure, reduce};
 use crate::plan::Plan;
 use crate::report::diagram::{self, Caption};
-use crate::report::recording::Recording;
+use crate::report::recording::{Moment, Recording};
 use crate::report::rules;
 use crate::report::story::{self, Detail};
 use crate::report::style::{Ink, Style, grouped};
@@ -31,23 +31,26 @@ pub(super) struct Case {
 /// Beyond this many lines, a story is told in outline, and in full in the folder only.
 const STORY_LINES_MAX: usize = 250;
 
-/// Shrinks `plan`, which fails as `failure` says, within `budget` runs; tells the story; writes
-/// the folder.
-pub(super) fn examine(
-    plan: &Plan,
-    found: &Failure,
-    origin: &str,
-    folder: &Path,
-    budget: u64,
-    style: Style,
-    out: &mut dyn Write,
-) -> Result<Case, Error> {
-    writeln!(
-        out,
-        "\n{}  {}",
-        style.paint(Ink::Bad, heading(found.kind)),
-        found.signature
-    )?;
+/// What is to be examined, and how.
+pub(super) struct Task<'a> {
+    /// The plan, which fails.
+    pub(super) plan: &'a Plan,
+    /// How it fails.
+    pub(super) failure: &'a Failure,
+    /// What it was found by.
+    pub(super) origin: &'a str,
+    /// The folder of all failures.
+    pub(super) folder: &'a Path,
+    /// How many runs shrinking may take.
+    pub(super) budget: u64,
+    /// Whether to tell the story here, too.
+    pub(super) told: bool,
+}
+
+/// Shrinks a failing plan, tells the story, writes the folder.
+pub(super) fn examine(task: &Task<'_>, style: Style, out: &mut dyn Write) -> Result<Case, Error> {
+    let &Task { plan, failure: found, origin, folder, budget, told } = task;
+    writeln!(out, "\n{}  {}", style.paint(Ink::Bad, heading(found.kind)), found.signature)?;
     if let Some(words) = rules::in_words(found.rule) {
         writeln!(out, "  rule {}: {words}", found.rule)?;
     }
@@ -55,7 +58,7 @@ pub(super) fn examine(
     writeln!(out, "  shrinking {} …", size(plan))?;
     out.flush()?;
     let shrunk = reduce(plan, &found.signature, budget);
-    writeln!(out, "  {}\n", outcome_of(&shrunk, budget))?;
+    writeln!(out, "  {}", outcome_of(&shrunk, budget))?;
     let small = &shrunk.plan;
     let mut recording = Recording::default();
     let report = attempt(small, &mut recording);
@@ -65,22 +68,14 @@ pub(super) fn examine(
              try `--verify-determinism`"
         )));
     };
-    let lines = recording
-        .moments
-        .iter()
-        .filter(|moment| story::tells(Detail::Protocol, moment))
-        .count();
-    let detail = if lines > STORY_LINES_MAX {
-        Detail::Outline
-    } else {
-        Detail::Protocol
-    };
-    story::tell(&recording.moments, recording.forgotten, detail, style, out)?;
-    writeln!(
-        out,
-        "\n{}  {last}",
-        style.paint(Ink::Bad, heading(last.kind))
-    )?;
+    if told {
+        let tells = |moment: &&Moment| story::tells(Detail::Protocol, moment);
+        let lines = recording.moments.iter().filter(tells).count();
+        let detail = if lines > STORY_LINES_MAX { Detail::Outline } else { Detail::Protocol };
+        writeln!(out)?;
+        story::tell(&recording.moments, recording.forgotten, detail, style, out)?;
+        writeln!(out, "\n{}  {last}", style.paint(Ink::Bad, heading(last.kind)))?;
+    }
     let place = folder.join(format!("{}-{}", slug(&found.signature), plan.seed));
     let case = Case {
         items: small.items().len() as u64,
@@ -89,24 +84,13 @@ pub(super) fn examine(
     };
     let command = format!("cargo sim replay {}", case.plan.display());
     write_folder(&place, plan, small, last, &recording, &command)?;
-    writeln!(
-        out,
-        "\n  replay it    {}",
-        style.paint(Ink::Strong, &command)
-    )?;
+    writeln!(out, "  replay it    {}", style.paint(Ink::Strong, &command))?;
     let diagram = place.join("diagram.html");
-    writeln!(
-        out,
-        "  see it       {}",
-        style.paint(Ink::Strong, diagram.display())
-    )?;
+    writeln!(out, "  see it       {}", style.paint(Ink::Strong, diagram.display()))?;
     writeln!(
         out,
         "  keep it      {}",
-        style.paint(
-            Ink::Strong,
-            format!("cp {} tests/plans/", case.plan.display())
-        )
+        style.paint(Ink::Strong, format!("cp {} tests/plans/", case.plan.display()))
     )?;
     Ok(case)
 }
@@ -159,25 +143,12 @@ fn write_folder(
     put("regression.rs", regression(small, failure).as_bytes())?;
     let mut story = Vec::new();
     let all = &recording.moments;
-    story::tell(
-        all,
-        recording.forgotten,
-        Detail::Every,
-        Style::PLAIN,
-        &mut story,
-    )?;
+    story::tell(all, recording.forgotten, Detail::Every, Style::PLAIN, &mut story)?;
     put("story.txt", &story)?;
     let words = rules::in_words(failure.rule).unwrap_or("see the message");
     let text = format!("{failure} - the rule: {words}.");
-    let caption = Caption {
-        title: &failure.signature,
-        text: &text,
-        command,
-    };
-    put(
-        "diagram.html",
-        diagram::draw(small, all, &caption).as_bytes(),
-    )
+    let caption = Caption { title: &failure.signature, text: &text, command };
+    put("diagram.html", diagram::draw(small, all, &caption).as_bytes())
 }
 
 /// The plan with what it is about above it: ready for `tests/plans`.

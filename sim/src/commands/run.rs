@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::aftermath::{self, Case};
+use super::aftermath::{self, Case, Task};
 use super::parse::{self, Seeds, Shard};
 use super::{Error, Status};
 use crate::campaign::determinism::{self, Conditions, Difference};
@@ -319,8 +319,10 @@ fn run_campaign(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let new: Vec<Found> = outcome.found.clone();
     // Written before shrinking, which may take long or be interrupted, and again after it.
     save(args, &summary)?;
-    for found in &new {
-        let case = examine(args, &source_args, &source, found, style, out)?;
+    for (place, found) in new.iter().enumerate() {
+        // One story is enough to read at once; each has its own in the folder.
+        let told = place == 0;
+        let case = examine(args, &source_args, &source, found, told, style, out)?;
         if let (Some(case), Some(known)) =
             (case, summary.found.iter_mut().find(|known| known.signature == found.signature))
         {
@@ -383,6 +385,7 @@ fn examine(
     source_args: &SourceArgs,
     source: &Source,
     found: &Found,
+    told: bool,
     style: Style,
     out: &mut dyn Write,
 ) -> Result<Option<Case>, Error> {
@@ -403,8 +406,15 @@ fn examine(
     let report = attempt(&plan, &mut crate::world::Blind);
     match failure(&report) {
         Some(failure) if failure.signature == found.signature => {
-            aftermath::examine(&plan, failure, &origin, &args.out, args.shrink_runs, style, out)
-                .map(Some)
+            let task = Task {
+                plan: &plan,
+                failure,
+                origin: &origin,
+                folder: &args.out,
+                budget: args.shrink_runs,
+                told,
+            };
+            aftermath::examine(&task, style, out).map(Some)
         }
         _ => Err(Error::usage(format!(
             "{origin} failed ({}) and does not when run again: runs are not deterministic; try \
