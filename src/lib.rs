@@ -1,4 +1,32 @@
 //! synod: a deterministic, simulation-tested consensus key-value engine.
+//!
+//! A [`Node`] is a value: [`Input`]s in, [`Effect`]s out. The whole of a host is this loop:
+//!
+//! ```text
+//! let mut node = Node::new(config, seed)?;            // or Node::recover(config, seed, records)?
+//! let mut effects = Effects::new();
+//! let mut input = Input::Timeout;                     // starts it
+//! loop {
+//!     node.handle(input, now(), &mut effects);
+//!     for effect in effects.drain(..) {
+//!         match effect {
+//!             Effect::Send { to, message } => /* to a peer; may be lost, late, doubled */,
+//!             Effect::Persist { ticket, records } => /* write, sync, then Input::Persisted */,
+//!             Effect::Reply { client, request, outcome } => /* the answer, once */,
+//!             Effect::Notify { client, event } => /* what it subscribed to */,
+//!             Effect::Monitor { session, .. } => /* when its client is gone, Input::Down */,
+//!             Effect::Demonitor { session } => /* no more */,
+//!         }
+//!     }
+//!     input = /* whatever happens first, no later than node.poll_timeout(): Input::Timeout */;
+//! }
+//! ```
+//!
+//! Start with [`Node`], [`Command`] and [`Outcome`]. The map of modules is `docs/ARCHITECTURE.md`, the
+//! rules they keep `docs/PROTOCOL.md`.
+//!
+//! Without the default feature `host` the crate needs no standard library, only an allocator: what
+//! the engine must not do it cannot do.
 #![cfg_attr(not(feature = "host"), no_std)]
 
 extern crate alloc;
@@ -22,3 +50,8 @@ pub use node::{
     Message, Node, Record, RecoverError, TableConfig, Timing, Violation,
 };
 pub use paxos::Ballot;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
