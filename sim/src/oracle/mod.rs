@@ -957,8 +957,15 @@ impl Oracle {
 
     // ---- for the end of a run -------------------------------------------------------------
 
-    /// L2: live entries of which a binding has ended, or names a node that is gone for good.
-    pub(crate) fn orphan(&self, gone: Nodes) -> Option<(RegisterId, Binding)> {
+    /// L2: a live entry of which a binding has ended, or names a node that is gone for good, or
+    /// whose deadline has passed by the clock `wall`. Asks whether such a life is still what a
+    /// reader would find: a burial that is accepted but not chosen is completed by who reads it.
+    pub(crate) fn orphan(
+        &self,
+        gone: Nodes,
+        wall: Wall,
+        is_found: impl Fn(&RegisterId, Ballot) -> bool,
+    ) -> Option<(RegisterId, Binding)> {
         (self.nodes..self.slots).find_map(|slot| {
             let live = self.registers[slot].live()?;
             let binding = live.bindings.iter().find(|binding| {
@@ -966,21 +973,12 @@ impl Oracle {
                     || match binding {
                         Binding::Node { node, .. } => gone.has(node.0),
                         Binding::Session(session) => gone.has(session.host.0),
-                        Binding::Key { .. } | Binding::Until(_) => false,
+                        Binding::Until(until) => *until <= wall,
+                        Binding::Key { .. } => false,
                     }
             })?;
-            Some((self.name(slot), binding.clone()))
-        })
-    }
-
-    /// L2 for deadlines: live entries whose deadline has passed by the clock `wall`.
-    pub(crate) fn overdue(&self, wall: Wall) -> Option<(RegisterId, Wall)> {
-        (self.nodes..self.slots).find_map(|slot| {
-            let live = self.registers[slot].live()?;
-            live.bindings.iter().find_map(|binding| match binding {
-                Binding::Until(until) if *until <= wall => Some((self.name(slot), *until)),
-                _ => None,
-            })
+            let register = self.name(slot);
+            is_found(&register, live.generation).then(|| (register, binding.clone()))
         })
     }
 
@@ -992,9 +990,12 @@ impl Oracle {
         })
     }
 
-    /// How many ballots were prepared, in all.
-    pub(crate) fn prepared(&self) -> u64 {
-        self.registers.iter().map(|register| register.prepared).sum()
+    /// How many ballots were prepared, but for those on the sessions of nodes that are gone: how
+    /// soon these are closed, and by how many at once, is not counted.
+    pub(crate) fn prepared(&self, gone: Nodes) -> u64 {
+        let registers = self.registers.iter().enumerate();
+        let counted = registers.filter(|(slot, _)| *slot >= self.nodes || gone.0 >> slot & 1 == 0);
+        counted.map(|(_, register)| register.prepared).sum()
     }
 
     /// The newest chosen session of a node.

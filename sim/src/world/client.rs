@@ -56,6 +56,8 @@ pub(super) struct Client {
     dead: u32,
     /// The session it uses.
     pub(super) session: Option<SessionId>,
+    /// The sessions that this life of it was given.
+    own: Vec<SessionId>,
     /// Its sessions that it was told may have ended, and not yet more.
     pub(super) suspended: Vec<SessionId>,
     seen: Vec<Seen>,
@@ -73,6 +75,7 @@ impl Client {
                 turn: 0,
                 dead: 0,
                 session: None,
+                own: Vec::new(),
                 suspended: Vec::new(),
                 seen: vec![Seen::default(); keys],
             })
@@ -431,7 +434,10 @@ impl World<'_> {
     fn learn(&mut self, who: usize, command: &Command, outcome: &Outcome) {
         let client = &mut self.clients[who];
         match outcome {
-            Outcome::Session(session) => client.session = Some(*session),
+            Outcome::Session(session) => {
+                client.session = Some(*session);
+                client.own.push(*session);
+            }
             Outcome::Done => {
                 if matches!(command, Command::CloseSession(_)) {
                     client.suspended.retain(|known| Some(*known) != client.session);
@@ -501,6 +507,7 @@ impl World<'_> {
         let client = &mut self.clients[who];
         client.turn += 1;
         client.session = None;
+        client.own.clear();
         client.suspended.clear();
         let id = client.id;
         if let Some(waiting) = client.waiting.take() {
@@ -578,8 +585,9 @@ impl World<'_> {
             }
             Event::SessionSuspended(session) => {
                 self.marks.hit(Mark::Suspended);
-                // A dead client's session is no more its own.
-                if let Some(client) = self.clients.get_mut(who).filter(|it| !it.is_dead()) {
+                // What a former life of the client had is not its own.
+                let client = self.clients.get_mut(who);
+                if let Some(client) = client.filter(|client| client.own.contains(session)) {
                     client.suspended.push(*session);
                 }
             }

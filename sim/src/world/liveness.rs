@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use synod::consensus::Readiness;
 use synod::{
-    ClientId, Command, OnNoQuorum, Outcome, ReadLevel, Request, RequestId, Sent, SessionId,
+    Ballot, Binding, ClientId, Command, RegisterId, OnNoQuorum, Outcome, ReadLevel, Request, RequestId, Sent, SessionId,
     TableId, Value, Wall,
 };
 
@@ -203,7 +203,7 @@ impl World<'_> {
             match (self.liveness.stage, unsettled) {
                 (Stage::Settling, None) => {
                     self.liveness.stage = Stage::Probing;
-                    self.liveness.prepared = self.oracle.prepared();
+                    self.liveness.prepared = self.oracle.prepared(self.gone());
                     self.tell(None, EventKind::Phase, format_args!("settled; the core is probed"));
                     self.ask_probe();
                 }
@@ -223,6 +223,18 @@ impl World<'_> {
 
     const fn is_quiet_long(&self) -> bool {
         self.now >= self.liveness.quiet_since + self.plan.cluster.down
+    }
+
+    /// Whether a reader asking the core would find this life.
+    fn is_found(&self, register: &RegisterId, generation: Ballot) -> bool {
+        let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
+        let found = nodes.flat_map(|node| {
+            node.registers().filter(|(known, ..)| *known == register)
+        });
+        let newest = found.max_by_key(|(_, _, accepted, _)| *accepted);
+        newest.and_then(|(_, _, _, cell)| cell?.live()).is_some_and(|live| {
+            live.generation == generation
+        })
     }
 
     /// The nodes that are gone for good.
@@ -258,14 +270,16 @@ impl World<'_> {
             let text = format!("a request of {} is not answered", client.id);
             return Some(("L1", "call not answered", text));
         }
-        if let Some((register, binding)) = self.oracle.orphan(self.gone()) {
-            let text = format!("{register} lives on though {binding} has ended");
-            return Some(("L2", "orphan", text));
-        }
         let wall = Wall(millis(true_wall(self.now)).saturating_sub(1));
-        if let Some((register, until)) = self.oracle.overdue(wall) {
-            let text = format!("{register} lives on though its deadline {until} has passed");
-            return Some(("L2", DEADLINE, text));
+        let orphan = self.oracle.orphan(self.gone(), wall, |register, generation| {
+            self.is_found(register, generation)
+        });
+        if let Some((register, binding)) = orphan {
+            let shape = match binding {
+                Binding::Until(_) => DEADLINE,
+                _ => "orphan",
+            };
+            return Some(("L2", shape, format!("{register} lives on though {binding} has ended")));
         }
         let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
         if let Some(client) = suspended {
@@ -423,7 +437,7 @@ impl World<'_> {
 
     /// L6: how many ballots the probes took, with nobody in their way.
     fn begin_quiet(&mut self) {
-        let spent = self.oracle.prepared() - self.liveness.prepared;
+        let spent = self.oracle.prepared(self.gone()) - self.liveness.prepared;
         let nodes = self.hosts.len() as u64;
         let most = 4 * self.liveness.asked + 8 * nodes;
         if spent > most {
@@ -435,7 +449,7 @@ impl World<'_> {
         }
         self.liveness.stage = Stage::Quiet;
         self.liveness.quiet_since = self.now;
-        self.liveness.prepared = self.oracle.prepared();
+        self.liveness.prepared = self.oracle.prepared(self.gone());
         self.tell(None, EventKind::Phase, format_args!("nothing is asked; nothing may happen"));
     }
 
@@ -445,7 +459,7 @@ impl World<'_> {
             let text = "a quorum event comes though nothing is wrong".to_owned();
             return self.fail(FailureKind::NoProgress, "L5", "quorum events go on", text);
         }
-        let spent = self.oracle.prepared() - self.liveness.prepared;
+        let spent = self.oracle.prepared(self.gone()) - self.liveness.prepared;
         // What was begun before may still come to its end; what never ends shows.
         let most = 4 * self.hosts.len() as u64;
         if spent > most && !self.oracle.is_pending_deadline() {
