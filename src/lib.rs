@@ -22,8 +22,8 @@
 //! }
 //! ```
 //!
-//! Start with [`Node`], [`Command`] and [`Outcome`]. The map of modules is `docs/ARCHITECTURE.md`, the
-//! rules they keep `docs/PROTOCOL.md`.
+//! Start with [`Node`], [`Command`] and [`Outcome`]. The map of modules is `docs/ARCHITECTURE.md`,
+//! the rules they keep `docs/PROTOCOL.md`.
 //!
 //! Without the default feature `host` the crate needs no standard library, only an allocator: what
 //! the engine must not do it cannot do.

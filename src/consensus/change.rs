@@ -21,7 +21,11 @@ pub(crate) enum Goal {
         ended: Vec<Binding>,
     },
     /// Close the session of a node that a whole quorum has not heard for `down` (M2).
-    CloseNodeSession { down: Duration },
+    CloseNodeSession {
+        down: Duration,
+        /// Not proposed before a quorum has not heard it for this long: members take turns.
+        patience: Duration,
+    },
     /// Write what is there again, at a new ballot.
     Fence,
     /// Find out what is chosen; an entry is never exposed whose binding is known to have ended.
@@ -73,7 +77,7 @@ impl Goal {
     pub(crate) fn evaluate(&self, cell: &Cell, ballot: Ballot, quorum: &Quorum) -> Step {
         match self {
             Self::Bury { generation, ended } => bury(cell, *generation, ended, quorum),
-            Self::CloseNodeSession { down } => match cell.node_session() {
+            Self::CloseNodeSession { down, .. } => match cell.node_session() {
                 Some(session) if session.open && quorum.silent_min >= *down => {
                     Step::Change(session_state(cell, ballot, session.number, false))
                 }
@@ -254,7 +258,10 @@ mod tests {
         let absent = Cell::absent(Ballot::genesis(Epoch(1)));
         let open = put(&absent, &Goal::OpenNodeSession, 1);
         assert_eq!(open.node_session(), Some(NodeSession { number: 1, open: true }));
-        let close = |down| Goal::CloseNodeSession { down: Duration::from_secs(down) };
+        let close = |down| {
+            let down = Duration::from_secs(down);
+            Goal::CloseNodeSession { down, patience: down }
+        };
         assert_eq!(close(4).evaluate(&open, ballot(2), &QUORUM), Step::Keep);
         let closed = put(&open, &close(3), 2);
         assert_eq!(closed.node_session(), Some(NodeSession { number: 1, open: false }));

@@ -132,6 +132,8 @@ pub enum Message {
         chosen: bool,
         /// Whether this acceptor has accepted that a binding of it has ended.
         suspect: bool,
+        /// What else this acceptor knows.
+        testimony: Testimony,
     },
     /// No: a higher ballot was promised. It carries no content.
     Reject {

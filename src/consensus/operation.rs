@@ -166,6 +166,8 @@ pub(crate) struct Operation {
     pub(crate) binds: Vec<Bind>,
     /// Whether an acceptor has said that a binding of what it holds may have ended.
     pub(crate) suspect: bool,
+    /// What the acceptors read have testified in this attempt.
+    pub(crate) heard: Quorum,
     /// An entry found to be alive at an instant of this call: not inquired into again.
     pub(crate) cleared: Option<(Ballot, Ballot)>,
 }
@@ -197,6 +199,7 @@ impl Operation {
             tries: Vec::new(),
             binds: Vec::new(),
             suspect: false,
+            heard: Quorum::UNHEARD,
             cleared: None,
         }
     }

@@ -97,7 +97,7 @@ impl Register {
         Ok(())
     }
 
-    /// Takes note that `cell` is chosen at `ballot`. Returns what was known before, if this is news.
+    /// Takes note that `cell` is chosen at `ballot`. Returns what was known before, if it is news.
     pub(crate) fn learn(
         &mut self,
         floor: &Floor,

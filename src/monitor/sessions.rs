@@ -82,8 +82,9 @@ impl Sessions {
         Some(session)
     }
 
-    pub(crate) fn end(&mut self, session: SessionId) -> bool {
-        self.alive.remove(&session).is_some()
+    /// Hosts it no more; says whose it was.
+    pub(crate) fn end(&mut self, session: SessionId) -> Option<ClientId> {
+        self.alive.remove(&session)
     }
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = (SessionId, ClientId)> {

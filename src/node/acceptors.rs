@@ -83,19 +83,7 @@ impl Node {
         }
         self.log(Record::Promised { register: register.clone(), ballot });
         let (accepted, cell, chosen, suspect) = self.accepted(&register);
-        let silent = match &register {
-            RegisterId::NodeSession(node) => self.members.index(*node).map_or(0, |member| {
-                if member == self.me {
-                    // Our own word that we are alive: nobody closes our session over it (M2).
-                    0
-                } else {
-                    let silent = self.silence.of(member, self.now.instant).as_millis();
-                    u64::try_from(silent).unwrap_or(u64::MAX)
-                }
-            }),
-            RegisterId::Key(..) => 0,
-        };
-        let testimony = Testimony { wall: self.now.wall, silent };
+        let testimony = self.testify(&register);
         let promise =
             Message::Promise { tag, register, ballot, accepted, cell, chosen, suspect, testimony };
         self.tell(from, promise, ticket, effects);
@@ -159,8 +147,24 @@ impl Node {
         let (accepted, cell, chosen, suspect) = self.accepted(&register);
         // A3: only what is durable is told, so what is told is never taken back.
         let after = self.registers.get(&register).map_or(Ticket(0), |record| record.ticket());
-        let reply = Message::ReadReply { tag, register, accepted, cell, chosen, suspect };
+        let testimony = self.testify(&register);
+        let reply =
+            Message::ReadReply { tag, register, accepted, cell, chosen, suspect, testimony };
         self.tell(from, reply, after, effects);
+    }
+
+    /// What this node knows at first hand that may matter to a ballot on `register`.
+    fn testify(&self, register: &RegisterId) -> Testimony {
+        let silent = match register {
+            // Our own word that we are alive: nobody closes our session over it (M2).
+            RegisterId::NodeSession(node) if *node == self.config.node => 0,
+            RegisterId::NodeSession(node) => self.members.index(*node).map_or(0, |member| {
+                let silent = self.silence.of(member, self.now.instant).as_millis();
+                u64::try_from(silent).unwrap_or(u64::MAX)
+            }),
+            RegisterId::Key(..) => 0,
+        };
+        Testimony { wall: self.now.wall, silent }
     }
 
     /// A(k), whether it is known to be chosen, and whether a binding of it may have ended.

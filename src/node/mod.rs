@@ -192,7 +192,7 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
         self.advance(now, effects);
         match input {
-            Input::Down { session } => self.on_down(session),
+            Input::Down { session } => self.on_down(session, effects),
             Input::Link { peer, up } => self.on_link(peer, up, effects),
             Input::Message { from, message } => self.on_message(from, message, effects),
             Input::Persisted { ticket } => self.on_persisted(ticket, effects),

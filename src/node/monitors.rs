@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer};
-use crate::base::{Instant, NodeId, RegisterId, SessionId};
+use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId};
 use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
 use crate::monitor::{Binding, Fact, Message, NodeSession, Standing, Target};
 
@@ -26,24 +26,27 @@ impl Node {
     // ------------------------------------------------------------------ client sessions
 
     /// The host says that a client session has ended.
-    pub(super) fn on_down(&mut self, session: SessionId) {
-        if self.sessions.end(session) {
-            self.sweep_soon();
+    pub(super) fn on_down(&mut self, session: SessionId, effects: &mut Effects) {
+        // Should the client be there after all, it learns that it is not (L8).
+        if let Some(client) = self.end_session(session, effects) {
+            effects.push(Effect::Notify { client, event: Event::SessionLost(session) });
         }
     }
 
-    /// Ends a client session hosted here; false if there is no such session.
-    pub(super) fn end_session(&mut self, session: SessionId, effects: &mut Effects) -> bool {
-        if !self.sessions.end(session) {
-            return false;
-        }
+    /// Ends a client session hosted here; says whose it was, if there is such a session.
+    pub(super) fn end_session(
+        &mut self,
+        session: SessionId,
+        effects: &mut Effects,
+    ) -> Option<ClientId> {
+        let client = self.sessions.end(session)?;
         self.sweep_soon();
         // A hint that spares the others a question.
         let ended = Message::Sessions(alloc::vec![(session, true)]);
         for member in self.peers() {
             self.send_monitor(member, ended.clone(), effects);
         }
-        true
+        Some(client)
     }
 
     pub(super) fn on_monitor(&mut self, from: usize, message: Message, effects: &mut Effects) {
@@ -346,7 +349,7 @@ impl Node {
             {
                 continue;
             }
-            let goal = Goal::CloseNodeSession { down };
+            let goal = Goal::CloseNodeSession { down, patience };
             self.start_own(Asker::Node, RegisterId::NodeSession(node), goal, effects);
         }
     }

@@ -75,6 +75,7 @@ impl Node {
         };
         operation.attempt += 1;
         operation.suspect = false;
+        operation.heard = Quorum::UNHEARD;
         operation.stage = Stage::Reading { reading: Reading::default() };
         let register = operation.register.clone();
         let tag = self.tag(number);
@@ -83,7 +84,9 @@ impl Node {
     }
 
     pub(super) fn on_read_reply(&mut self, from: usize, reply: Message, effects: &mut Effects) {
-        let Message::ReadReply { tag, register, accepted, cell, chosen, suspect } = reply else {
+        let Message::ReadReply { tag, register, accepted, cell, chosen, suspect, testimony } =
+            reply
+        else {
             return;
         };
         let (quorum, epoch) = (self.quorum(), self.epoch);
@@ -100,6 +103,7 @@ impl Node {
             return;
         };
         reading.on_reply(from, accepted, cell.as_ref(), chosen);
+        operation.heard.hear(&testimony);
         operation.suspect |= suspect;
         match reading.verdict(quorum, epoch) {
             Verdict::Pending => {}
@@ -545,11 +549,13 @@ impl Node {
         let Some(operation) = self.operations.get(&number) else {
             return;
         };
-        if let Goal::CloseNodeSession { .. } = operation.goal {
+        if let Goal::CloseNodeSession { patience, .. } = operation.goal
+            && matches!(operation.stage, Stage::Reading { .. })
+        {
             let session = cell.as_ref().and_then(|cell| cell.node_session());
-            // A session that is open is closed by a ballot; whether it may be is decided there.
-            if matches!(operation.stage, Stage::Reading { .. } | Stage::Completing { .. })
-                && session.is_some_and(|session| session.open)
+            // No ballot is spent on a suspicion that a quorum does not share. Whether it may be
+            // closed is decided in the ballot all the same.
+            if session.is_some_and(|session| session.open) && operation.heard.silent_min >= patience
             {
                 return self.propose(number, effects);
             }

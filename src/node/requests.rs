@@ -166,12 +166,14 @@ impl Node {
         effects: &mut Effects,
     ) -> Option<Outcome> {
         match command {
-            Command::CloseSession(session) => Some(if self.end_session(*session, effects) {
-                effects.push(Effect::Demonitor { session: *session });
-                Outcome::Done
-            } else {
-                Outcome::Refused(Refusal::NoSuchSession(*session))
-            }),
+            Command::CloseSession(session) => {
+                Some(if self.end_session(*session, effects).is_some() {
+                    effects.push(Effect::Demonitor { session: *session });
+                    Outcome::Done
+                } else {
+                    Outcome::Refused(Refusal::NoSuchSession(*session))
+                })
+            }
             Command::Get { table, key, level } => self.get_locally(*table, key, *level),
             Command::Status => Some(Outcome::Status(self.status())),
             Command::Subscribe(topic) => Some(self.subscribe(client, topic, effects)),
