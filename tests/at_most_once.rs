@@ -8,7 +8,7 @@ use support::{
     Cluster, Fate, NO_QUORUM, compare_and_set, fence, get, lives, lost, ms, put, put_if_absent,
     remove, value, won,
 };
-use synod::{Ballot, Command, Expect, NodeId, Outcome, Previous, Refusal, Sent, Value};
+use synod::{Ballot, Command, Expect, NodeId, Outcome, Previous, Record, Refusal, Sent, Value};
 
 /// The client whose request is lost and sent again.
 const CLIENT: u64 = 7;
@@ -31,21 +31,18 @@ fn lose(cluster: &mut Cluster, holders: &[u16], command: Command) {
 
 /// How often the register of `key` was changed to this value, over all accepts ever sent.
 fn births(cluster: &Cluster, key: &str, value: &str) -> usize {
-    let wanted = format!(" {value}");
-    let mut versions: Vec<String> = cluster
+    let wanted = support::register(key);
+    let mut versions: Vec<Ballot> = cluster
         .machines
         .values()
         .flat_map(|machine| &machine.durable)
-        .filter_map(|record| match record {
-            synod::Record::Accepted { register, cell, .. }
-                if *register == support::register(key) && format!(" {cell}") == wanted =>
-            {
-                Some(cell.version().to_string())
-            }
-            _ => None,
+        .filter_map(|record| {
+            let Record::Accepted { register, cell, .. } = record else { return None };
+            let meant = *register == wanted && cell.to_string() == value;
+            meant.then(|| cell.version())
         })
         .collect();
-    versions.sort();
+    versions.sort_unstable();
     versions.dedup();
     versions.len()
 }

@@ -122,8 +122,8 @@ fn impossible_configurations_say_what_is_wrong() {
     let twice = refusal(|config| config.members.push(NodeId(2)));
     assert_eq!(twice, "members: node 2 is listed twice");
     let small = refusal(|config| config.cluster_size = 2);
-    let expected = "cluster_size: 2 is fewer than the 3 members listed; a quorum of it could be two \
-                    disjoint sets";
+    let expected = "cluster_size: 2 is fewer than the 3 members listed; a quorum of it could be \
+                    two disjoint sets";
     assert_eq!(small, expected);
     assert_eq!(refusal(|config| config.cluster_size = 0), expected.replace(": 2", ": 0"));
     let large = refusal(|config| config.cluster_size = 65);
@@ -653,7 +653,7 @@ fn conversation() -> (Cluster, Vec<support::Flight>) {
 const BLOWS: usize = 200;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(support::cases(48))]
 
     /// Whatever a peer sends, the node neither panics nor breaks an invariant of its own (checked
     /// after every step), and still answers.

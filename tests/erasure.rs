@@ -174,9 +174,9 @@ fn a_watcher_is_told_how_a_life_ended() {
     let endings = |cluster: &Cluster| -> Vec<Ending> {
         let events = cluster.told(50).into_iter();
         events
-            .map(|event| match event {
-                Event::Ended { ending, .. } => ending,
-                other => panic!("{other}"),
+            .map(|event| {
+                let Event::Ended { ending, .. } = event else { panic!("{event}") };
+                ending
             })
             .collect()
     };

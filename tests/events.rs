@@ -16,10 +16,10 @@ use tracing::{Metadata, Subscriber};
 /// The events about the quorum alone: `true` is reached.
 fn quorum(cluster: &Cluster, client: u64) -> Vec<bool> {
     let told = cluster.told(client).into_iter();
-    told.filter_map(|event| match event {
-        Event::QuorumReached { .. } => Some(true),
-        Event::QuorumLost { .. } => Some(false),
-        _ => None,
+    told.filter_map(|event| {
+        let reached = matches!(event, Event::QuorumReached { .. });
+        let lost = matches!(event, Event::QuorumLost { .. });
+        (reached || lost).then_some(reached)
     })
     .collect()
 }

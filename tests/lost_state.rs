@@ -39,7 +39,7 @@ fn a_restarted_acceptor_remembers_what_it_accepted() {
     }
 }
 
-/// P-32: the same with a wiped disk: the node does not vote, says so and why, and the choice stands.
+/// P-32: the same with a wiped disk: the node does not vote and says why, and the choice stands.
 #[test]
 fn a_wiped_node_does_not_vote_and_says_why() {
     for genesis_mode in BOTH {

@@ -190,8 +190,8 @@ fn an_acceptor_remembers_its_promise_and_its_vote() {
     assert_eq!(after.recover_accepted(ballot(4, 1), 'b'), Err(ballot(5, 2)));
 }
 
-/// 2.2: "A value is chosen when a single proposal with that value has been accepted by a majority of
-/// the acceptors": acceptances of one ballot, each acceptor counted once.
+/// 2.2: "A value is chosen when a single proposal with that value has been accepted by a majority
+/// of the acceptors": acceptances of one ballot, each acceptor counted once.
 #[test]
 fn a_value_is_chosen_by_a_majority_of_distinct_acceptors() {
     let members = Members::new((1..=5).map(NodeId).collect(), 5).expect("five");
@@ -497,7 +497,7 @@ fn in_every_order_of_a_tiny_scope_one_value_is_chosen() {
 const EXPECTED: (usize, usize, usize) = (17_289, 11_760, 2_960);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(support::cases(2_000))]
 
     /// The same for up to four proposers, in orders drawn at random, with duplicates and losses.
     #[test]

@@ -213,10 +213,13 @@ impl Scene {
             }
             "held" => {
                 let held = self.cluster.held(number(words[0]), words[1]);
-                let text = held.map_or("nothing".to_owned(), |(promised, accepted, cell)| {
-                    let cell = cell.unwrap_or_else(|| "-".to_owned());
-                    format!("promised={promised} accepted=({accepted} {cell})")
-                });
+                let text = held.map_or_else(
+                    || "nothing".to_owned(),
+                    |(promised, accepted, cell)| {
+                        let cell = cell.unwrap_or_else(|| "-".to_owned());
+                        format!("promised={promised} accepted=({accepted} {cell})")
+                    },
+                );
                 self.note(format!("{} holds of {}: {text}", words[0], words[1]));
             }
             "status" => {

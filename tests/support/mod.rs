@@ -102,6 +102,11 @@ pub(crate) struct Cluster {
     awaiting: BTreeSet<(NodeId, ClientId, RequestId)>,
 }
 
+/// So many cases, and no files of failures: a case that failed becomes a test of its own.
+pub(crate) fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}
+
 pub(crate) fn register(key: &str) -> RegisterId {
     RegisterId::Key(TABLE, Key::from(key))
 }
