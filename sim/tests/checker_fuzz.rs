@@ -5,9 +5,7 @@
 
 use synod_sim::checker::{Judge, Options, Verdict, brute, check_witness};
 use synod_sim::history::generate::{Dice, Kind, Recipe, make};
-use synod_sim::history::{
-    Action, History, MarkKind, NEVER, Outcome, Seen, Value, jsonl,
-};
+use synod_sim::history::{Action, History, MarkKind, NEVER, Outcome, Seen, Value, jsonl};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -126,7 +124,9 @@ fn agrees_with_trying_everything() {
             Verdict::Unknown { .. } => unknown += 1,
         }
     }
-    println!("{legal} legal, {illegal} illegal, {unknown} unknown, {skipped} too hard for the oracle");
+    println!(
+        "{legal} legal, {illegal} illegal, {unknown} unknown, {skipped} too hard for the oracle"
+    );
     assert!(legal > count / 10 && illegal > count / 10, "both verdicts must be exercised");
     assert!(skipped + unknown < count / 50, "{skipped} skipped, {unknown} unknown of {count}");
 }

@@ -6,13 +6,18 @@
 //! little, so a *no* stands. For a *yes* all orders are replayed together. When the earliest ends
 //! of several lives cannot all be had at once, the whole component is searched jointly.
 
+use std::collections::BTreeMap;
+
 use super::case::{Downs, Lives};
 use super::frontier::LIVES_MAX;
 use super::hash::FixedMap;
 use super::joint;
 use super::judge::{Flag, Judge, Ruling};
-use super::witness::{Move, Replay};
+use super::witness::{Entry, Move, Replay, apply};
 use crate::history::{Binding, Binds, History, Key, NEVER, OpIndex, Time, Value};
+
+/// Later than any event, but not never.
+const LAST: Time = NEVER - 1;
 
 /// How a component of keys was judged.
 pub(super) enum Component {
@@ -35,9 +40,9 @@ impl Ties {
     /// Reads them off the operations; nothing is allocated if there are none.
     pub(super) fn of(history: &History) -> Self {
         let mut ties = Self::default();
-        let sets = 1..=history.binds_len() as u32;
+        let mut sets = 1..=history.binds_len() as u32;
         let is_life = |binding: &Binding| matches!(binding, Binding::Life { .. });
-        if !sets.clone().any(|set| history.bindings(Binds(set)).iter().any(is_life)) {
+        if !sets.any(|set| history.bindings(Binds(set)).iter().any(is_life)) {
             return ties;
         }
         let mut edges: Vec<(Key, Key)> = Vec::new();
@@ -114,19 +119,14 @@ impl<'a> Bound<'a> {
         budget: &mut u64,
     ) -> Component {
         let mut orders: Vec<(Key, Vec<Move>)> = Vec::new();
-        let mut wanted: FixedMap<Key, Vec<Value>> = FixedMap::default();
         let mut gave_up = None;
+        let mut tied = false;
         for &key in keys {
             let mut ruling = self.rule(judge, key, self.downs, &Lives::default(), budget);
             if matches!(ruling, Ruling::Illegal(_)) && self.has_lives(key) {
+                tied = true;
                 let downs = self.with_lives(judge, key, &mut vec![key], budget);
                 ruling = self.rule(judge, key, &downs, &Lives::default(), budget);
-                for (of, birth) in self.lives_of(key) {
-                    let births = wanted.entry(of).or_default();
-                    if !births.contains(&birth) {
-                        births.push(birth);
-                    }
-                }
             }
             match ruling {
                 Ruling::Legal => orders.push((key, judge.order.clone())),
@@ -142,28 +142,104 @@ impl<'a> Bound<'a> {
         if let Some(gave_up) = gave_up {
             return gave_up;
         }
-        if wanted.is_empty() {
+        if !tied {
             return Component::Legal(orders);
         }
-        // The lives that were counted on must end as early as they can, all in one order.
-        for (key, order) in &mut orders {
-            let Some(births) = wanted.get(key) else { continue };
-            let over = births.iter().enumerate().filter_map(|(index, birth)| {
-                let end = self.ends.get(&(*key, *birth)).copied().unwrap_or(NEVER);
-                (end != NEVER).then_some((index as u32 + 1, end))
-            });
-            let lives = Lives { births: births.clone(), over: over.collect() };
-            if births.len() <= LIVES_MAX && !lives.over.is_empty() {
-                let downs = self.with_lives(judge, *key, &mut vec![*key], budget);
-                if self.rule(judge, *key, &downs, &lives, budget) == Ruling::Legal {
-                    order.clone_from(&judge.order);
-                }
-            }
-        }
+        self.reconcile(judge, &mut orders, budget);
         if Replay::new(self.history).keys(&orders).is_ok() {
             return Component::Legal(orders);
         }
         joint::search(self.history, self.downs, keys, self.indices, budget)
+    }
+
+    /// Makes each key end its lives by the moments the orders of other keys count on.
+    fn reconcile(&mut self, judge: &mut Judge, orders: &mut [(Key, Vec<Move>)], budget: &mut u64) {
+        let mut needed: BTreeMap<Key, BTreeMap<Value, Time>> = BTreeMap::new();
+        let mut dirty: Vec<Key> = Vec::new();
+        for (key, order) in orders.iter() {
+            self.note_needs(*key, order, &mut needed, &mut dirty);
+        }
+        let mut rounds = orders.len() * 4;
+        while let Some(key) = dirty.pop() {
+            if rounds == 0 {
+                return;
+            }
+            rounds -= 1;
+            let Some(place) = orders.iter().position(|(of, _)| *of == key) else { continue };
+            let mut tight: Vec<(Value, Time)> = needed
+                .get(&key)
+                .map(|lives| lives.iter().map(|(birth, time)| (*birth, *time)).collect())
+                .unwrap_or_default();
+            // Those with the least room matter most.
+            tight.sort_by_key(|(birth, time)| {
+                time.saturating_sub(self.ends.get(&(key, *birth)).copied().unwrap_or(0))
+            });
+            tight.truncate(LIVES_MAX);
+            let numbered = tight.iter().enumerate();
+            let lives = Lives {
+                births: tight.iter().map(|(birth, _)| *birth).collect(),
+                over: numbered.map(|(index, (_, time))| (index as u32 + 1, *time)).collect(),
+            };
+            // Without the ends of other lives if that will do: they might not be had.
+            let mut ruling = self.rule(judge, key, self.downs, &lives, budget);
+            if ruling != Ruling::Legal && self.has_lives(key) {
+                let downs = self.with_lives(judge, key, &mut vec![key], budget);
+                ruling = self.rule(judge, key, &downs, &lives, budget);
+            }
+            if ruling == Ruling::Legal {
+                orders[place].1.clone_from(&judge.order);
+                self.note_needs(key, &judge.order, &mut needed, &mut dirty);
+            }
+        }
+    }
+
+    /// Notes which lives this order counts on, and the latest moments they may end at for it.
+    fn note_needs(
+        &self,
+        key: Key,
+        order: &[Move],
+        needed: &mut BTreeMap<Key, BTreeMap<Value, Time>>,
+        dirty: &mut Vec<Key>,
+    ) {
+        let history = self.history;
+        let mut latest = vec![NEVER; order.len() + 1];
+        for (place, step) in order.iter().enumerate().rev() {
+            let own = match *step {
+                Move::Op(op) => history.ops[op as usize].ret,
+                Move::Erase => NEVER,
+            };
+            latest[place] = latest[place + 1].min(own);
+        }
+        let mut texts = Vec::new();
+        let mut entry = None;
+        for (place, step) in order.iter().enumerate() {
+            let Move::Op(op) = *step else {
+                let binds = entry.map_or(Binds::NONE, |held: Entry| held.binds);
+                entry = None;
+                if self.downs.first(history, key, binds) <= latest[place] {
+                    continue;
+                }
+                let lives = history.bindings(binds).iter().filter_map(|binding| match *binding {
+                    Binding::Life { key, birth } => Some((key, birth)),
+                    Binding::Thing(_) => None,
+                });
+                let end = |life: &(Key, Value)| self.ends.get(life).copied().unwrap_or(NEVER);
+                let Some((of, birth)) = lives.min_by_key(end) else { continue };
+                let by = needed.entry(of).or_default().entry(birth).or_insert(NEVER);
+                if latest[place] < *by || *by == NEVER {
+                    // A life that must have ended some day must have ended by the last event.
+                    *by = latest[place].min(LAST);
+                    if !dirty.contains(&of) {
+                        dirty.push(of);
+                    }
+                }
+                continue;
+            };
+            match apply(history, &mut texts, entry, op) {
+                Some(next) => entry = next,
+                None => return,
+            }
+        }
     }
 
     fn rule(

@@ -170,8 +170,10 @@ fn take(history: &History, world: &World, number: usize) -> Option<World> {
         next.cells.insert(op.key, Cell { text, binds: op.binds, writer: number, birth });
     };
     let ok = match op.action {
-        Action::Get => matches!(op.outcome, Outcome::Read(value) if value.map(show) == held)
-            || op.outcome == Outcome::Unknown,
+        Action::Get => {
+            matches!(op.outcome, Outcome::Read(value) if value.map(show) == held)
+                || op.outcome == Outcome::Unknown
+        }
         Action::Exists => {
             op.outcome == Outcome::Exists(held.is_some()) || op.outcome == Outcome::Unknown
         }

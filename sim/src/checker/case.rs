@@ -159,10 +159,9 @@ impl Downs {
         for mark in &history.marks {
             match mark.kind {
                 MarkKind::Down => downs.add(mark.key, mark.binding, mark.time),
-                MarkKind::Gone => downs.gone.push((
-                    mark.key,
-                    Deadline { time: mark.time, binding: mark.binding, life: 0 },
-                )),
+                MarkKind::Gone => downs
+                    .gone
+                    .push((mark.key, Deadline { time: mark.time, binding: mark.binding, life: 0 })),
             }
         }
         downs
@@ -287,22 +286,22 @@ impl Case {
                     Guard::Any => Guard::Not(expect),
                     Guard::Is(val) if val == expect => Guard::Never,
                     Guard::Not(_) if expect != ABSENT => Guard::Other(expect),
-                    guard => guard,
+                    told @ (Guard::Is(_) | Guard::Never | Guard::Not(_) | Guard::Other(_)) => told,
                 })
             }
             (Action::PutIfAbsent { .. }, Outcome::Refused(seen)) => match self.seen(seen) {
                 Guard::Any => read(Guard::Not(ABSENT)),
                 Guard::Is(ABSENT) => read(Guard::Never),
-                guard => read(guard),
+                told @ (Guard::Is(_) | Guard::Never | Guard::Not(_) | Guard::Other(_)) => {
+                    read(told)
+                }
             },
             (_, Outcome::Refused(_) | Outcome::Read(_) | Outcome::Exists(_)) => read(Guard::Never),
             // Nothing was written that could have been bound: no effect, nothing told.
             (Action::Append { .. } | Action::Remove, Outcome::InvalidBinding) => return None,
             (action, Outcome::Done(_) | Outcome::InvalidBinding | Outcome::Unknown) => {
-                let told = match op.outcome {
-                    Outcome::Done(seen) => self.seen(seen),
-                    _ => Guard::Any,
-                };
+                let told =
+                    if let Outcome::Done(seen) = op.outcome { self.seen(seen) } else { Guard::Any };
                 let write = action.value().map_or(ABSENT, |value| self.val(value));
                 let needs = match action {
                     Action::CompareAndSet { expect, .. } => Guard::Is(self.maybe(expect)),
@@ -642,8 +641,7 @@ impl Case {
     /// The state after appending the string `suffix` in `state`.
     pub(super) fn append(&mut self, state: u32, suffix: u32) -> u32 {
         let val = self.states[state as usize].val;
-        let text =
-            format!("{}{}", self.texts[val as usize], self.texts[suffix as usize]);
+        let text = format!("{}{}", self.texts[val as usize], self.texts[suffix as usize]);
         let fresh = u32::try_from(self.vals.len()).expect("fewer than 2^32 values");
         let val = *self.strings.entry(text.clone()).or_insert(fresh);
         if val == fresh {

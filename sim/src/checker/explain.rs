@@ -388,9 +388,10 @@ fn shows(op: &Operation) -> Option<Option<Value>> {
 /// One sentence for the violations that have one.
 fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
     let writers = |key: Key, value: Value| {
-        let writes = history.ops.iter().filter(move |op| {
-            op.key == key && op.action.value() == Some(value) && writes(op)
-        });
+        let writes = history
+            .ops
+            .iter()
+            .filter(move |op| op.key == key && op.action.value() == Some(value) && writes(op));
         writes.collect::<Vec<_>>()
     };
     let show = |value| show_maybe(history, value);
@@ -417,7 +418,8 @@ fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
     let winners: Vec<&&Operation> = ops
         .iter()
         .filter(|op| {
-            matches!(op.action, Action::CompareAndSet { .. }) && matches!(op.outcome, Outcome::Done(_))
+            matches!(op.action, Action::CompareAndSet { .. })
+                && matches!(op.outcome, Outcome::Done(_))
         })
         .collect();
     for (place, a) in winners.iter().enumerate() {

@@ -531,13 +531,7 @@ impl<const N: usize> Frontier<N> {
         mask.reads.or(self.others.minus(mask.others))
     }
 
-    fn is_met(
-        &self,
-        history: &History,
-        case: &Case,
-        goal: Goal,
-        config: &Config<N>,
-    ) -> bool {
+    fn is_met(&self, history: &History, case: &Case, goal: Goal, config: &Config<N>) -> bool {
         match goal {
             Goal::Taken(slot) => config.done.has(slot),
             Goal::Left(slot, state) => config.done.has(slot) && config.state != state,
@@ -775,14 +769,7 @@ impl<const N: usize> Frontier<N> {
     }
 
     /// Whether another step in flight does the same and ends earlier: then this one can wait.
-    fn has_twin(
-        &self,
-        case: &Case,
-        config: &Config<N>,
-        slot: u32,
-        step: Step,
-        val: u32,
-    ) -> bool {
+    fn has_twin(&self, case: &Case, config: &Config<N>, slot: u32, step: Step, val: u32) -> bool {
         let Effect::Set(state) = step.effect else { return false };
         if case.vals[case.states[state as usize].val as usize].unique
             || step.duty == Duty::GoneByEnd
@@ -837,7 +824,10 @@ impl<const N: usize> Frontier<N> {
         !info.unique || info.lo <= self.time && (info.succ == NONE || info.succ == by)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the innermost loop; a struct would be built per call")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the innermost loop; a struct would be built per call"
+    )]
     fn try_step(
         &mut self,
         history: &History,
@@ -869,7 +859,10 @@ impl<const N: usize> Frontier<N> {
         );
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the innermost loop; a struct would be built per call")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the innermost loop; a struct would be built per call"
+    )]
     fn try_class(
         &mut self,
         history: &History,
@@ -909,7 +902,10 @@ impl<const N: usize> Frontier<N> {
     }
 
     /// Takes something that leads to `state`, and keeps the result if it meets the goal or helps.
-    #[expect(clippy::too_many_arguments, reason = "the innermost loop; a struct would be built per call")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the innermost loop; a struct would be built per call"
+    )]
     fn consider(
         &mut self,
         history: &History,
@@ -1038,7 +1034,13 @@ impl<const N: usize> Frontier<N> {
             configs.iter().map(|config| (self.rank(case, config), *config)).collect();
         // What can stand in for others comes first.
         ranked.sort_by_cached_key(|(rank, config)| {
-            (*rank, config.life, self.uses.total(config.used), !config.free.len(), !config.done.len())
+            (
+                *rank,
+                config.life,
+                self.uses.total(config.used),
+                !config.free.len(),
+                !config.done.len(),
+            )
         });
         ranked.dedup_by(|(rank_a, a), (rank_b, b)| {
             let like = |c: &Config<N>| (c.done, c.free, c.life, c.used);
@@ -1087,7 +1089,8 @@ impl<const N: usize> Frontier<N> {
 pub(super) const fn follow(life: u32, val: u32, begins: u32) -> u32 {
     let (current, ended) = (life & 0xff, life >> 8);
     if val == ABSENT {
-        let ended = if current == 0 || current == 0xff { ended } else { ended | 1 << (current - 1) };
+        let ended =
+            if current == 0 || current == 0xff { ended } else { ended | 1 << (current - 1) };
         return ended << 8;
     }
     // A live key keeps the life it has: 255 stands for one nobody asks about.

@@ -11,7 +11,7 @@ use super::case::Downs;
 use super::hash::Fixed;
 use super::witness::{Entry, Move, Replay, apply};
 use crate::history::{
-    Binding, Binds, History, Key, MarkKind, NEVER, OpIndex, Outcome, Time, Value,
+    Action, Binding, Binds, History, Key, MarkKind, NEVER, OpIndex, Outcome, Seen, Time, Value,
 };
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -84,8 +84,7 @@ pub(super) fn search<'a>(
     });
     let mut search =
         Search { history, downs, keys, lives, texts: Vec::new(), nodes: Vec::new(), now: 0 };
-    let start =
-        World { cells: vec![initial; keys.len()], open: Vec::new(), ended: Vec::new() };
+    let start = World { cells: vec![initial; keys.len()], open: Vec::new(), ended: Vec::new() };
     let mut worlds = vec![(start, ROOT)];
     for &(time, event) in &events {
         search.now = time;
@@ -191,7 +190,8 @@ impl Search<'_> {
             let op = &self.history.ops[index as usize];
             let reads = match op.outcome {
                 Outcome::Read(_) | Outcome::Exists(_) | Outcome::Refused(_) => true,
-                Outcome::Done(_) | Outcome::InvalidBinding | Outcome::Unknown => false,
+                Outcome::Done(seen) => op.action == Action::Remove && seen == Seen::Absent,
+                Outcome::InvalidBinding | Outcome::Unknown => false,
             };
             let cell = world.cells[self.place(op.key)];
             if reads && apply(self.history, &mut self.texts, cell, index) == Some(cell) {
@@ -204,7 +204,7 @@ impl Search<'_> {
         }
     }
 
-    fn change(&mut self, world: &World, key: Key, next: Option<Entry>) -> World {
+    fn change(&self, world: &World, key: Key, next: Option<Entry>) -> World {
         let mut changed = world.clone();
         let place = self.place(key);
         if let (Some(entry), None) = (world.cells[place], next) {
@@ -236,7 +236,8 @@ impl Search<'_> {
             let key = self.history.ops[index as usize].key;
             let cell = world.cells[self.place(key)];
             let Some(after) = apply(self.history, &mut self.texts, cell, index) else { continue };
-            if after == cell {
+            let told = matches!(self.history.ops[index as usize].outcome, Outcome::Done(_));
+            if after == cell && !told {
                 continue;
             }
             let mut next = self.change(world, key, after);

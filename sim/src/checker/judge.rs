@@ -133,9 +133,8 @@ impl Judge {
                 }
             }
         }
-        let settled = |verdict: &Option<Verdict>| {
-            matches!(verdict, Some(Verdict::NotLinearizable { .. }))
-        };
+        let settled =
+            |verdict: &Option<Verdict>| matches!(verdict, Some(Verdict::NotLinearizable { .. }));
         let indices = |key: Key| -> &[OpIndex] {
             let Ok(place) = starts.binary_search_by_key(&key, |(key, _)| *key) else { return &[] };
             let end = starts.get(place + 1).map_or(grouped.len(), |next| next.1);

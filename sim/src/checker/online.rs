@@ -112,12 +112,7 @@ impl Checker {
     ///
     /// # Errors
     /// The verdict, if what has been answered so far is not linearizable and that shows at once.
-    pub fn complete(
-        &mut self,
-        op: OpIndex,
-        outcome: Outcome,
-        time: Time,
-    ) -> Result<(), Verdict> {
+    pub fn complete(&mut self, op: OpIndex, outcome: Outcome, time: Time) -> Result<(), Verdict> {
         if outcome == Outcome::Unknown {
             return Ok(());
         }
@@ -126,8 +121,7 @@ impl Checker {
         recorded.ret = time;
         let recorded = *recorded;
         let mut suspicious = false;
-        if let (Action::CompareAndSet { expect, .. }, Outcome::Done(_)) =
-            (recorded.action, outcome)
+        if let (Action::CompareAndSet { expect, .. }, Outcome::Done(_)) = (recorded.action, outcome)
         {
             // It saw what it replaced, and that is gone now.
             suspicious |= self.show(&recorded, expect, time);
@@ -156,8 +150,8 @@ impl Checker {
         if let Some(value) = value {
             let known = self.known.entry((op.key, value)).or_default();
             let writers = known.writers + u32::from(initial == Some(value));
-            wrong = writers == 0
-                || writers == 1 && known.followed.is_some_and(|time| time < op.call);
+            wrong =
+                writers == 0 || writers == 1 && known.followed.is_some_and(|time| time < op.call);
             if !known.shown {
                 known.shown = true;
                 proofs.shown.push((value, time));

@@ -126,10 +126,9 @@ pub(super) fn apply(
         (Action::CompareAndSet { expect, .. }, Outcome::Refused(seen)) => {
             (held != expect && matches(seen)).then_some(entry)
         }
-        (
-            Action::CompareAndSet { expect, value },
-            Outcome::Unknown | Outcome::InvalidBinding,
-        ) => Some(if held == expect { write(value) } else { entry }),
+        (Action::CompareAndSet { expect, value }, Outcome::Unknown | Outcome::InvalidBinding) => {
+            Some(if held == expect { write(value) } else { entry })
+        }
         (Action::Remove, Outcome::Done(seen)) => matches(seen).then_some(None),
         (Action::Remove, Outcome::Unknown) => Some(None),
         (Action::Append { value }, Outcome::Done(_) | Outcome::Unknown) => {
@@ -556,9 +555,7 @@ impl Reads {
 
     /// Calls up to `time` arrive while the key holds `val`.
     fn arrive(&mut self, case: &Case, val: u32, time: Time, into: &mut Vec<Move>) {
-        while self.next_call < case.steps.len()
-            && case.steps[self.next_call].call <= time
-        {
+        while self.next_call < case.steps.len() && case.steps[self.next_call].call <= time {
             let number = self.next_call as u32;
             let step = case.steps[self.next_call];
             self.next_call += 1;

@@ -120,8 +120,7 @@ impl Log {
 /// # Errors
 /// The place of the first line that could not be understood.
 pub fn read(input: impl BufRead, file: &str, model: Option<Model>) -> Result<History, BadInput> {
-    let mut log =
-        Log { history: History::new(model.unwrap_or(Model::KvAppend)), ..Log::default() };
+    let mut log = Log { history: History::new(model.unwrap_or(Model::KvAppend)), ..Log::default() };
     let mut number = 0;
     for line in input.lines() {
         number += 1;

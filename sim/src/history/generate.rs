@@ -692,7 +692,7 @@ impl Store {
     }
 
     /// Turns the answer into one no order explains, if it can be.
-    fn plant(&mut self, op: &mut Operation) -> bool {
+    fn plant(&self, op: &mut Operation) -> bool {
         let proved = self.proved[op.key as usize];
         let before = |known: Option<(Value, Time)>| {
             known.filter(|(_, time)| *time < op.call).map(|(value, _)| value)
@@ -737,9 +737,9 @@ impl Store {
                 return refused && known;
             }
             Some(Plant::Unwritten) if get => Some(7),
-            Some(
-                Plant::FutureRead | Plant::Resurrected | Plant::StaleRead | Plant::Unwritten,
-            ) => None,
+            Some(Plant::FutureRead | Plant::Resurrected | Plant::StaleRead | Plant::Unwritten) => {
+                None
+            }
         };
         if stale.is_none() {
             return false;

@@ -204,10 +204,10 @@ struct Line<'a> {
 }
 
 fn int(name: &str, token: &Token<'_>) -> Parsed<i64> {
-    match token {
-        Token::Int(value) => Ok(*value),
-        _ => Err(format!("field \"{name}\" must be a whole number")),
+    if let Token::Int(value) = token {
+        return Ok(*value);
     }
+    Err(format!("field \"{name}\" must be a whole number"))
 }
 
 fn time(name: &str, value: i64) -> Parsed<Time> {
@@ -228,7 +228,9 @@ impl History {
                 .ok_or_else(|| format!("field \"{name}\" is out of range for a value")),
             Token::Text(text) if self.model == Model::KvAppend => Ok(self.intern_append(text)),
             Token::Text(text) => Ok(self.intern(text)),
-            _ => Err(format!("field \"{name}\" must be a number or a string")),
+            Token::Bool(_) | Token::List(_) | Token::Null | Token::Object(_) | Token::Real => {
+                Err(format!("field \"{name}\" must be a number or a string"))
+            }
         }
     }
 
@@ -239,11 +241,17 @@ impl History {
     fn binding(&mut self, token: &Token<'_>) -> Parsed<Binding> {
         match token {
             Token::Int(_) => small("b", token).map(Binding::Thing),
-            Token::List(pair) if pair.len() == 2 => Ok(Binding::Life {
-                key: small("b", &pair[0])?,
-                birth: self.value("b", &pair[1])?,
-            }),
-            _ => Err("a binding is a number, or [key, value that began its life]".to_owned()),
+            Token::List(pair) if pair.len() == 2 => {
+                Ok(Binding::Life { key: small("b", &pair[0])?, birth: self.value("b", &pair[1])? })
+            }
+            Token::Bool(_)
+            | Token::List(_)
+            | Token::Null
+            | Token::Object(_)
+            | Token::Real
+            | Token::Text(_) => {
+                Err("a binding is a number, or [key, value that began its life]".to_owned())
+            }
         }
     }
 
@@ -382,10 +390,12 @@ fn parse_line<'a>(bytes: &'a [u8], line: &mut Line<'a>) -> Parsed<Option<Header>
             "i" => line.i = Some(int("i", &token)?),
             "c" => line.c = Some(int("c", &token)?),
             "k" => line.k = Some(token),
-            "f" => match token {
-                Token::Text(text) => line.f = Some(text),
-                _ => return Err("field \"f\" must be a string".to_owned()),
-            },
+            "f" => {
+                let Token::Text(text) = token else {
+                    return Err("field \"f\" must be a string".to_owned());
+                };
+                line.f = Some(text);
+            }
             "a" => line.a = Some(token),
             "x" => line.x = Some(token),
             "b" => line.b = Some(token),
@@ -494,8 +504,10 @@ impl<R: BufRead> Reader<R> {
                 continue;
             }
             let mut line = Line::default();
-            let header = parse_line(&self.buffer, &mut line).map_err(|what| {
-                BadInput { file: self.file.clone(), line: self.line, what }
+            let header = parse_line(&self.buffer, &mut line).map_err(|what| BadInput {
+                file: self.file.clone(),
+                line: self.line,
+                what,
             })?;
             match header {
                 Some(header) if begun => {
@@ -513,8 +525,10 @@ impl<R: BufRead> Reader<R> {
                         begun = true;
                     }
                     let ordinal = history.ops.len() as u64;
-                    history.add_line(&line, ordinal).map_err(|what| {
-                        BadInput { file: self.file.clone(), line: self.line, what }
+                    history.add_line(&line, ordinal).map_err(|what| BadInput {
+                        file: self.file.clone(),
+                        line: self.line,
+                        what,
                     })?;
                 }
             }
