@@ -11,8 +11,7 @@
 use synod::consensus::{Cell, Content, State};
 use synod::monitor::Cause;
 use synod::{
-    Ballot, Bind, Command, Entry, Expect, Key, OpId, Outcome, Previous, ReadLevel, Refusal,
-    TableId, Value,
+    Ballot, Bind, Command, Entry, Expect, Key, OpId, Outcome, Previous, ReadLevel, Refusal, Value,
 };
 
 use super::Oracle;
@@ -42,11 +41,13 @@ impl Oracle {
     /// A client asks for the first time.
     pub(crate) fn on_request(&mut self, op: OpId, command: &Command) {
         let slot = command.address().and_then(|(table, key)| self.key_slot(table, key));
-        let value = match command {
-            Command::CompareAndSet { value, .. }
-            | Command::Put { value, .. }
-            | Command::PutIfAbsent { value, .. } => Some(value.clone()),
-            _ => None,
+        let value = if let Command::CompareAndSet { value, .. }
+        | Command::Put { value, .. }
+        | Command::PutIfAbsent { value, .. } = command
+        {
+            Some(value.clone())
+        } else {
+            None
         };
         let floor = slot.map_or(Ballot::ZERO, |slot| self.registers[slot].told);
         self.asked.push(Asked {
@@ -209,7 +210,12 @@ impl Oracle {
                     self.breaks("W8", "refused for a session that goes on", text);
                 }
             }
-            _ => {}
+            Refusal::Busy
+            | Refusal::LimitExceeded { .. }
+            | Refusal::NoSuchSession(_)
+            | Refusal::NoSuchTable(_)
+            | Refusal::NotReady(_)
+            | Refusal::WriteOnce(_) => {}
         }
         let Some(slot) = asked.slot else { return };
         let register = &self.registers[slot];
@@ -323,17 +329,17 @@ fn check_previous(
 
 /// Whether a command's condition holds of an entry.
 fn fits(command: &Command, entry: Option<&Entry>, version: Ballot) -> bool {
-    match command {
-        Command::CompareAndSet { expect, .. } => match expect {
+    if let Command::CompareAndSet { expect, .. } = command {
+        return match expect {
             Expect::Absent => entry.is_none(),
             Expect::Value(value) => entry.is_some_and(|entry| entry.value == *value),
             Expect::Version(wanted) => entry.is_some() && version == *wanted,
-        },
-        Command::Remove { generation: Some(wanted), .. } => {
-            entry.is_some_and(|entry| entry.generation == *wanted)
-        }
-        _ => true,
+        };
     }
+    if let Command::Remove { generation: Some(wanted), .. } = command {
+        return entry.is_some_and(|entry| entry.generation == *wanted);
+    }
+    true
 }
 
 fn is_entry(cell: &Cell, entry: &Entry) -> bool {

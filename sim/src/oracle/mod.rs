@@ -240,12 +240,11 @@ impl Oracle {
         marks: &mut Marks,
     ) {
         let Some(slot) = slot else {
-            match message {
-                consensus::Message::Listing { items, .. } => self.on_listing(node, items),
-                consensus::Message::List { .. } => {}
-                _ => {
-                    self.breaks("W1", "unknown register", format!("n{} sends {message}", node + 1))
-                }
+            if let consensus::Message::Listing { items, .. } = message {
+                self.on_listing(node, items);
+            } else if !matches!(message, consensus::Message::List { .. }) {
+                let text = format!("n{} sends {message}", node + 1);
+                self.breaks("W1", "unknown register", text);
             }
             return;
         };
@@ -256,9 +255,13 @@ impl Oracle {
                 self.on_state(node, slot, *accepted, cell.as_ref(), *chosen, message);
             }
             consensus::Message::ReadReply { accepted, cell, chosen, .. } => {
+                self.mark_empties(slot, *accepted, cell.as_deref(), marks);
                 self.on_state(node, slot, *accepted, cell.as_ref(), *chosen, message);
             }
             consensus::Message::Accept { ballot, cell, .. } => {
+                if usize::from(ballot.node.0) != node + 1 && self.is_known(slot, *ballot) {
+                    marks.hit(Mark::ReadCompleted);
+                }
                 self.propose(node, slot, *ballot, cell, marks);
             }
             consensus::Message::Accepted { ballot, .. } => self.on_accepted(node, slot, *ballot),
@@ -477,9 +480,6 @@ impl Oracle {
                 if !Arc::ptr_eq(known, cell) && known != cell {
                     let text = format!("at {ballot} both {known} and {cell} are proposed");
                     return self.breaks_at(slot, ("W1", "two contents at one ballot", text));
-                }
-                if usize::from(ballot.node.0) != node + 1 {
-                    marks.hit(Mark::ReadCompleted);
                 }
                 return;
             }
@@ -768,6 +768,11 @@ impl Oracle {
             return;
         }
         while let Some(cell) = self.registers[slot].fresh.pop() {
+            let change = cell.lineage.last();
+            let first = change.and_then(|change| self.first_attempt(change.op));
+            if first.is_some_and(|(_, first)| change.is_some_and(|now| now.ballot > first)) {
+                marks.hit(Mark::PreemptedThenWon);
+            }
             self.mark_chosen(slot, &cell, marks);
             if let Some(change) = cell.lineage.last() {
                 self.check_rejected(slot, change.op);
@@ -807,14 +812,23 @@ impl Oracle {
 
     // ---- what truly happened --------------------------------------------------------------
 
+    /// Whether the deadline of a live entry has passed by some of these clocks but not by a quorum
+    /// of them.
+    pub(crate) fn clocks_disagree(&self, walls: &[Wall]) -> bool {
+        let mut bindings = self.registers[self.nodes..]
+            .iter()
+            .filter_map(|register| register.live())
+            .flat_map(|live| &live.bindings);
+        bindings.any(|binding| {
+            let Binding::Until(until) = binding else { return false };
+            let past = walls.iter().filter(|wall| *wall >= until).count() as u32;
+            (1..self.quorum).contains(&past)
+        })
+    }
+
     /// The number of nodes whose wall clock has ever shown `wall` or later.
     fn clocks_past(&self, wall: Wall) -> u32 {
         self.truths.iter().map(|truth| u32::from(truth.wall_max >= wall.0)).sum()
-    }
-
-    /// Whether `wall` has passed by some clocks but not by a quorum of them.
-    pub(crate) fn clocks_disagree(&self, wall: Wall) -> bool {
-        (1..self.quorum).contains(&self.clocks_past(wall))
     }
 
     fn node_session_has_ended(&self, node: NodeId, number: u64) -> bool {
@@ -922,11 +936,10 @@ impl Oracle {
 
     /// Quorum events alternate, and start with the state as it is (P-25).
     pub(crate) fn on_quorum_event(&mut self, node: usize, event: &Event, marks: &mut Marks) {
-        let reached = match event {
-            Event::QuorumReached { .. } => true,
-            Event::QuorumLost { .. } => false,
-            _ => return,
-        };
+        let reached = matches!(event, Event::QuorumReached { .. });
+        if !reached && !matches!(event, Event::QuorumLost { .. }) {
+            return;
+        }
         let before = self.truths[node].quorum.replace(reached);
         if before == Some(reached) {
             let text = format!("n{} says twice in a row: {event}", node + 1);
@@ -1036,6 +1049,17 @@ impl Oracle {
     }
 
     // ---- marks of ambiguous operations ----------------------------------------------------
+
+    /// "Nothing there" is a ballot like any other: two acceptors may mean different ones.
+    fn mark_empties(&self, slot: usize, ballot: Ballot, cell: Option<&Cell>, marks: &mut Marks) {
+        let dead = |cell: Option<&Cell>| cell.is_none_or(|cell| cell.live().is_none());
+        if slot >= self.nodes && dead(cell) {
+            let newest = self.registers[slot].newest();
+            if newest.is_some_and(|newest| newest.ballot != ballot && dead(Some(&newest.cell))) {
+                marks.hit(Mark::MixedEmpties);
+            }
+        }
+    }
 
     /// Notes the attempts of client operations, to see which of the four cases each next one is.
     fn mark_attempt(&mut self, slot: usize, change: Change, marks: &mut Marks) {

@@ -56,20 +56,6 @@ enum Kind {
     WriteError,
 }
 
-const NETWORK: &[Kind] = &[
-    Kind::Bridge,
-    Kind::Clog,
-    Kind::Delay,
-    Kind::Duplicate,
-    Kind::Graph,
-    Kind::Hint,
-    Kind::Islands,
-    Kind::Loss,
-    Kind::OneWay,
-    Kind::Queue,
-    Kind::Reorder,
-    Kind::Ring,
-];
 const STORAGE: &[Kind] = &[
     Kind::Crash,
     Kind::Crash,
@@ -575,7 +561,7 @@ impl Maker {
     }
 
     fn keep(&mut self) -> Keep {
-        *self.draws.one(&[Keep::All, Keep::None, Keep::None, Keep::Torn])
+        *self.draws.one(&[Keep::All, Keep::Mid, Keep::Mid, Keep::Mid, Keep::None, Keep::Torn])
     }
 
     fn flap(&mut self, plan: &Plan) -> Nanos {

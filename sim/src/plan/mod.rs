@@ -270,6 +270,9 @@ pub enum Cut {
 pub enum Keep {
     /// All of them.
     All,
+    /// The crash waits until the node is in the middle of a write, and keeps a drawn prefix of what
+    /// is on its way, or nothing. If the node does not write while the fault lasts, it lives.
+    Mid,
     /// None of them.
     None,
     /// A prefix of their records, drawn; the next one torn and cut off at recovery.
@@ -654,10 +657,7 @@ impl Plan {
                 operation.node, self.cluster.nodes
             ));
         }
-        let ties: &[Tie] = match &operation.act {
-            Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) => ties,
-            _ => &[],
-        };
+        let ties = shrink::ties_of(&operation.act);
         for tie in ties {
             match *tie {
                 Tie::Key(at) if !self.has(at) => {
@@ -669,18 +669,18 @@ impl Plan {
                 Tie::Key(_) | Tie::Node(_) | Tie::Session | Tie::Until(_) => {}
             }
         }
-        match operation.act {
-            Act::Keys(table, _) if usize::from(table) >= self.tables.len() => {
-                wrong(format!("t{table}: there are only {} tables", self.tables.len()))
-            }
-            _ => match operation.act.address() {
-                Some(at) if !self.has(at) => wrong(format!(
-                    "{at}: the plan has {} tables of {} keys",
-                    self.tables.len(),
-                    self.keys
-                )),
-                _ => Ok(()),
-            },
+        if let Act::Keys(table, _) = operation.act
+            && usize::from(table) >= self.tables.len()
+        {
+            return wrong(format!("t{table}: there are only {} tables", self.tables.len()));
+        }
+        match operation.act.address() {
+            Some(at) if !self.has(at) => wrong(format!(
+                "{at}: the plan has {} tables of {} keys",
+                self.tables.len(),
+                self.keys
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -221,9 +221,13 @@ impl Plan {
     }
 
     fn keep_keys(&mut self, keep: impl Fn(super::Address) -> bool) {
-        self.operations.retain(|op| match op.act {
-            Act::Keys(table, _) => keep(super::Address { table, key: 0 }),
-            _ => op.act.address().is_none_or(&keep),
+        self.operations.retain(|op| {
+            let whole = if let Act::Keys(table, _) = op.act {
+                Some(super::Address { table, key: 0 })
+            } else {
+                None
+            };
+            op.act.address().or(whole).is_none_or(&keep)
         });
         for op in &mut self.operations {
             if let Some(ties) = ties_mut(&mut op.act) {
@@ -241,19 +245,19 @@ impl Plan {
     }
 }
 
-fn ties_of(act: &Act) -> &[Tie] {
-    match act {
-        Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) => ties,
-        _ => &[],
+pub(super) fn ties_of(act: &Act) -> &[Tie] {
+    if let Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) = act {
+        ties
+    } else {
+        &[]
     }
 }
 
 const fn ties_mut(act: &mut Act) -> Option<&mut Vec<Tie>> {
-    match act {
-        Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) => {
-            Some(ties)
-        }
-        _ => None,
+    if let Act::CompareAndSet(_, _, ties) | Act::Put(_, ties) | Act::PutIfAbsent(_, ties) = act {
+        Some(ties)
+    } else {
+        None
     }
 }
 
@@ -316,6 +320,19 @@ fn forget_node(trouble: &mut Trouble, node: u16) {
             sets.iter_mut().for_each(forget);
         }
         Trouble::Partition(Cut::Ring(order), _) => order.retain(|n| *n != node),
-        _ => {}
+        Trouble::Client(_)
+        | Trouble::Crash(..)
+        | Trouble::DiskFull(_)
+        | Trouble::Drift(..)
+        | Trouble::Freeze(_)
+        | Trouble::Hint(..)
+        | Trouble::Jump(..)
+        | Trouble::Pause(_)
+        | Trouble::PowerCut(_)
+        | Trouble::Rot(_)
+        | Trouble::Skew(..)
+        | Trouble::SlowDisk(..)
+        | Trouble::Wipe(_)
+        | Trouble::WriteError(_) => {}
     }
 }

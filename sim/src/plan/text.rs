@@ -144,6 +144,7 @@ impl fmt::Display for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::All => "all",
+            Self::Mid => "mid",
             Self::None => "none",
             Self::Torn => "torn",
         })
@@ -492,9 +493,10 @@ impl<'a> Words<'a> {
     fn keep(&mut self) -> Parsed<Keep> {
         match self.value("keep")? {
             "all" => Ok(Keep::All),
+            "mid" => Ok(Keep::Mid),
             "none" => Ok(Keep::None),
             "torn" => Ok(Keep::Torn),
-            other => self.wrong(format!("keep: `{other}` is not all, none or torn")),
+            other => self.wrong(format!("keep: `{other}` is not all, mid, none or torn")),
         }
     }
 

@@ -271,7 +271,9 @@ impl World<'_> {
             let operation = self.current(place);
             let wanted = match (&operation.act, self.clients[place].session) {
                 // A session is closed at its host; sometimes somebody else is asked.
-                (Act::CloseSession, Some(session)) if operation.id % 8 > 0 => session.host.0,
+                (Act::CloseSession, Some(session)) if !operation.id.is_multiple_of(8) => {
+                    session.host.0
+                }
                 _ => operation.node,
             };
             let wanted = usize::from(wanted - 1);
@@ -415,7 +417,14 @@ impl World<'_> {
             Outcome::Refused(Refusal::NoQuorum) => outcomes.no_quorum += 1,
             Outcome::Refused(_) => outcomes.refused += 1,
             Outcome::Mismatch { .. } | Outcome::Chosen { won: false, .. } => outcomes.lost += 1,
-            _ => outcomes.done += 1,
+            Outcome::Chosen { won: true, .. }
+            | Outcome::Done
+            | Outcome::Found { .. }
+            | Outcome::Keys { .. }
+            | Outcome::Removed { .. }
+            | Outcome::Session(_)
+            | Outcome::Status(_)
+            | Outcome::Written { .. } => outcomes.done += 1,
         }
     }
 
@@ -433,18 +442,12 @@ impl World<'_> {
     /// What a client takes from an answer for its later questions.
     fn learn(&mut self, who: usize, command: &Command, outcome: &Outcome) {
         let client = &mut self.clients[who];
-        match outcome {
-            Outcome::Session(session) => {
-                client.session = Some(*session);
-                client.own.push(*session);
-            }
-            Outcome::Done => {
-                if matches!(command, Command::CloseSession(_)) {
-                    client.suspended.retain(|known| Some(*known) != client.session);
-                }
-                return;
-            }
-            _ => {}
+        if let Outcome::Session(session) = outcome {
+            client.session = Some(*session);
+            client.own.push(*session);
+        }
+        if let (Command::CloseSession(session), Outcome::Done) = (command, outcome) {
+            client.suspended.retain(|known| known != session);
         }
         let Some((table, key)) = command.address() else { return };
         let Some(slot) = self.oracle.key_slot(table, key) else { return };
@@ -461,7 +464,12 @@ impl World<'_> {
                 return;
             }
             Outcome::Removed { .. } => None,
-            _ => return,
+            Outcome::Done
+            | Outcome::Keys { .. }
+            | Outcome::Refused(_)
+            | Outcome::Session(_)
+            | Outcome::Status(_)
+            | Outcome::Unknown => return,
         };
         seen.value = entry.map(|entry| entry.value.clone());
         seen.version = entry.map(|entry| entry.version);
@@ -645,12 +653,14 @@ impl World<'_> {
 
 /// The version by which an outcome is ordered, where it made one.
 const fn version_of(outcome: &Outcome) -> Option<Ballot> {
-    match outcome {
-        Outcome::Chosen { entry, won: true } => Some(entry.version),
-        Outcome::Written { version, .. } => Some(*version),
-        Outcome::Removed { previous: Previous::Known(Some(_)) | Previous::Unknown, version } => {
-            Some(*version)
-        }
-        _ => None,
+    if let Outcome::Chosen { entry, won: true } = outcome {
+        return Some(entry.version);
     }
+    if let Outcome::Written { version, .. }
+    | Outcome::Removed { previous: Previous::Known(Some(_)) | Previous::Unknown, version } =
+        outcome
+    {
+        return Some(*version);
+    }
+    None
 }

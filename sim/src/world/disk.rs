@@ -23,7 +23,7 @@ pub(super) struct Loss {
     pub(super) acceptances: usize,
     /// Acceptances that became durable without anybody being told.
     pub(super) unsaid: usize,
-    /// Whether a write was cut in the middle.
+    /// Whether a record was cut in the middle.
     pub(super) torn: bool,
 }
 
@@ -58,19 +58,20 @@ impl Disk {
         let mut left = match keep {
             Keep::All => total,
             Keep::None => 0,
-            Keep::Torn => kept(total as u64 + 1) as usize,
+            Keep::Mid | Keep::Torn => kept(total as u64 + 1) as usize,
         };
-        let mut loss = Loss::default();
+        // The record behind the last one kept is there in part: a tail that recovery cuts off.
+        let torn = matches!(keep, Keep::Mid | Keep::Torn) && left < total;
+        let mut loss = Loss { torn, ..Loss::default() };
         for write in self.pending.drain(..) {
-            loss.torn |= left > 0 && left < write.records.len();
             for record in write.records {
                 let survives = left > 0;
                 left = left.saturating_sub(1);
-                match record {
-                    Record::Accepted { .. } if survives => loss.unsaid += 1,
-                    Record::Accepted { .. } => loss.acceptances += 1,
-                    Record::Promised { .. } if !survives => loss.promises += 1,
-                    _ => {}
+                if matches!(record, Record::Accepted { .. }) {
+                    loss.unsaid += usize::from(survives);
+                    loss.acceptances += usize::from(!survives);
+                } else if matches!(record, Record::Promised { .. }) {
+                    loss.promises += usize::from(!survives);
                 }
                 if survives {
                     self.durable.push(record);
@@ -104,7 +105,10 @@ impl Disk {
                         && seen.insert((register.clone(), false))
                 }
                 Record::Accepted { register, .. } => seen.insert((register.clone(), true)),
-                _ => true,
+                Record::Active { .. }
+                | Record::Born { .. }
+                | Record::Incarnation(_)
+                | Record::Witnessed { .. } => true,
             };
             if keep {
                 kept.push(record);

@@ -109,6 +109,11 @@ impl World<'_> {
                 self.acted(fault.trouble.kind());
                 let now = self.now;
                 self.hosts[at(*node)].clock.jump(now, *by);
+                let up = self.hosts.iter().filter(|host| host.node.is_some());
+                let walls: Vec<_> = up.map(|host| host.clock.read(now).wall).collect();
+                if self.oracle.clocks_disagree(&walls) {
+                    self.marks.hit(Mark::ClocksDisagree);
+                }
             }
             Trouble::Pause(node) => {
                 self.acted(FaultKind::Pause);
@@ -174,9 +179,8 @@ impl World<'_> {
             | Trouble::Queue(..)
             | Trouble::Reorder(..) => self.apply_links(),
             Trouble::Client(client) => self.revive_client(at(*client)),
-            Trouble::Crash(node, _) | Trouble::Rot(node) | Trouble::Wipe(node) => {
-                self.release(at(*node));
-            }
+            Trouble::Crash(node, keep) => self.release(at(*node), *keep),
+            Trouble::Rot(node) | Trouble::Wipe(node) => self.release(at(*node), Keep::None),
             Trouble::DiskFull(node) => {
                 let disk = &mut self.hosts[at(*node)].disk;
                 disk.full = disk.full.saturating_sub(1);
@@ -197,7 +201,9 @@ impl World<'_> {
             }
             Trouble::Jump(..) => {}
             Trouble::Pause(node) => self.resume(at(*node)),
-            Trouble::PowerCut(_) => (0..self.hosts.len()).for_each(|node| self.release(node)),
+            Trouble::PowerCut(keep) => {
+                (0..self.hosts.len()).for_each(|node| self.release(node, *keep));
+            }
             Trouble::Skew(node, by) => self.hosts[at(*node)].clock.jump(now, -by),
             Trouble::SlowDisk(node, by) => {
                 let disk = &mut self.hosts[at(*node)].disk;
@@ -218,8 +224,24 @@ impl World<'_> {
 
     /// A node's process dies, and is held down.
     pub(super) fn crash(&mut self, place: usize, keep: Keep, key: u64) {
-        self.hosts[place].held += 1;
+        let host = &mut self.hosts[place];
+        if keep == Keep::Mid && host.node.is_some() && host.disk.pending.is_empty() {
+            host.armed = Some(key);
+            return;
+        }
+        host.held += 1;
         self.kill_node(place, keep, key);
+    }
+
+    /// A node is in the middle of the write that a crash waited for.
+    pub(super) fn spring(&mut self, place: usize) {
+        let Some(key) = self.hosts[place].armed else { return };
+        if self.hosts[place].disk.pending.is_empty() {
+            return;
+        }
+        self.hosts[place].armed = None;
+        self.hosts[place].held += 1;
+        self.kill_node(place, Keep::Mid, key);
     }
 
     fn kill_node(&mut self, place: usize, keep: Keep, key: u64) {
@@ -227,11 +249,18 @@ impl World<'_> {
         if host.node.is_none() {
             return;
         }
+        host.armed = None;
         let drawn = draw(self.plan.seed, Site::Keep, key, u64::from(host.boots));
         let before = host.disk.durable.len();
-        let loss = host.disk.crash(keep, |n| below(drawn, n));
+        let loss = host.disk.crash(keep, |n| {
+            // Half of them keep nothing: that is where forgetting shows.
+            if drawn & 1 == 0 { 0 } else { below(drawn, n) }
+        });
         host.torn = loss.torn;
-        self.acted(if loss.torn { FaultKind::Torn } else { FaultKind::Crash });
+        // In the liveness phase it is the end of a node outside the core.
+        if self.liveness.is_safety() {
+            self.acted(if loss.torn { FaultKind::Torn } else { FaultKind::Crash });
+        }
         if loss.promises > 0 {
             self.marks.hit(Mark::PromiseUnsynced);
         }
@@ -264,8 +293,11 @@ impl World<'_> {
         self.kill_node(place, Keep::Torn, key);
     }
 
-    fn release(&mut self, place: usize) {
+    fn release(&mut self, place: usize, keep: Keep) {
         let host = &mut self.hosts[place];
+        if keep == Keep::Mid && host.armed.take().is_some() {
+            return;
+        }
         host.held = host.held.saturating_sub(1);
         self.start_if_free(place);
     }
@@ -292,9 +324,10 @@ impl World<'_> {
         self.event(0x9060 ^ (place as u64) << 16);
         self.tell(Some(place), EventKind::Fault, format_args!("goes on"));
         for input in inbox {
-            let heard = match &input {
-                Input::Message { from, message } => Some((from.0, message.life.0)),
-                _ => None,
+            let heard = if let Input::Message { from, message } = &input {
+                Some((from.0, message.life.0))
+            } else {
+                None
             };
             self.input(place, input);
             if let Some((from, life)) = heard {

@@ -44,7 +44,7 @@ enum Step {
     Turn(usize),
     Down(usize),
     Wake(usize),
-    Fault(usize),
+    Fault,
     Ending(usize),
     Lose(usize),
     Duplicate(usize),
@@ -114,7 +114,7 @@ impl World<'_> {
             Some(2) => Step::Turn(choice),
             Some(3) => Step::Down(choice),
             Some(4) => Step::Wake(choice),
-            Some(5) => Step::Fault(choice),
+            Some(5) => Step::Fault,
             Some(6) => Step::Ending(choice),
             Some(7) => Step::Lose(choice),
             Some(8) => Step::Duplicate(choice),
@@ -147,7 +147,7 @@ impl World<'_> {
                 self.on_session_down(usize::from(node), session);
             }
             Step::Wake(node) => self.wake(node),
-            Step::Fault(_) => {
+            Step::Fault => {
                 let Some(fault) = pool.faults.pop() else { return };
                 pool.ends.push(fault);
                 self.begin_fault(fault as usize);

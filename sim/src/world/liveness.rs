@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use synod::consensus::Readiness;
 use synod::{
-    Ballot, Binding, ClientId, Command, RegisterId, OnNoQuorum, Outcome, ReadLevel, Request, RequestId, Sent, SessionId,
-    TableId, Value, Wall,
+    Ballot, Binding, ClientId, Command, OnNoQuorum, Outcome, ReadLevel, RegisterId, Request,
+    RequestId, Sent, SessionId, TableId, Value, Wall,
 };
 
 use super::client::{key_of, value_of};
@@ -58,8 +58,8 @@ pub(super) struct Liveness {
 
 /// One thing asked of the core.
 enum Probe {
-    Open(usize),
-    Close(usize),
+    Open,
+    Close,
     Write(TableId, u16),
     Read(TableId, u16),
     Status(usize),
@@ -228,13 +228,12 @@ impl World<'_> {
     /// Whether a reader asking the core would find this life.
     fn is_found(&self, register: &RegisterId, generation: Ballot) -> bool {
         let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
-        let found = nodes.flat_map(|node| {
-            node.registers().filter(|(known, ..)| *known == register)
-        });
+        let found =
+            nodes.flat_map(|node| node.registers().filter(|(known, ..)| *known == register));
         let newest = found.max_by_key(|(_, _, accepted, _)| *accepted);
-        newest.and_then(|(_, _, _, cell)| cell?.live()).is_some_and(|live| {
-            live.generation == generation
-        })
+        newest
+            .and_then(|(_, _, _, cell)| cell?.live())
+            .is_some_and(|live| live.generation == generation)
     }
 
     /// The nodes that are gone for good.
@@ -271,14 +270,12 @@ impl World<'_> {
             return Some(("L1", "call not answered", text));
         }
         let wall = Wall(millis(true_wall(self.now)).saturating_sub(1));
-        let orphan = self.oracle.orphan(self.gone(), wall, |register, generation| {
-            self.is_found(register, generation)
-        });
+        let orphan = self
+            .oracle
+            .orphan(self.gone(), wall, |register, generation| self.is_found(register, generation));
         if let Some((register, binding)) = orphan {
-            let shape = match binding {
-                Binding::Until(_) => DEADLINE,
-                _ => "orphan",
-            };
+            let late = matches!(binding, Binding::Until(_));
+            let shape = if late { DEADLINE } else { "orphan" };
             return Some(("L2", shape, format!("{register} lives on though {binding} has ended")));
         }
         let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
@@ -307,7 +304,7 @@ impl World<'_> {
         let keys = u64::from(self.plan.keys) * self.plan.tables.len() as u64;
         if number < 2 * count {
             let place = core[(number / 2) as usize];
-            let probe = if number % 2 == 0 { Probe::Open(place) } else { Probe::Close(place) };
+            let probe = if number.is_multiple_of(2) { Probe::Open } else { Probe::Close };
             return Some((place, probe));
         }
         let number = number - 2 * count;
@@ -316,7 +313,7 @@ impl World<'_> {
             let key = number / 2;
             let table = TableId((key / u64::from(self.plan.keys)) as u16);
             let key = (key % u64::from(self.plan.keys)) as u16;
-            let write = number % 2 == 0;
+            let write = number.is_multiple_of(2);
             let probe = if write { Probe::Write(table, key) } else { Probe::Read(table, key) };
             return Some((place, probe));
         }
@@ -339,8 +336,8 @@ impl World<'_> {
         let id = RequestId(number + 1);
         let once = |table: TableId| self.plan.tables[usize::from(table.0)].write_once;
         let command = match probe {
-            Probe::Open(_) => Command::OpenSession,
-            Probe::Close(_) => match self.liveness.session {
+            Probe::Open => Command::OpenSession,
+            Probe::Close => match self.liveness.session {
                 Some(session) => Command::CloseSession(session),
                 None => Command::Status,
             },
@@ -383,11 +380,11 @@ impl World<'_> {
         }
         let Some((place, probe)) = self.probe(number) else { return };
         let right = match (&probe, outcome) {
-            (Probe::Open(_), Outcome::Session(session)) => {
+            (Probe::Open, Outcome::Session(session)) => {
                 self.liveness.session = Some(*session);
                 true
             }
-            (Probe::Close(_), Outcome::Done)
+            (Probe::Close, Outcome::Done)
             | (Probe::Write(..), Outcome::Written { .. } | Outcome::Chosen { .. }) => true,
             (Probe::Read(..), Outcome::Found { entry, .. }) => {
                 let wanted: Value = value_of(PROBER, number - 1);
@@ -408,10 +405,7 @@ impl World<'_> {
     }
 
     fn is_once(&self, probe: &Probe) -> bool {
-        match probe {
-            Probe::Read(table, _) => self.plan.tables[usize::from(table.0)].write_once,
-            _ => false,
-        }
+        matches!(probe, Probe::Read(table, _) if self.plan.tables[usize::from(table.0)].write_once)
     }
 
     /// L9: what a quiet node keeps is bounded by what there is.

@@ -49,6 +49,9 @@ const WATCHER: u64 = 1_000;
 /// The client that probes at the end.
 const PROBER: u64 = 2_000;
 
+/// How many events lie between two times that the oracles forget what is long past.
+const FORGET_EVERY: u64 = 1 << 16;
+
 /// Runs a plan.
 ///
 /// Deterministic: the same plan gives the same report, whatever ran before and wherever.
@@ -89,6 +92,8 @@ struct Host {
     asked: Vec<(ClientId, RequestId)>,
     /// Whether the tail of its log was torn by the last crash.
     torn: bool,
+    /// A crash that waits for the middle of a write: what its draws are keyed by.
+    armed: Option<u64>,
 }
 
 /// A run.
@@ -217,6 +222,9 @@ impl<'a> World<'a> {
     fn event(&mut self, word: u64) {
         self.step += 1;
         self.oracle.at(self.step);
+        if self.step.is_multiple_of(FORGET_EVERY) {
+            self.oracle.forget();
+        }
         self.trace.word(word ^ self.now.rotate_left(20));
     }
 
@@ -355,6 +363,7 @@ impl<'a> World<'a> {
         self.recorder.on_downs(self.oracle.downs().len());
         self.schedule_timer(place);
         self.check_oracle();
+        self.spring(place);
     }
 
     fn carry_out(&mut self, place: usize, effect: Effect, now: Now) {
@@ -748,6 +757,7 @@ impl Host {
             monitored: Vec::new(),
             asked: Vec::new(),
             torn: false,
+            armed: None,
         }
     }
 }

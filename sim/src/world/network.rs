@@ -125,7 +125,21 @@ impl Network {
                     self.each(links, |link| link.reorder = link.reorder.max(*by));
                 }
                 Trouble::Partition(cut, _) if on => self.cut(cut, fault.trouble.kind()),
-                _ => {}
+                Trouble::Client(_)
+                | Trouble::Crash(..)
+                | Trouble::DiskFull(_)
+                | Trouble::Drift(..)
+                | Trouble::Freeze(_)
+                | Trouble::Hint(..)
+                | Trouble::Jump(..)
+                | Trouble::Partition(..)
+                | Trouble::Pause(_)
+                | Trouble::PowerCut(_)
+                | Trouble::Rot(_)
+                | Trouble::Skew(..)
+                | Trouble::SlowDisk(..)
+                | Trouble::Wipe(_)
+                | Trouble::WriteError(_) => {}
             }
         }
     }

@@ -92,12 +92,14 @@ impl Recorder {
             Command::PutIfAbsent { value, .. } => Action::PutIfAbsent { value: number_of(value) },
             Command::Remove { .. } => Action::Remove,
             Command::Keys { .. } => Action::Exists,
-            _ => return,
+            Command::CloseSession(_)
+            | Command::Get { level: ReadLevel::Local, .. }
+            | Command::OpenSession
+            | Command::Status
+            | Command::Subscribe(_)
+            | Command::Unsubscribe(_) => return,
         };
-        let keys = match command {
-            Command::Keys { table, .. } => Some(table.0),
-            _ => None,
-        };
+        let keys = if let Command::Keys { table, .. } = command { Some(table.0) } else { None };
         let slot = command.address().map_or(0, |(table, key)| {
             u32::from(table.0) * u32::from(self.keys) + key_number(key.as_bytes())
         });
