@@ -100,9 +100,11 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
         harmless_seeds: args.harmless_seeds,
         time: args.time,
         jobs: args.jobs.map_or_else(super::cores, usize::from),
+        unbroken: None,
     };
     let table = Table::new(&entries, style);
     table.head(out)?;
+    let limits = Limits { unbroken: unbroken(&tree, &work, &limits, &table, out)?, ..limits };
     let known = |key: &String| ledger.0.get(key).filter(|_| args.resume).cloned();
     let plan: Vec<_> = entries.iter().zip(&keys).map(|(e, key)| (e, known(key))).collect();
     let mut trials = Vec::new();
@@ -129,7 +131,7 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
                     let folder = work.join("found").join(&entry.name);
                     let mut trial = match program {
                         Ok(program) => {
-                            let trial = zoo::hunt(entry, &program, &folder, limits);
+                            let trial = zoo::hunt(entry, &program, &folder, &limits);
                             let _ = fs::remove_file(program);
                             trial
                         }
@@ -182,6 +184,39 @@ fn select(entries: Vec<Entry>, names: &[String]) -> Result<Vec<Entry>, Error> {
         entries.iter().map(|entry| names.iter().any(|name| chosen(entry, name))).collect();
     let kept = entries.into_iter().zip(wanted).filter(|(_, wanted)| *wanted);
     Ok(kept.map(|(entry, _)| entry).collect())
+}
+
+/// Hunts with the engine as it is: what fails there cannot be told from what an entry breaks.
+fn unbroken(
+    tree: &Tree,
+    work: &Path,
+    limits: &Limits,
+    table: &Table,
+    out: &mut dyn Write,
+) -> Result<Option<(String, u64)>, Error> {
+    let entry = Entry::unbroken();
+    let start = Instant::now();
+    let program = match zoo::build(tree, &entry, &work.join("programs")) {
+        Ok(program) => program,
+        Err(verdict) => {
+            table.row(&entry, &Trial::without_hunt(&entry, verdict), out)?;
+            return Err(Error::usage("the engine as it is does not build; mend that first"));
+        }
+    };
+    let took = start.elapsed();
+    let mut trial = zoo::hunt(&entry, &program, &work.join("found").join(&entry.name), limits);
+    trial.build_seconds = took.as_secs_f64();
+    table.row(&entry, &trial, out)?;
+    Ok(match trial.verdict {
+        Verdict::FalseAlarm(capture) => Some((capture.signature, capture.seed)),
+        Verdict::BuildFailed(_)
+        | Verdict::Caught(_)
+        | Verdict::Clean
+        | Verdict::Died(_)
+        | Verdict::Inapplicable(_)
+        | Verdict::Missed
+        | Verdict::Unclear(_) => None,
+    })
 }
 
 fn check(
@@ -252,10 +287,15 @@ impl Table {
                 (Ink::Bad, format!("FALSE ALARM: {}", capture.signature))
             }
             Verdict::Inapplicable(why) => (Ink::Bad, format!("DOES NOT APPLY: {why}")),
+            Verdict::Unclear(capture) => {
+                (Ink::Bad, format!("UNCLEAR: fails so unbroken, too: {}", capture.signature))
+            }
             Verdict::Missed => (Ink::Bad, format!("MISSED; expected {}", entry.expect)),
         };
         let capture = match &trial.verdict {
-            Verdict::Caught(capture) | Verdict::FalseAlarm(capture) => Some(capture),
+            Verdict::Caught(capture) | Verdict::FalseAlarm(capture) | Verdict::Unclear(capture) => {
+                Some(capture)
+            }
             Verdict::BuildFailed(_)
             | Verdict::Clean
             | Verdict::Died(_)

@@ -65,22 +65,18 @@ pub fn tell(
 }
 
 fn line(moment: &Moment, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let node = moment
-        .node
-        .map_or_else(String::new, |node| node.to_string());
-    let (word, ink) = word(moment.kind);
-    let text = match ink {
-        Ink::Dim | Ink::Bad | Ink::Warn => style.paint(ink, &moment.text),
-        Ink::Good | Ink::Strong => moment.text.clone(),
+    let node = moment.node.map_or_else(String::new, |node| node.to_string());
+    let (verb, ink) = look(moment.kind);
+    let from = match moment.kind {
+        EventKind::Drop { from, .. } => format!(" from {from}"),
+        _ => String::new(),
     };
     writeln!(
         out,
-        "{:>13} {:>6}  {node:<4} {}  {text}",
+        "{:>13} {}  {node:<4} {}",
         clock(moment.at),
-        style
-            .paint(Ink::Dim, format!("{:>6}", moment.step))
-            .as_str(),
-        style.paint(ink, format!("{word:<8}")),
+        style.paint(Ink::Dim, format!("{:>6}", moment.step)),
+        style.paint(ink, format!("{verb}{}{from}", moment.text)),
     )
 }
 
@@ -90,23 +86,17 @@ pub fn clock(at: Nanos) -> String {
     format!("{}.{:06}s", at / 1_000_000_000, at / 1_000 % 1_000_000)
 }
 
-/// The event's kind in a word, and how it looks.
-const fn word(kind: EventKind) -> (&'static str, Ink) {
+/// What makes a sentence of an event's text, and how it looks.
+const fn look(kind: EventKind) -> (&'static str, Ink) {
     match kind {
-        EventKind::Deliver { .. } => ("gets", Ink::Dim),
-        EventKind::Down => ("down", Ink::Warn),
-        EventKind::Drop { .. } => ("lost", Ink::Dim),
-        EventKind::Fail => ("FAILS", Ink::Bad),
-        EventKind::Fault => ("fault", Ink::Warn),
-        EventKind::Notify => ("notifies", Ink::Strong),
-        EventKind::Persist => ("writes", Ink::Dim),
-        EventKind::Persisted => ("durable", Ink::Dim),
-        EventKind::Phase => ("phase", Ink::Warn),
-        EventKind::Reply => ("answers", Ink::Good),
-        EventKind::Request => ("asked", Ink::Strong),
-        EventKind::Send { .. } => ("sends", Ink::Dim),
-        EventKind::Start => ("starts", Ink::Warn),
-        EventKind::Stop => ("stops", Ink::Bad),
-        EventKind::Timeout => ("timer", Ink::Dim),
+        EventKind::Deliver { .. } => ("gets ", Ink::Dim),
+        EventKind::Drop { .. } => ("", Ink::Dim),
+        EventKind::Send { .. } => ("sends ", Ink::Dim),
+        EventKind::Persist | EventKind::Persisted | EventKind::Timeout => ("", Ink::Dim),
+        EventKind::Reply => ("", Ink::Good),
+        EventKind::Notify | EventKind::Request => ("", Ink::Strong),
+        EventKind::Down | EventKind::Fault | EventKind::Phase | EventKind::Start => ("", Ink::Warn),
+        EventKind::Stop => ("", Ink::Bad),
+        EventKind::Fail => ("FAILS ", Ink::Bad),
     }
 }

@@ -42,6 +42,24 @@ pub struct Entry {
     pub edits: Vec<Edit>,
 }
 
+impl Entry {
+    /// The engine as it is.
+    #[must_use]
+    pub fn unbroken() -> Self {
+        Self {
+            name: String::from("unbroken"),
+            line: 0,
+            row: None,
+            about: String::from("The engine as it is."),
+            needs: String::from("nothing"),
+            expect: String::from("nothing"),
+            scenario: None,
+            harmless: true,
+            edits: Vec::new(),
+        }
+    }
+}
+
 /// Where and how a zoo file is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {

@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::tree::Tree;
 
 /// How far to go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Seeds for an entry that must be caught.
     pub seeds: u64,
@@ -24,6 +24,8 @@ pub struct Limits {
     pub time: Duration,
     /// Threads of a hunt.
     pub jobs: usize,
+    /// How the engine fails as it is, and at which seed, if it does.
+    pub unbroken: Option<(String, u64)>,
 }
 
 /// How a trial ended.
@@ -44,6 +46,8 @@ pub enum Verdict {
     Inapplicable(String),
     /// The simulator found nothing.
     Missed,
+    /// It failed as the unbroken engine does.
+    Unclear(Capture),
 }
 
 /// What the simulator said.
@@ -161,7 +165,7 @@ fn compile(
 
 /// Runs `program` over seeds until it fails or a limit is reached.
 #[must_use]
-pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: Limits) -> Trial {
+pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Trial {
     let mut trial = Trial::without_hunt(entry, Verdict::Missed);
     let json = folder.join("result.json");
     let _ = fs::remove_file(&json);
@@ -179,7 +183,15 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: Limits) -> Tri
         command.args(["--scenario", scenario]);
     }
     match watch(&mut command, limits.time + GRACE) {
-        Ok(said) => read(&json, entry, &said, &mut trial),
+        Ok(said) => {
+            read(&json, entry, &said, &mut trial);
+            if let (Verdict::Caught(capture), Some((signature, seed))) =
+                (&trial.verdict, &limits.unbroken)
+                && (&capture.signature, &capture.seed) == (signature, seed)
+            {
+                trial.verdict = Verdict::Unclear(capture.clone());
+            }
+        }
         Err(why) => trial.verdict = Verdict::Died(why),
     }
     trial
