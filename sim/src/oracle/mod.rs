@@ -9,6 +9,8 @@
 
 mod answers;
 mod register;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -1,0 +1,624 @@
+//! Each check against a violation made by hand: a check that never fires is worth nothing.
+
+use std::sync::Arc;
+
+use synod::consensus::{Cell, Content, Lineage, Live, Message, State, Tag, Testimony};
+use synod::monitor::{Cause, NodeSession};
+use synod::{
+    Ballot, Bind, Binding, Body, ClientId, ClusterId, Command, Entry, Epoch, Event, Incarnation,
+    Key, Life, NodeId, OpId, Outcome, Previous, ReadLevel, Record, Refusal, RegisterId, RequestId,
+    SessionId, TableId, Value, Wall,
+};
+
+use super::Oracle;
+use crate::marks::Marks;
+use crate::plan::{MILLI, Plan};
+
+/// Three nodes, one table, four keys; everybody is up and votes.
+struct Rig {
+    oracle: Oracle,
+    marks: Marks,
+}
+
+const K0: usize = 3;
+
+fn ballot(round: u64, node: u16) -> Ballot {
+    Ballot { epoch: Epoch(1), round, node: NodeId(node), incarnation: Incarnation(1), sequence: 0 }
+}
+
+fn key() -> RegisterId {
+    RegisterId::Key(TableId(0), Key::from("k0"))
+}
+
+fn op(request: u64) -> OpId {
+    OpId { client: ClientId::new(1), request: RequestId(request) }
+}
+
+fn absent() -> Cell {
+    Cell::absent(Ballot::genesis(Epoch(1)))
+}
+
+fn value(request: u64) -> Value {
+    Value::from(format!("1.{request}").as_str())
+}
+
+/// `before` after a put of `op` at `at`.
+fn put(before: &Cell, request: u64, at: Ballot, bindings: &[Binding]) -> Arc<Cell> {
+    let generation = before.live().map_or(at, |live| live.generation);
+    let live =
+        Live { generation, content: Content::Value(value(request)), bindings: bindings.to_vec() };
+    Arc::new(before.changed(State::Live(live), op(request), at))
+}
+
+fn dead(before: &Cell, cause: Cause, request: u64, at: Ballot) -> Arc<Cell> {
+    Arc::new(before.changed(State::Dead(cause), op(request), at))
+}
+
+fn session(number: u64, open: bool, before: &Cell, at: Ballot, client: OpId) -> Arc<Cell> {
+    let live = Live {
+        generation: before.live().map_or(at, |live| live.generation),
+        content: Content::NodeSession(NodeSession { number, open }),
+        bindings: Vec::new(),
+    };
+    Arc::new(before.changed(State::Live(live), client, at))
+}
+
+const TAG: Tag = Tag { incarnation: Incarnation(1), operation: 1, attempt: 1 };
+
+impl Rig {
+    fn new() -> Self {
+        let mut rig = Self { oracle: Oracle::new(&Plan::default()), marks: Marks::default() };
+        for node in 0..3 {
+            rig.durable(
+                node,
+                &[
+                    Record::Born {
+                        cluster: ClusterId(1),
+                        node: super::node_of(node),
+                        life: Life(node as u64 + 1),
+                    },
+                    Record::Incarnation(Incarnation(1)),
+                    Record::Active { epoch: Epoch(1) },
+                ],
+            );
+        }
+        rig.quiet();
+        rig
+    }
+
+    fn durable(&mut self, node: usize, records: &[Record]) {
+        self.oracle.on_durable(node, records);
+        self.oracle.on_votes(node, records, &mut self.marks);
+    }
+
+    fn sends(&mut self, node: usize, message: Message) {
+        let message = synod::Message {
+            cluster: ClusterId(1),
+            epoch: Epoch(1),
+            life: Life(node as u64 + 1),
+            incarnation: Incarnation(1),
+            body: Body::Consensus(message),
+        };
+        let Body::Consensus(about) = &message.body else { unreachable!() };
+        let slot = about.register().and_then(|register| self.oracle.slot(register));
+        self.oracle.on_send(node, &message, slot, &mut self.marks);
+    }
+
+    fn proposes(&mut self, at: Ballot, register: RegisterId, cell: &Arc<Cell>) {
+        let node = usize::from(at.node.0) - 1;
+        let cell = cell.clone();
+        self.sends(node, Message::Accept { tag: TAG, register, ballot: at, cell });
+    }
+
+    fn accepts(&mut self, node: usize, register: RegisterId, at: Ballot, cell: &Arc<Cell>) {
+        let record = [Record::Accepted { register, ballot: at, cell: cell.clone() }];
+        self.oracle.on_persist(node, &record, 0, &mut self.marks);
+        self.durable(node, &record);
+    }
+
+    /// Proposed, and accepted by nodes 1 and 2.
+    fn chooses(&mut self, at: Ballot, register: &RegisterId, cell: &Arc<Cell>) {
+        self.proposes(at, register.clone(), cell);
+        self.accepts(0, register.clone(), at, cell);
+        self.accepts(1, register.clone(), at, cell);
+    }
+
+    fn asks(&mut self, request: u64, command: Command) {
+        self.oracle.on_request(op(request), &command);
+    }
+
+    fn asks_put(&mut self, request: u64) {
+        let command = Command::Put {
+            table: TableId(0),
+            key: Key::from("k0"),
+            value: value(request),
+            bindings: Vec::new(),
+        };
+        self.asks(request, command);
+    }
+
+    fn asks_get(&mut self, request: u64) {
+        let level = ReadLevel::Linearizable;
+        let command = Command::Get { table: TableId(0), key: Key::from("k0"), level };
+        self.asks(request, command);
+    }
+
+    fn answers(&mut self, request: u64, outcome: &Outcome) {
+        self.oracle.on_answer(op(request), outcome, &mut self.marks);
+    }
+
+    #[track_caller]
+    fn quiet(&mut self) {
+        assert_eq!(self.oracle.breach(), None);
+    }
+
+    #[track_caller]
+    fn broken(&mut self, rule: &str, shape: &str) {
+        let breach = self.oracle.breach().expect("a check must fail here");
+        assert_eq!((breach.rule, breach.shape), (rule, shape), "{}", breach.message);
+    }
+}
+
+fn found(cell: &Cell) -> Outcome {
+    let entry = cell.live().map(|live| {
+        let Content::Value(value) = &live.content else { unreachable!() };
+        Entry {
+            value: value.clone(),
+            generation: live.generation,
+            version: cell.version(),
+            bindings: live.bindings.clone(),
+        }
+    });
+    Outcome::Found { entry, version: cell.version() }
+}
+
+fn promise(at: Ballot, accepted: Ballot, cell: Option<Arc<Cell>>, chosen: bool) -> Message {
+    Message::Promise {
+        tag: TAG,
+        register: key(),
+        ballot: at,
+        accepted,
+        cell,
+        chosen,
+        suspect: false,
+        testimony: Testimony { wall: Wall(0), silent: 0 },
+    }
+}
+
+const fn accepted(register: RegisterId, at: Ballot) -> Message {
+    Message::Accepted { tag: TAG, register, ballot: at, suspect: false }
+}
+
+#[test]
+fn an_honest_run_breaks_nothing() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &first);
+    rig.sends(0, accepted(key(), ballot(1, 1)));
+    rig.asks_put(2);
+    let second = put(&first, 2, ballot(2, 2), &[]);
+    rig.chooses(ballot(2, 2), &key(), &second);
+    rig.asks_get(3);
+    rig.answers(3, &found(&second));
+    rig.sends(1, Message::Commit { register: key(), ballot: ballot(2, 2) });
+    rig.quiet();
+}
+
+#[test]
+fn w1_two_contents_at_one_ballot() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.asks_put(2);
+    rig.proposes(ballot(1, 1), key(), &put(&absent(), 1, ballot(1, 1), &[]));
+    rig.quiet();
+    rig.proposes(ballot(1, 1), key(), &put(&absent(), 2, ballot(1, 1), &[]));
+    rig.broken("W1", "two contents at one ballot");
+}
+
+#[test]
+fn w1_a_ballot_belongs_to_one_life_of_one_node() {
+    let mut rig = Rig::new();
+    rig.sends(1, Message::Prepare { tag: TAG, register: key(), ballot: ballot(1, 1) });
+    rig.broken("W1", "ballot of another life");
+    let mut at = ballot(1, 1);
+    at.incarnation = Incarnation(7);
+    rig.sends(0, Message::Prepare { tag: TAG, register: key(), ballot: at });
+    rig.broken("W1", "ballot of another life");
+    rig.durable(0, &[Record::Incarnation(Incarnation(1))]);
+    rig.broken("W1", "incarnation used twice");
+    rig.asks_put(1);
+    rig.accepts(0, key(), ballot(5, 3), &put(&absent(), 1, ballot(5, 3), &[]));
+    rig.broken("W1", "accepted what was not proposed");
+}
+
+#[test]
+fn w2_a_proposal_that_forgets_the_chosen_one() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.asks_put(2);
+    rig.chooses(ballot(1, 1), &key(), &put(&absent(), 1, ballot(1, 1), &[]));
+    rig.quiet();
+    rig.proposes(ballot(2, 2), key(), &put(&absent(), 2, ballot(2, 2), &[]));
+    rig.broken("W2", "proposal does not build on the chosen one");
+}
+
+#[test]
+fn w2_also_when_the_lower_one_is_chosen_later() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.asks_put(2);
+    let low = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.proposes(ballot(1, 1), key(), &low);
+    rig.proposes(ballot(2, 2), key(), &put(&absent(), 2, ballot(2, 2), &[]));
+    rig.accepts(0, key(), ballot(1, 1), &low);
+    rig.quiet();
+    rig.accepts(2, key(), ballot(1, 1), &low);
+    rig.broken("W2", "proposal does not build on the chosen one");
+}
+
+#[test]
+fn w3_told_of_what_is_not_chosen() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let cell = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.proposes(ballot(1, 1), key(), &cell);
+    rig.accepts(0, key(), ballot(1, 1), &cell);
+    rig.asks_get(2);
+    rig.answers(2, &found(&cell));
+    rig.broken("W3", "told of what is not chosen");
+    rig.accepts(1, key(), ballot(1, 1), &cell);
+    rig.asks_get(3);
+    let lie = put(&absent(), 7, ballot(1, 1), &[]);
+    rig.answers(3, &found(&lie));
+    rig.broken("W3", "told of another content than is chosen");
+    rig.oracle.on_ended(TableId(0), &Key::from("k0"), ballot(1, 1));
+    rig.broken("W3", "told of an end that was not");
+}
+
+#[test]
+fn w4_and_w5_an_acceptor_does_not_go_back() {
+    let mut rig = Rig::new();
+    let promised = |at| Record::Promised { register: key(), ballot: at };
+    rig.durable(0, &[promised(ballot(5, 1))]);
+    rig.sends(0, promise(ballot(5, 1), Ballot::genesis(Epoch(1)), None, true));
+    rig.quiet();
+    rig.sends(0, promise(ballot(4, 2), Ballot::genesis(Epoch(1)), None, true));
+    rig.broken("W4", "promise goes back");
+    rig.durable(0, &[promised(ballot(3, 1))]);
+    rig.broken("W4", "record goes back");
+    rig.sends(0, accepted(key(), ballot(4, 2)));
+    rig.broken("W5", "accepted below the promise");
+    rig.asks_put(1);
+    let cell = put(&absent(), 1, ballot(2, 2), &[]);
+    rig.proposes(ballot(2, 2), key(), &cell);
+    rig.accepts(0, key(), ballot(2, 2), &cell);
+    rig.broken("W5", "accepted below the promise");
+}
+
+#[test]
+fn w4_an_acceptance_is_not_forgotten() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let cell = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &cell);
+    rig.sends(0, accepted(key(), ballot(1, 1)));
+    rig.oracle.on_start(0, &[], 0);
+    let (register, accepted) = (key(), Ballot::genesis(Epoch(1)));
+    let (cell, suspect) = (None, false);
+    let (chosen, testimony) = (true, Testimony { wall: Wall(0), silent: 0 });
+    let reply =
+        Message::ReadReply { tag: TAG, register, accepted, cell, chosen, suspect, testimony };
+    rig.sends(0, reply);
+    rig.broken("W4", "acceptance goes back");
+}
+
+#[test]
+fn w6_only_members_with_their_storage_vote() {
+    let mut rig = Rig::new();
+    rig.durable(0, &[Record::Promised { register: key(), ballot: ballot(1, 1) }]);
+    rig.sends(0, promise(ballot(1, 1), Ballot::genesis(Epoch(1)), None, true));
+    rig.quiet();
+    rig.oracle.on_lost(0);
+    rig.durable(0, &[Record::Promised { register: key(), ballot: ballot(2, 2) }]);
+    rig.sends(0, promise(ballot(2, 2), Ballot::genesis(Epoch(1)), None, true));
+    rig.broken("W6", "amnesiac votes");
+    let mut rig = Rig { oracle: Oracle::new(&Plan::default()), marks: Marks::default() };
+    rig.durable(
+        0,
+        &[
+            Record::Born { cluster: ClusterId(1), node: NodeId(1), life: Life(1) },
+            Record::Incarnation(Incarnation(1)),
+            Record::Promised { register: key(), ballot: ballot(1, 1) },
+        ],
+    );
+    rig.sends(0, promise(ballot(1, 1), Ballot::genesis(Epoch(1)), None, true));
+    rig.broken("W6", "votes before active");
+}
+
+#[test]
+fn w7_a_dead_life_stays_dead() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.asks_put(2);
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &first);
+    let gone = dead(&first, Cause::Removed, 5, ballot(2, 2));
+    rig.chooses(ballot(2, 2), &key(), &gone);
+    rig.quiet();
+    // It builds on the removal, and yet claims to be the first life.
+    let live =
+        Live { generation: ballot(1, 1), content: Content::Value(value(2)), bindings: Vec::new() };
+    let again = Arc::new(gone.changed(State::Live(live), op(2), ballot(3, 1)));
+    rig.chooses(ballot(3, 1), &key(), &again);
+    rig.broken("W7", "a dead life is live again");
+}
+
+#[test]
+fn w8_nothing_is_erased_but_for_what_happened() {
+    let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    let cases = [
+        (Binding::Session(host), "erased for a session that goes on"),
+        (Binding::Node { node: NodeId(3), session: 1 }, "erased for a node session that goes on"),
+        (Binding::Until(Wall(1_000)), "erased before its deadline"),
+        (
+            Binding::Key {
+                register: RegisterId::Key(TableId(0), Key::from("k1")),
+                generation: ballot(1, 1),
+            },
+            "erased for a key that lives",
+        ),
+    ];
+    for (binding, shape) in cases {
+        let mut rig = Rig::new();
+        rig.oracle.on_session(host);
+        // One clock of three is ahead, which is no evidence.
+        rig.oracle.on_clock(0, Wall(5_000));
+        rig.asks_put(1);
+        let born = put(&absent(), 1, ballot(2, 1), std::slice::from_ref(&binding));
+        rig.chooses(ballot(2, 1), &key(), &born);
+        rig.quiet();
+        let erased = dead(&born, Cause::Erased(binding.clone()), 9, ballot(3, 2));
+        rig.proposes(ballot(3, 2), key(), &erased);
+        rig.broken("W8", shape);
+        // The same with the truth on its side.
+        rig.oracle.on_session_end(host);
+        rig.oracle.on_clock(1, Wall(5_000));
+        let erased = dead(&born, Cause::Erased(binding.clone()), 10, ballot(4, 2));
+        if matches!(binding, Binding::Session(_) | Binding::Until(_)) {
+            rig.proposes(ballot(4, 2), key(), &erased);
+            rig.quiet();
+        }
+    }
+}
+
+#[test]
+fn w8_a_node_session_is_closed_after_a_quorums_silence() {
+    let register = RegisterId::NodeSession(NodeId(3));
+    let own = OpId { client: ClientId::new(5), request: RequestId(1) };
+    let promised =
+        |at| [Record::Promised { register: RegisterId::NodeSession(NodeId(3)), ballot: at }];
+    let mut rig = Rig::new();
+    let open = session(1, true, &absent(), ballot(1, 3), own);
+    rig.chooses(ballot(1, 3), &register, &open);
+    rig.quiet();
+    // Node 1 has not heard it for long, node 2 has.
+    rig.oracle.on_persist(0, &promised(ballot(2, 1)), 900 * MILLI, &mut rig.marks);
+    rig.oracle.on_persist(1, &promised(ballot(2, 1)), 100 * MILLI, &mut rig.marks);
+    let closed = session(1, false, &open, ballot(2, 1), op(8));
+    rig.proposes(ballot(2, 1), register.clone(), &closed);
+    rig.broken("W8", "session closed without silence");
+    rig.oracle.on_persist(0, &promised(ballot(3, 1)), 900 * MILLI, &mut rig.marks);
+    rig.oracle.on_persist(1, &promised(ballot(3, 1)), 900 * MILLI, &mut rig.marks);
+    let closed = session(1, false, &open, ballot(3, 1), op(9));
+    rig.proposes(ballot(3, 1), register.clone(), &closed);
+    rig.quiet();
+    let opened = session(2, true, &open, ballot(4, 2), op(10));
+    rig.proposes(ballot(4, 2), register, &opened);
+    rig.broken("W8", "session opened by another node");
+}
+
+#[test]
+fn w8_a_binding_is_refused_only_if_it_ended() {
+    let mut rig = Rig::new();
+    let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    rig.oracle.on_session(host);
+    rig.asks_put(1);
+    let refused = Outcome::Refused(Refusal::InvalidBinding(Bind::Session(host)));
+    rig.answers(1, &refused);
+    rig.broken("W8", "refused for a session that goes on");
+    rig.oracle.on_session(host);
+    rig.broken("W8", "session number used twice");
+    rig.oracle.on_session_end(host);
+    rig.asks_put(2);
+    rig.answers(2, &refused);
+    rig.quiet();
+}
+
+#[test]
+fn w9_said_chosen_what_is_not() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let cell = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.proposes(ballot(1, 1), key(), &cell);
+    rig.accepts(0, key(), ballot(1, 1), &cell);
+    rig.sends(0, Message::Commit { register: key(), ballot: ballot(1, 1) });
+    rig.broken("W9", "commit of what is not chosen");
+    rig.durable(0, &[Record::Promised { register: key(), ballot: ballot(2, 2) }]);
+    rig.sends(0, promise(ballot(2, 2), ballot(1, 1), Some(cell), true));
+    rig.broken("W9", "said chosen what is not");
+}
+
+#[test]
+fn w10_an_operation_takes_effect_once() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &first);
+    rig.quiet();
+    rig.chooses(ballot(2, 2), &key(), &put(&first, 1, ballot(2, 2), &[]));
+    rig.broken("W10", "operation applied twice");
+}
+
+/// A change that was never chosen itself took effect all the same if what is chosen builds on it.
+#[test]
+fn w10_counts_what_was_adopted() {
+    let mut rig = Rig::new();
+    (1..=3).for_each(|request| rig.asks_put(request));
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.proposes(ballot(1, 1), key(), &first);
+    let second = put(&first, 2, ballot(2, 2), &[]);
+    rig.chooses(ballot(2, 2), &key(), &second);
+    assert!(rig.oracle.registers[K0].version(ballot(1, 1)).is_some());
+    rig.quiet();
+    rig.chooses(ballot(3, 1), &key(), &put(&second, 1, ballot(3, 1), &[]));
+    rig.broken("W10", "operation applied twice");
+}
+
+#[test]
+fn w12_nothing_is_said_before_it_is_durable() {
+    let mut rig = Rig::new();
+    rig.sends(0, promise(ballot(1, 1), Ballot::genesis(Epoch(1)), None, true));
+    rig.broken("W12", "promise not durable");
+    rig.asks_put(1);
+    let cell = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.proposes(ballot(1, 1), key(), &cell);
+    rig.sends(1, accepted(key(), ballot(1, 1)));
+    rig.broken("W12", "acceptance not durable");
+    let (register, suspect) = (key(), false);
+    let reply = Message::ReadReply {
+        tag: TAG,
+        register,
+        accepted: ballot(1, 1),
+        cell: Some(cell),
+        chosen: false,
+        suspect,
+        testimony: Testimony { wall: Wall(0), silent: 0 },
+    };
+    rig.sends(2, reply);
+    rig.broken("W12", "told what is not durable");
+    rig.oracle.truths[0].incarnation = None;
+    rig.sends(0, Message::Read { tag: TAG, register: key() });
+    rig.broken("W12", "message from a life that is not durable");
+}
+
+#[test]
+fn w13_what_is_rejected_never_happens() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.answers(1, &Outcome::Refused(Refusal::NoQuorum));
+    rig.quiet();
+    let cell = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &cell);
+    rig.broken("W13", "rejected and yet done");
+    rig.asks_put(2);
+    rig.chooses(ballot(2, 2), &key(), &put(&cell, 2, ballot(2, 2), &[]));
+    rig.answers(2, &Outcome::Refused(Refusal::Busy));
+    rig.broken("W13", "rejected and yet done");
+}
+
+#[test]
+fn lin_answers_follow_real_time() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &first);
+    rig.asks_put(2);
+    let second = put(&first, 2, ballot(2, 2), &[]);
+    rig.chooses(ballot(2, 2), &key(), &second);
+    rig.asks_get(3);
+    rig.asks_get(4);
+    rig.answers(3, &found(&second));
+    // Asked before that answer: the older state is fine. Asked after it: it is not.
+    rig.answers(4, &found(&first));
+    rig.quiet();
+    rig.asks_get(5);
+    rig.answers(5, &found(&first));
+    rig.broken("LIN", "stale answer");
+    let written = |previous: &Cell| Outcome::Written {
+        generation: Some(ballot(1, 1)),
+        version: ballot(2, 2),
+        previous: match found(previous) {
+            Outcome::Found { entry, .. } => Previous::Known(entry),
+            _ => unreachable!(),
+        },
+    };
+    rig.answers(2, &written(&absent()));
+    rig.broken("LIN", "told of another predecessor");
+    rig.answers(1, &written(&first));
+    rig.broken("LIN", "told of another's change");
+}
+
+#[test]
+fn lin_a_write_holds_what_was_asked() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let mut cell = (*put(&absent(), 1, ballot(1, 1), &[])).clone();
+    if let State::Live(live) = &mut cell.state {
+        live.content = Content::Value(Value::from("1.999"));
+    }
+    rig.proposes(ballot(1, 1), key(), &Arc::new(cell));
+    rig.broken("LIN", "put what was not asked");
+}
+
+#[test]
+fn lin_listings_hold_what_was_there_all_the_while() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    rig.oracle.at(5);
+    rig.chooses(ballot(1, 1), &key(), &put(&absent(), 1, ballot(1, 1), &[]));
+    rig.oracle.at(9);
+    let list = Command::Keys { table: TableId(0), after: None, limit: 100 };
+    let keys = |names: &[&str]| Outcome::Keys {
+        keys: names.iter().map(|name| Key::from(*name)).collect(),
+        more: None,
+    };
+    rig.asks(2, list.clone());
+    rig.answers(2, &keys(&["k0"]));
+    rig.quiet();
+    rig.asks(3, list.clone());
+    rig.answers(3, &keys(&[]));
+    rig.broken("LIN", "key not listed");
+    rig.asks(4, list.clone());
+    rig.answers(4, &keys(&["k0", "k1"]));
+    rig.broken("LIN", "absent key listed");
+    rig.asks(5, list);
+    rig.answers(5, &keys(&["k1", "k0"]));
+    rig.broken("LIN", "keys out of order");
+}
+
+#[test]
+fn l5_quorum_events_alternate() {
+    let mut rig = Rig::new();
+    let reached = Event::QuorumReached { epoch: Epoch(1) };
+    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
+    rig.oracle.on_quorum_event(0, &Event::QuorumLost { epoch: Epoch(1) }, &mut rig.marks);
+    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
+    rig.quiet();
+    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
+    rig.broken("L5", "quorum events do not alternate");
+}
+
+#[test]
+fn l2_orphans_are_seen() {
+    let mut rig = Rig::new();
+    let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    rig.oracle.on_session(host);
+    rig.asks_put(1);
+    let born = put(&absent(), 1, ballot(1, 1), &[Binding::Session(host)]);
+    rig.chooses(ballot(1, 1), &key(), &born);
+    let (none, now) = (crate::plan::Nodes::default(), Wall(0));
+    assert_eq!(rig.oracle.orphan(none, now, |_, _| true), None);
+    rig.oracle.on_session_end(host);
+    let orphan = rig.oracle.orphan(none, now, |_, _| true);
+    assert_eq!(orphan, Some((key(), Binding::Session(host))));
+    // A burial that every reader would complete is as good as done.
+    assert_eq!(rig.oracle.orphan(none, now, |_, _| false), None);
+}
+
+#[test]
+fn lineage_stays_the_default_length() {
+    // The checks count on a lineage that names at least the last change.
+    assert_eq!(Lineage::default().iter().count(), 0);
+    assert!(put(&absent(), 1, ballot(1, 1), &[]).lineage.last().is_some());
+}
