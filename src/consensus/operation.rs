@@ -177,7 +177,7 @@ pub(crate) struct Operation {
 pub(crate) enum Effect {
     /// (i) It took effect, at this ballot.
     Took(Ballot),
-    /// (ii), (iii) It did not and cannot any more: evaluate it.
+    /// (ii), (iii) It did not: evaluate it.
     Fresh,
     /// (iv) It cannot be told.
     Untold,
@@ -216,21 +216,18 @@ impl Operation {
 
     /// The at-most-once rule, for a quorum that has promised and reports `cell` at `accepted`.
     ///
-    /// Told `Fresh`, the operation is no longer ambiguous: a quorum has promised a ballot above
-    /// every one at which it was proposed, and what that quorum builds on does not hold it.
-    pub(crate) fn resolve(&mut self, accepted: Ballot, cell: &Cell) -> Effect {
+    /// `Fresh` does not end the ambiguity. Nothing that was proposed for this operation can be
+    /// chosen at its own ballot any more, but an acceptor outside the quorum may hold it, and until
+    /// something is chosen at the ballot promised, another proposer may build on that.
+    pub(crate) fn resolve(&self, accepted: Ballot, cell: &Cell) -> Effect {
         if let Some(change) = cell.lineage.iter().find(|change| change.op == self.op) {
             return Effect::Took(change.ballot);
         }
-        let effect = match self.ambiguous {
+        match self.ambiguous {
             None => Effect::Fresh,
             Some(lowest) if accepted < lowest || cell.truncated < lowest => Effect::Fresh,
             Some(_) => Effect::Untold,
-        };
-        if effect == Effect::Fresh {
-            self.ambiguous = None;
         }
-        effect
     }
 
     /// Evaluates the goal on `before`; remembers the try if it changes anything.

@@ -295,7 +295,9 @@ impl Node {
                 | Goal::Remove { .. }
                 | Goal::RenewNodeSession { .. }
                 | Goal::Write { .. } => {
-                    if is_chosen {
+                    // One that may yet take effect is not answered from what was chosen before:
+                    // only what is chosen at this ballot, without it, rules it out (AMB).
+                    if is_chosen && !operation.is_ambiguous() {
                         return self.on_chosen(number, accepted, cell, effects);
                     }
                 }

@@ -264,7 +264,16 @@ impl Node {
     /// What a command means for which register.
     fn plan(&self, command: Command) -> (RegisterId, Goal, Vec<Bind>, Stage) {
         let own = RegisterId::NodeSession(self.config.node);
-        let write = |table, key, mode, value, binds: Vec<Bind>| {
+        let write = |table, key, mode, value, mut binds: Vec<Bind>| {
+            // Asked for twice is asked for once: both must name the same life.
+            let mut place = 0;
+            while place < binds.len() {
+                if binds[..place].contains(&binds[place]) {
+                    binds.remove(place);
+                } else {
+                    place += 1;
+                }
+            }
             let goal = Goal::Write { mode, value, bindings: Vec::new() };
             (RegisterId::Key(table, key), goal, binds, Stage::Backoff)
         };
