@@ -116,18 +116,12 @@ pub struct Recording<'a> {
 impl<'a> Recording<'a> {
     /// Notes what `inner` chooses.
     pub fn new(inner: &'a mut dyn Chooser) -> Self {
-        Self {
-            inner,
-            choices: Vec::new(),
-        }
+        Self { inner, choices: Vec::new() }
     }
 
-    /// What was chosen, without the zeros at the end, which go without saying.
+    /// What was chosen. Zeros at the end are kept: a run may end where its choices do.
     #[must_use]
-    pub fn into_choices(mut self) -> Vec<u32> {
-        while self.choices.last() == Some(&0) {
-            self.choices.pop();
-        }
+    pub fn into_choices(self) -> Vec<u32> {
         self.choices
     }
 }
@@ -141,6 +135,34 @@ impl Chooser for Recording<'_> {
 
     fn is_exhausted(&self) -> bool {
         self.inner.is_exhausted()
+    }
+}
+
+/// The ordinary choice `calm` times, then another chooser's: so that an enumeration need not spend
+/// itself on how a cluster starts.
+pub struct Later<'a> {
+    inner: &'a mut dyn Chooser,
+    calm: usize,
+}
+
+impl<'a> Later<'a> {
+    /// `calm` zeros, then what `inner` chooses.
+    pub fn new(inner: &'a mut dyn Chooser, calm: usize) -> Self {
+        Self { inner, calm }
+    }
+}
+
+impl Chooser for Later<'_> {
+    fn choose(&mut self, n: usize) -> usize {
+        if self.calm > 0 {
+            self.calm -= 1;
+            return 0;
+        }
+        self.inner.choose(n)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.calm == 0 && self.inner.is_exhausted()
     }
 }
 
@@ -158,11 +180,7 @@ impl Exhaustive {
     /// All lists of up to `depth` choices.
     #[must_use]
     pub const fn new(depth: usize) -> Self {
-        Self {
-            path: Vec::new(),
-            place: 0,
-            depth,
-        }
+        Self { path: Vec::new(), place: 0, depth }
     }
 
     /// Goes to the next list; false when all have been taken.
