@@ -233,7 +233,8 @@ pub enum Outcome {
     /// It may have taken effect, may still, or may never: read after a `fence` to find out, or
     /// send the same request [`Sent::Again`].
     Unknown,
-    /// Of `put` and `compare_and_set`.
+    /// Of `put` and `compare_and_set`; and of a `put_if_absent` sent again that turns out to have
+    /// won and to be overwritten since, so that what its entry was bound to is not known any more.
     Written {
         /// Which life of the key it belongs to; not known where the change was found to have taken
         /// effect only after that life had ended.

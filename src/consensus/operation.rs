@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::cell::Cell;
 use super::change::{Goal, Mode, Quorum, Step};
-use super::command::{OnNoQuorum, Outcome, Previous, Refusal};
+use super::command::{Entry, OnNoQuorum, Outcome, Previous, Refusal};
 use super::message::{Listed, Testimony};
 use crate::base::{ClientId, Epoch, Instant, Key, OpId, RegisterId, RequestId, TableId, Wall};
 use crate::monitor::{Bind, Binding, Fact};
@@ -260,17 +260,26 @@ impl Operation {
         let after = own.map(|tried| &*tried.after);
         let after = after.or_else(|| (now.version() == ballot).then_some(now));
         match &self.goal {
-            Goal::Write { mode: Mode::IfAbsent, value, bindings } => Outcome::Chosen {
-                // It was born by this very change, so all of it is known without a witness.
-                entry: super::command::Entry {
-                    value: value.clone(),
-                    generation: ballot,
-                    version: ballot,
-                    bindings: after
-                        .and_then(Cell::live)
-                        .map_or_else(|| bindings.clone(), |live| live.bindings.clone()),
-                },
-                won: true,
+            Goal::Write { mode: Mode::IfAbsent, value, bindings }
+                if after.is_some() || bindings.is_empty() =>
+            {
+                // It was born by this very change, so all of it is known.
+                let live = after.and_then(Cell::live);
+                Outcome::Chosen {
+                    entry: Entry {
+                        value: value.clone(),
+                        generation: ballot,
+                        version: ballot,
+                        bindings: live.map_or_else(Vec::new, |live| live.bindings.clone()),
+                    },
+                    won: true,
+                }
+            }
+            // Which lives another node has bound it to cannot be told any more.
+            Goal::Write { mode: Mode::IfAbsent, .. } => Outcome::Written {
+                generation: Some(ballot),
+                version: ballot,
+                previous: Previous::Known(None),
             },
             Goal::Write { .. } => Outcome::Written {
                 generation: after.and_then(Cell::live).map(|live| live.generation),
