@@ -65,7 +65,7 @@ fn mistakes_are_named_in_one_line() {
     assert_refused(&["replay"], "PLAN");
     assert_refused(&["replay", "/nonexistent.plan"], "/nonexistent.plan");
     assert_refused(&["zoo", "no-such-entry"], "cargo sim zoo --list");
-    assert_refused(&["zoo", "--time", "soon"], "no unit");
+    assert_refused(&["zoo", "--time", "soon"], "not a duration");
     assert_refused(&["merge"], "FILE");
 }
 

@@ -91,6 +91,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|letter: char| letter.is_ascii_alphabetic())
         .ok_or_else(|| format!("{text:?} has no unit; {help}"))?;
+    if split == 0 {
+        return Err(format!("{text:?} is not a duration; {help}"));
+    }
     let (count, unit) = text.split_at(split);
     let count: f64 = count
         .parse()
