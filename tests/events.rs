@@ -1,17 +1,11 @@
-//! What a node tells without being asked: quorum, reachability, readiness, and its log.
+//! What a node tells without being asked: quorum, reachability, readiness.
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Cluster, config, get, ms, put, put_if_absent, remove, topic, won};
-use synod::{Event, Genesis, Input, NodeId, Outcome, Readiness, Refusal, Topic};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Metadata, Subscriber};
+use support::{Cluster, config, get, ms, put, remove, topic};
+use synod::{Event, Input, NodeId, Outcome, Readiness, Refusal, Topic};
 
 /// The events about the quorum alone: `true` is reached.
 fn quorum(cluster: &Cluster, client: u64) -> Vec<bool> {
@@ -249,83 +243,4 @@ fn subscriptions_are_bounded() {
     cluster.unsubscribe(1, 50, topic("a"));
     cluster.unsubscribe(1, 51, topic("a"));
     cluster.subscribe(1, 50, topic("b"));
-}
-
-// ---------------------------------------------------------------------- the log (P-26)
-
-type Line = BTreeMap<String, String>;
-
-/// Keeps every event as its fields by name; the text of it is the field `message`.
-#[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<Line>>>);
-
-struct Fields<'a>(&'a mut Line);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}"));
-    }
-}
-
-impl Subscriber for Capture {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("synod")
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line::new();
-        event.record(&mut Fields(&mut line));
-        self.0.lock().expect("not poisoned").push(line);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The lines of one node with this text, as the values of one field.
-fn lines(capture: &Capture, node: u16, text: &str, field: &str) -> Vec<String> {
-    let captured = capture.0.lock().expect("not poisoned");
-    let of_node = |line: &&Line| {
-        line.get("node").is_some_and(|found| *found == node.to_string())
-            && line.get("message").is_some_and(|found| found == text)
-    };
-    captured.iter().filter(of_node).map(|line| line[field].clone()).collect()
-}
-
-/// P-26: one structured line for each change of who is reachable, with how many of how many; one
-/// for each transition of the quorum; one for each change of standing.
-#[test]
-fn the_log_has_one_line_for_each_change() {
-    let capture = Capture::default();
-    tracing::subscriber::with_default(capture.clone(), || {
-        let mut cluster = Cluster::unstarted((1..=3).map(|node| {
-            let mut config = config(node, 3);
-            config.genesis = Genesis::Witnessed;
-            config
-        }));
-        for node in 1..=3 {
-            cluster.start(node);
-        }
-        cluster.run(Duration::from_secs(3));
-        cluster.crash(3);
-        cluster.run(Duration::from_secs(5));
-        cluster.crash(2);
-        cluster.run(Duration::from_secs(5));
-        cluster.start(2);
-        cluster.run(Duration::from_secs(5));
-        assert!(won(&cluster.call(1, put_if_absent("k", "v", vec![]))));
-    });
-    assert_eq!(lines(&capture, 1, "reachable", "nodes"), ["1", "2", "3", "2", "1", "2"]);
-    assert!(lines(&capture, 1, "reachable", "size").iter().all(|size| size == "3"));
-    assert_eq!(lines(&capture, 1, "quorum", "reached"), ["true", "false", "true"]);
-    assert_eq!(lines(&capture, 1, "readiness", "readiness"), ["ready"]);
 }

@@ -205,10 +205,15 @@ fn a_read_is_not_told_what_is_not_durable() {
     assert!(cluster.held(2, "k").expect("accepted in memory").2.is_some());
     let reading = cluster.ask(3, get("k"));
     cluster.deliver_all();
-    assert_eq!(cluster.answered(reading), None, "2 withholds its answer");
+    assert_eq!(cluster.answered(reading), None);
+    let told = |cluster: &Cluster| {
+        cluster.lines_about("k").iter().any(|line| line.starts_with("2->3 ReadReply"))
+    };
+    assert!(!told(&cluster), "2 withholds its answer");
     cluster.machine(2).slow_disk = false;
     cluster.sync(2);
     cluster.deliver_all();
+    assert!(told(&cluster));
     assert_eq!(cluster.answered(reading).and_then(value).as_deref(), Some("v"));
 }
 
