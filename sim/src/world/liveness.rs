@@ -387,8 +387,9 @@ impl World<'_> {
             (Probe::Close, Outcome::Done)
             | (Probe::Write(..), Outcome::Written { .. } | Outcome::Chosen { .. }) => true,
             (Probe::Read(..), Outcome::Found { entry, .. }) => {
+                // What was put once may be bound, and may have ended since.
                 let wanted: Value = value_of(PROBER, number - 1);
-                entry.as_ref().is_some_and(|entry| entry.value == wanted || self.is_once(&probe))
+                self.is_once(&probe) || entry.as_ref().is_some_and(|entry| entry.value == wanted)
             }
             (Probe::Status(place), Outcome::Status(status)) => {
                 return self.check_status(*place, status);
