@@ -289,8 +289,10 @@ pub(super) struct Frontier<const N: usize> {
     reads: Slots<N>,
     /// Overwrites that can be marked free, with the reads that saw them.
     freeable: Slots<N>,
-    /// Overwrites whose value somebody is still to see: once taken they cannot be passed.
+    /// Writes whose value somebody is still to see: once taken they cannot be passed.
     pinned: Slots<N>,
+    /// Of those, the ones that are no use because they would not meet the goal at hand.
+    futile: Slots<N>,
     /// Overwrites of a value held only once, with everything that saw it in flight.
     passing: Slots<N>,
     in_flight: Slots<N>,
@@ -321,6 +323,7 @@ impl<const N: usize> Default for Frontier<N> {
             reads: Slots::default(),
             freeable: Slots::default(),
             pinned: Slots::default(),
+            futile: Slots::default(),
             passing: Slots::default(),
             in_flight: Slots::default(),
             step_at: Vec::new(),
@@ -434,6 +437,12 @@ impl<const N: usize> Frontier<N> {
         self.in_flight = self.in_flight.or(bit);
         self.step_at[slot as usize] = number;
         self.slot_of[number as usize] = slot;
+        if let Effect::Set(state) = step.effect {
+            let info = &case.vals[case.states[state as usize].val as usize];
+            if info.unique && info.lo > step.call {
+                self.pinned = self.pinned.or(bit);
+            }
+        }
         match step.effect {
             Effect::Keep => self.call_read(case, step, bit),
             Effect::Append(_) => self.appends = self.appends.or(bit),
@@ -443,10 +452,6 @@ impl<const N: usize> Frontier<N> {
                     let val = case.states[state as usize].val;
                     if val == ABSENT {
                         self.blind_removes = self.blind_removes.or(bit);
-                    }
-                    let info = &case.vals[val as usize];
-                    if info.unique && info.lo > step.call {
-                        self.pinned = self.pinned.or(bit);
                     }
                     if step.duty == Duty::Must {
                         self.free_when_seen(case, val, bit, step.call);
@@ -674,6 +679,7 @@ impl<const N: usize> Frontier<N> {
             let free = root.free.minus(cluster);
             self.next.push(Config { done, free, trail, ..root });
         }
+        self.futile = self.pinned.minus(self.finishing(case, goal));
         self.stack.clear();
         self.seen.clear();
         self.stack.push(root);
@@ -686,7 +692,7 @@ impl<const N: usize> Frontier<N> {
                 forced = forced.or(self.present);
             }
             let blind = self.worth_trying(case, &config, goal);
-            let mut choices = forced.or(blind).minus(config.done);
+            let mut choices = forced.or(blind).minus(config.done).minus(self.futile);
             while let Some(slot) = choices.pop() {
                 let number = self.step_at[slot as usize];
                 let step = case.steps[number as usize];
@@ -728,6 +734,29 @@ impl<const N: usize> Frontier<N> {
             }
         }
         true
+    }
+
+    /// The writes that may meet the goal themselves.
+    fn finishing(&self, case: &Case, goal: Goal) -> Slots<N> {
+        let Goal::Taken(slot) = goal else { return self.pinned };
+        let own = Slots::bit(slot);
+        let step = case.steps[self.step_at[slot as usize] as usize];
+        match (step.effect, step.guard) {
+            (Effect::Append(_) | Effect::Set(_), _) => own,
+            (Effect::Keep, Guard::Is(val)) => {
+                let info = &case.vals[val as usize];
+                if !info.unique || info.writer == NONE {
+                    return self.pinned;
+                }
+                match self.slot_of[info.writer as usize] {
+                    NONE => own,
+                    writer => Slots::bit(writer),
+                }
+            }
+            (Effect::Keep, Guard::Any | Guard::Never | Guard::Not(_) | Guard::Other(_)) => {
+                self.pinned
+            }
+        }
     }
 
     /// The overwrites that can be of use before the goal is met.
@@ -991,7 +1020,8 @@ impl<const N: usize> Frontier<N> {
     fn opens(&self, case: &Case, config: &Config<N>, from: u32, to: u32) -> bool {
         let mask = &self.masks[to as usize];
         let others = self.others.minus(mask.others);
-        if !mask.reads.or(mask.writes).or(others).minus(config.done).is_empty() {
+        let writes = mask.writes.minus(self.futile);
+        if !mask.reads.or(writes).or(others).minus(config.done).is_empty() {
             return true;
         }
         if from == ABSENT && to != ABSENT && !self.present.minus(config.done).is_empty() {

@@ -35,6 +35,9 @@ pub struct CheckArgs {
     files: Vec<String>,
 }
 
+/// Some ten seconds of searching: whoever judges a recorded history rather waits than not know.
+const BUDGET: u64 = 100_000_000;
+
 /// Judges the files. An unknown verdict is as little a pass as a violation.
 ///
 /// # Errors
@@ -50,10 +53,7 @@ fn judge_files(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Error> {
             Error::usage(format!("--model: unknown model \"{name}\"; give one of {}", Model::NAMES))
         })?),
     };
-    let mut options = Options::default();
-    if let Some(budget) = args.budget {
-        options.budget = budget;
-    }
+    let options = Options { budget: args.budget.unwrap_or(BUDGET) };
     let mut judge = Judge::new();
     let mut all = true;
     for file in &args.files {
