@@ -549,7 +549,7 @@ fn an_answer_to_no_heartbeat_reaches_nobody() {
     for sequence in [0, 1, u64::MAX] {
         let ack = cluster::Message::HeartbeatAck {
             sequence,
-            witness: cluster::Witness::Recorded,
+            recorded: cluster.node(1).life(),
             session: None,
         };
         let message = Message { body: Body::Cluster(ack), ..prepare(&cluster, 50) };
@@ -730,4 +730,18 @@ proptest! {
             }
         }
     }
+}
+
+/// Vacant seats leave too few witnesses: that is said at once, not found out by waiting for ever.
+#[test]
+fn a_cluster_that_could_never_start_is_refused() {
+    let mut config = config(1, 3);
+    config.cluster_size = 5;
+    config.genesis = synod::Genesis::Witnessed;
+    let error = Node::new(config, 1).expect_err("two peers cannot be three witnesses");
+    assert_eq!(
+        error.to_string(),
+        "genesis: 3 witnesses are needed where 2 peers are listed; list more members, or vouch for \
+         new storage"
+    );
 }

@@ -183,3 +183,13 @@ fn a_listing_survives_lost_messages() {
     let answer = cluster.answered(asked).expect("answered in spite of it");
     assert_eq!(listed(answer).0, ["a", "b", "c"]);
 }
+
+/// A page of nothing would say that nothing is left.
+#[test]
+fn a_page_holds_at_least_one_key() {
+    let mut cluster = Cluster::new(3);
+    cluster.call(1, put("a", "v", vec![]));
+    cluster.call(1, put("b", "v", vec![]));
+    let page = cluster.call(1, keys(None, 0));
+    assert!(matches!(page, Outcome::Keys { more: Some(_), .. }), "{page}");
+}

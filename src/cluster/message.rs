@@ -4,6 +4,7 @@ use core::fmt;
 
 use bincode::{Decode, Encode};
 
+use crate::base::Life;
 use crate::monitor::NodeSession;
 
 /// What nodes tell each other all the time.
@@ -20,35 +21,24 @@ pub enum Message {
     HeartbeatAck {
         /// Of the heartbeat answered.
         sequence: u64,
-        /// Whether the sender's storage life is on record here, durably.
-        witness: Witness,
+        /// The storage life that is on record here of the node answered, durably. An answer to a
+        /// life that is over may still be on its way to the next one.
+        recorded: Life,
         /// What is known here to be chosen of the sender's session register.
         session: Option<NodeSession>,
     },
 }
 
-/// What a peer has on record of a node's storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Witness {
-    /// Another storage life: the one asking is a replacement of a lost one.
-    Other,
-    /// This storage life, durably.
-    Recorded,
-}
-
+/// Heartbeats show their number within the process life, which is the low half.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Heartbeat { sequence, session } => {
-                write!(f, "Heartbeat {sequence}")?;
+                write!(f, "Heartbeat {}", *sequence as u32)?;
                 session.map_or(Ok(()), |session| write!(f, " session={session}"))
             }
-            Self::HeartbeatAck { sequence, witness, session } => {
-                let witness = match witness {
-                    Witness::Other => "other",
-                    Witness::Recorded => "recorded",
-                };
-                write!(f, "HeartbeatAck {sequence} {witness}")?;
+            Self::HeartbeatAck { sequence, session, .. } => {
+                write!(f, "HeartbeatAck {}", *sequence as u32)?;
                 session.map_or(Ok(()), |session| write!(f, " session={session}"))
             }
         }

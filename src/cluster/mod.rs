@@ -6,6 +6,6 @@ mod message;
 mod reach;
 mod witness;
 
-pub use message::{Message, Witness};
+pub use message::Message;
 pub(crate) use reach::Reach;
 pub(crate) use witness::Witnesses;

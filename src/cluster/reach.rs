@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::base::Instant;
+use crate::base::{Incarnation, Instant};
 
 /// How many heartbeats may be unanswered before their send times are forgotten. An answer to an
 /// older one says nothing that matters.
@@ -49,6 +49,12 @@ impl Reach {
             reached: false,
             reachable: 0,
         }
+    }
+
+    /// Numbers the heartbeats of a process life, so that no answer to an earlier one is taken for
+    /// an answer to this.
+    pub(crate) fn start(&mut self, incarnation: Incarnation) {
+        self.sequence = u64::from(incarnation.0) << 32;
     }
 
     /// The number of the next heartbeat, sent now.

@@ -9,7 +9,6 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::message::Witness;
 use crate::base::Life;
 use crate::paxos::{Members, Tally};
 
@@ -27,6 +26,8 @@ impl Witnesses {
     /// How many peers must have taken note. With N seats and quorums of Q, at most N - Q may have
     /// lost their storage, one of them the node itself: two sets of r among N - 1 peers share at
     /// least 2r - (N - 1), which must exceed N - Q - 1.
+    ///
+    /// More than there are peers, if seats are vacant: such a cluster cannot start by witnesses.
     pub(crate) const fn required(members: &Members) -> u32 {
         let size = members.size() as u32;
         let quorum = members.quorum();
@@ -45,16 +46,6 @@ impl Witnesses {
     pub(crate) fn record(&mut self, member: usize, life: Life) {
         assert!(self.lives[member].is_none(), "a peer's storage life is never overwritten");
         self.lives[member] = Some(life);
-    }
-
-    /// What to answer a member that says it has storage life `life`; `None` where it is not on
-    /// record yet.
-    pub(crate) fn testify(&self, member: usize, life: Life) -> Option<Witness> {
-        self.lives[member].map(
-            |known| {
-                if known == life { Witness::Recorded } else { Witness::Other }
-            },
-        )
     }
 
     /// A member has taken note of this node's storage.

@@ -87,7 +87,7 @@ pub enum Command {
         table: TableId,
         /// Start behind this key.
         after: Option<Key>,
-        /// How many at most; bounded by [`crate::Limits::page_max`].
+        /// How many at most, at least one; bounded by [`crate::Limits::page_max`].
         limit: u32,
     },
     /// Open a client session hosted by this node.

@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::base::{ClusterId, NodeId, TableId};
+use crate::cluster::Witnesses;
 use crate::paxos::{Members, MembersError};
 
 /// A node's configuration. All members must be given the same, but for `node`.
@@ -137,6 +138,13 @@ pub enum ConfigError {
     DurationTooLong(&'static str),
     /// `timing.down` is less than four heartbeats: a lost heartbeat or two would close sessions.
     DownTooShort,
+    /// So many witnesses are needed, and so many peers are listed: it could never start.
+    TooFewWitnesses {
+        /// Needed.
+        required: u32,
+        /// Listed.
+        peers: usize,
+    },
     /// A limit that must not be zero is.
     ZeroLimit(&'static str),
 }
@@ -153,6 +161,11 @@ impl fmt::Display for ConfigError {
             Self::ZeroDuration(name) => write!(f, "timing.{name}: must be longer than zero"),
             Self::DurationTooLong(name) => write!(f, "timing.{name}: must be at most a day"),
             Self::DownTooShort => write!(f, "timing.down: must be at least four heartbeats"),
+            Self::TooFewWitnesses { required, peers } => write!(
+                f,
+                "genesis: {required} witnesses are needed where {peers} peers are listed; list \
+                 more members, or vouch for new storage"
+            ),
             Self::ZeroLimit(name) => write!(f, "limits.{name}: must be more than zero"),
         }
     }
@@ -192,6 +205,10 @@ impl Config {
             Members::new(self.members.clone(), self.cluster_size).map_err(ConfigError::Members)?;
         if !members.contains(self.node) {
             return Err(ConfigError::NotMember(self.node));
+        }
+        let (required, peers) = (Witnesses::required(&members), members.nodes().len() - 1);
+        if self.genesis == Genesis::Witnessed && required as usize > peers {
+            return Err(ConfigError::TooFewWitnesses { required, peers });
         }
         if self.tables.len() > usize::from(u16::MAX) {
             return Err(ConfigError::TooManyTables(self.tables.len()));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Body, Effect, Effects, Event, Node, Record, Timer};
 use crate::base::{Life, NodeId, Ticket};
-use crate::cluster::{self, Witness, Witnesses};
+use crate::cluster::{self, Witnesses};
 use crate::consensus::{Readiness, Topic};
 
 impl Node {
@@ -47,24 +47,24 @@ impl Node {
                     self.on_session_told(self.members.nodes()[from], session, effects);
                 }
             }
-            cluster::Message::HeartbeatAck { sequence, witness, session } => match witness {
-                Witness::Other => self.on_disowned(from, effects),
-                Witness::Recorded => {
-                    self.reach.ack(from, sequence);
-                    if self.readiness == Readiness::Unwitnessed && self.activating.is_none() {
-                        let witnesses = self.witnesses.recorded_by(from);
-                        if witnesses >= Witnesses::required(&self.members) {
-                            let epoch = self.epoch;
-                            self.activating = Some(self.log(Record::Active { epoch }));
-                        }
-                    }
-                    self.update_reach(effects);
-                    if let Some(session) = session {
-                        self.on_own_session_seen(session, effects);
-                    }
-                    self.keep_own_session(effects);
+            cluster::Message::HeartbeatAck { sequence, recorded, session } => {
+                if recorded != self.life {
+                    return self.on_disowned(from, effects);
                 }
-            },
+                self.reach.ack(from, sequence);
+                if self.readiness == Readiness::Unwitnessed && self.activating.is_none() {
+                    let witnesses = self.witnesses.recorded_by(from);
+                    if witnesses >= Witnesses::required(&self.members) {
+                        let epoch = self.epoch;
+                        self.activating = Some(self.log(Record::Active { epoch }));
+                    }
+                }
+                self.update_reach(effects);
+                if let Some(session) = session {
+                    self.on_own_session_seen(session, effects);
+                }
+                self.keep_own_session(effects);
+            }
         }
     }
 
@@ -79,24 +79,21 @@ impl Node {
         let cluster::Message::Heartbeat { sequence, .. } = *message else {
             return;
         };
-        let mut after = Ticket(0);
         let peer = self.members.nodes()[from];
-        let witness = match self.witnesses.testify(from, life) {
-            Some(witness) => witness,
+        let recorded = match self.witnesses.life(from) {
+            Some(recorded) => recorded,
             // A node without state of its own has no standing to take note of others'.
             None if matches!(self.readiness, Readiness::StateLost(_)) => return,
             None => {
                 self.witnesses.record(from, life);
                 self.silence.hear(from, self.now.instant);
-                after = self.log(Record::Witnessed { peer, life });
-                self.witnessed_ticket = after;
-                Witness::Recorded
+                self.witnessed_ticket = self.log(Record::Witnessed { peer, life });
+                life
             }
         };
-        let after = after.max(self.witnessed_ticket);
         let session = self.registers.node_session(peer);
-        let ack = cluster::Message::HeartbeatAck { sequence, witness, session };
-        self.send(from, Body::Cluster(ack), after, effects);
+        let ack = cluster::Message::HeartbeatAck { sequence, recorded, session };
+        self.send(from, Body::Cluster(ack), self.witnessed_ticket, effects);
     }
 
     /// A peer remembers another storage of this node: what that one promised is lost.

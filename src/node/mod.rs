@@ -223,6 +223,7 @@ impl Node {
     fn start(&mut self, effects: &mut Effects) {
         let now = self.now.instant;
         self.silence.reset(now);
+        self.reach.start(self.incarnation);
         self.started_ticket = self.ticket;
         self.timers.set(Timer::Heartbeat, now);
         self.timers.set(Timer::Sweep, now + self.config.timing.sweep);

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::acceptors::{ROUND_LEAP_MAX, has_ended};
+use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX, has_ended};
 use super::{Effect as Out, Effects, Node, Timer};
 use crate::base::{Key, RegisterId, SessionId};
 use crate::consensus::{
@@ -427,9 +427,12 @@ impl Node {
             return;
         }
         let completing = matches!(operation.stage, Stage::Completing { .. });
+        // Half of what an acceptor follows, so that the next ballot is one that it still does.
+        if promised.round > self.round.saturating_add(ROUND_LEAP_MAX / 2).min(ROUND_MAX) {
+            return;
+        }
         if promised.epoch == self.epoch {
-            let furthest = self.round.saturating_add(ROUND_LEAP_MAX);
-            self.round = self.round.max(promised.round.min(furthest));
+            self.round = self.round.max(promised.round);
         }
         if completing {
             // R4: somebody has a ballot under way; a ballot of our own settles it.

@@ -295,6 +295,8 @@ impl Node {
                 plain(table, key, Goal::Remove { generation })
             }
             Command::Keys { table, after, limit } => {
+                // A page of nothing would say that nothing is left.
+                let limit = limit.max(1);
                 let listing = Listing { table, after, limit, ..Listing::default() };
                 (own, Goal::Look, Vec::new(), Stage::Listing { listing })
             }
