@@ -98,7 +98,7 @@ fn show(history: &History) -> String {
 fn agrees_with_trying_everything() {
     let count = number("SYNOD_CHECKER_FUZZ", 4000);
     let first = number("SYNOD_CHECKER_SEED", 0);
-    let options = Options { budget: 300_000, ..Options::default() };
+    let options = Options { budget: 300_000 };
     let mut judge = Judge::new();
     let (mut legal, mut illegal, mut skipped, mut unknown) = (0_u64, 0_u64, 0_u64, 0_u64);
     for seed in first..first + count {

@@ -8,12 +8,12 @@ use std::io::{BufRead, BufReader};
 use super::{BadInput, History, Model, edn, jepsen, jsonl};
 
 /// The histories of one file, one after the other.
-pub struct Histories {
-    source: Source,
+pub struct Histories<R = BufReader<File>> {
+    source: Source<R>,
 }
 
-enum Source {
-    Lines(Box<jsonl::Reader<BufReader<File>>>),
+enum Source<R> {
+    Lines(Box<jsonl::Reader<R>>),
     Single(Option<Box<History>>),
 }
 
@@ -26,7 +26,17 @@ impl Histories {
         let bad = |what: String| BadInput { file: path.to_owned(), line: 0, what };
         let file = File::open(path)
             .map_err(|error| bad(format!("cannot be opened: {error}; give a history file")))?;
-        let mut input = BufReader::with_capacity(1 << 18, file);
+        Self::read(BufReader::with_capacity(1 << 18, file), path, model)
+    }
+}
+
+impl<R: BufRead> Histories<R> {
+    /// Reads from `input`, which errors call `path`.
+    ///
+    /// # Errors
+    /// When it is of no known format.
+    pub fn read(mut input: R, path: &str, model: Option<Model>) -> Result<Self, BadInput> {
+        let bad = |what: String| BadInput { file: path.to_owned(), line: 0, what };
         let head = input.fill_buf().map_err(|error| bad(format!("cannot be read: {error}")))?;
         let start = head.iter().position(|byte| !byte.is_ascii_whitespace());
         let head = start.map_or(&head[..0], |start| &head[start..]);
