@@ -338,8 +338,12 @@ impl Oracle {
     fn on_accepted(&mut self, node: usize, slot: usize, ballot: Ballot) {
         self.check_voter(node, "accepts");
         let word = self.words[node * self.slots + slot];
-        // What was accepted before the promise may be said again: the promise told of it.
-        if word.said_promised > Some(ballot) && word.durable_accepted != Some(ballot) {
+        // What was accepted before the promise may be said again, also late: the promise told of it.
+        let register = &self.registers[slot];
+        let voted = register
+            .find(ballot)
+            .is_ok_and(|place| register.proposals[place].votes >> node & 1 == 1);
+        if word.said_promised > Some(ballot) && !voted {
             let said = word.said_promised.unwrap_or(Ballot::ZERO);
             self.breaks(
                 "W5",
@@ -837,6 +841,11 @@ impl Oracle {
         let place = usize::from(node.0).wrapping_sub(1);
         let known = self.node_sessions.get(place).copied().flatten();
         known.is_some_and(|known| known.has_ended(number))
+    }
+
+    /// Whether the node session that hosts a client session is decided to be over.
+    pub(crate) fn is_closed(&self, session: SessionId) -> bool {
+        self.node_session_has_ended(session.host, session.node_session)
     }
 
     /// Whether a client session is over: ended by its client's end or its own, or with its host's.

@@ -237,7 +237,7 @@ impl Maker {
                     jitter: draws.magnitude(10, 3_000) * MICRO,
                 },
             },
-            safety: options.safety.unwrap_or(4 * SECOND),
+            safety: options.safety.unwrap_or(heartbeat * 45),
             liveness: 20 * SECOND,
             operations: Vec::new(),
             faults: Vec::new(),

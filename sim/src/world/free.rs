@@ -222,7 +222,7 @@ impl World<'_> {
             self.queue.push(self.now, Task::Client(client, turn));
         }
         for (node, session) in pool.downs {
-            self.queue.push(self.now, Task::Down(node, session));
+            self.queue.push_down(self.now, node, session);
         }
         if self.failure.is_some() {
             return;

@@ -211,7 +211,9 @@ impl<'a> World<'a> {
             Task::Flap(place) => self.flap(place as usize),
             Task::SafetyEnds => self.begin_liveness(),
             Task::Settle => self.settle(),
-            Task::Down(place, session) => self.on_session_down(place as usize, session),
+            Task::Down(place, session) => {
+                self.on_session_down(place as usize, self.queue.session(session));
+            }
         }
     }
 
@@ -366,6 +368,7 @@ impl<'a> World<'a> {
         self.spring(place);
     }
 
+    #[inline]
     fn carry_out(&mut self, place: usize, effect: Effect, now: Now) {
         match effect {
             Effect::Send { to, message } => self.send(place, to, message),
@@ -424,6 +427,7 @@ impl<'a> World<'a> {
 
     // ---- messages -------------------------------------------------------------------------
 
+    #[inline]
     fn send(&mut self, place: usize, to: NodeId, message: Message) {
         let target = usize::from(to.0).wrapping_sub(1);
         if target >= self.hosts.len() || target == place {
@@ -584,8 +588,15 @@ impl<'a> World<'a> {
             EventKind::Deliver { message: flight.number, from: sender, sent: flight.sent },
             format_args!("from {sender}: {}", flight.message),
         );
-        let message = self.through_wire(&flight);
         self.deliveries += 1;
+        let wire = self.plan.network.wire;
+        let message = if wire > 0
+            && chance(draw(self.plan.seed, Site::Wire, flight.entity, flight.counter), wire)
+        {
+            self.through_wire(flight.message)
+        } else {
+            flight.message
+        };
         let life = message.life.0;
         let standing = self.hosts[to].paused > 0;
         self.input(to, Input::Message { from: sender, message });
@@ -596,24 +607,18 @@ impl<'a> World<'a> {
     }
 
     /// Some messages make the round trip through bytes that all of them make between processes.
-    fn through_wire(&mut self, flight: &Flight) -> Message {
-        let wire = self.plan.network.wire;
-        if wire == 0
-            || !chance(draw(self.plan.seed, Site::Wire, flight.entity, flight.counter), wire)
-        {
-            return flight.message.clone();
-        }
-        match recorder::through_wire(&flight.message) {
-            Ok(message) if message == flight.message => message,
+    fn through_wire(&mut self, original: Message) -> Message {
+        match recorder::through_wire(&original) {
+            Ok(message) if message == original => message,
             Ok(message) => {
-                let text = format!("{} came out as {message}", flight.message);
+                let text = format!("{original} came out as {message}");
                 self.fail(FailureKind::Violation, "WIRE", "not what went in", text);
                 message
             }
             Err(error) => {
-                let text = format!("{}: {error}", flight.message);
+                let text = format!("{original}: {error}");
                 self.fail(FailureKind::Violation, "WIRE", "own bytes refused", text);
-                flight.message.clone()
+                original
             }
         }
     }

@@ -16,8 +16,8 @@ pub(super) enum Task {
     Arrive(u32),
     /// A client's turn; void if it has had another since.
     Client(u16, u32),
-    /// A host learns that the client of a session is gone.
-    Down(u16, SessionId),
+    /// A host learns that the client of the session at this place of [`Queue::sessions`] is gone.
+    Down(u16, u32),
     FaultBegins(u32),
     FaultEnds(u32),
     /// A partition comes or goes.
@@ -56,6 +56,8 @@ impl PartialOrd for Item {
 pub(super) struct Queue {
     heap: BinaryHeap<Item>,
     order: u64,
+    /// Sessions that tasks are about: kept aside, for the heap moves its items all the time.
+    sessions: Vec<SessionId>,
 }
 
 impl Queue {
@@ -63,6 +65,17 @@ impl Queue {
     pub(super) fn push(&mut self, at: Nanos, task: Task) {
         self.order += 1;
         self.heap.push(Item { at, order: self.order, task });
+    }
+
+    /// A host is to learn that the client of a session is gone.
+    pub(super) fn push_down(&mut self, at: Nanos, node: u16, session: SessionId) {
+        self.push(at, Task::Down(node, self.sessions.len() as u32));
+        self.sessions.push(session);
+    }
+
+    /// The session of a [`Task::Down`].
+    pub(super) fn session(&self, place: u32) -> SessionId {
+        self.sessions[place as usize]
     }
 
     #[inline]
