@@ -34,12 +34,7 @@ pub struct Shrunk<P> {
 /// Shrinks `plan`, which fails, as long as `fails` says that the smaller one does too, within
 /// `budget` runs.
 pub fn shrink<P: Subject>(plan: P, budget: u64, fails: impl FnMut(&P) -> bool) -> Shrunk<P> {
-    let mut shrinker = Shrinker {
-        plan,
-        runs: 0,
-        budget,
-        fails,
-    };
+    let mut shrinker = Shrinker { plan, runs: 0, budget, fails };
     loop {
         let dropped = shrinker.drop_items();
         let simplified = shrinker.simplify();
@@ -47,11 +42,7 @@ pub fn shrink<P: Subject>(plan: P, budget: u64, fails: impl FnMut(&P) -> bool) -
             break;
         }
     }
-    Shrunk {
-        exhausted: shrinker.is_exhausted(),
-        plan: shrinker.plan,
-        runs: shrinker.runs,
-    }
+    Shrunk { exhausted: shrinker.is_exhausted(), plan: shrinker.plan, runs: shrinker.runs }
 }
 
 struct Shrinker<P, F> {
@@ -104,9 +95,8 @@ impl<P: Subject, F: FnMut(&P) -> bool> Shrinker<P, F> {
             // Dropping may take other items along, so the plan can be shorter than expected.
             end = end.min(self.plan.items());
             let start = end.saturating_sub(size);
-            let keep: Vec<bool> = (0..self.plan.items())
-                .map(|item| item < start || item >= end)
-                .collect();
+            let keep: Vec<bool> =
+                (0..self.plan.items()).map(|item| item < start || item >= end).collect();
             let smaller = self.plan.keeping(&keep);
             any |= self.attempt(smaller);
             end = start;
@@ -147,29 +137,18 @@ mod tests {
 
         fn keeping(&self, keep: &[bool]) -> Self {
             let kept = self.list.iter().zip(keep).filter(|(_, keep)| **keep);
-            Self {
-                list: kept.map(|(number, _)| *number).collect(),
-                knob: self.knob,
-            }
+            Self { list: kept.map(|(number, _)| *number).collect(), knob: self.knob }
         }
 
         fn simpler(&self) -> Vec<Self> {
             let knobs = [0, self.knob / 2, self.knob.saturating_sub(1)];
             let simpler = knobs.into_iter().filter(|knob| *knob < self.knob);
-            simpler
-                .map(|knob| Self {
-                    knob,
-                    ..self.clone()
-                })
-                .collect()
+            simpler.map(|knob| Self { knob, ..self.clone() }).collect()
         }
     }
 
     fn numbers(count: u32) -> Numbers {
-        Numbers {
-            list: (0..count).collect(),
-            knob: 1_000,
-        }
+        Numbers { list: (0..count).collect(), knob: 1_000 }
     }
 
     #[test]
@@ -178,13 +157,7 @@ mod tests {
         let shrunk = shrink(numbers(1_000), 10_000, |plan| {
             needed.iter().all(|item| plan.list.contains(item)) && plan.knob >= 7
         });
-        assert_eq!(
-            shrunk.plan,
-            Numbers {
-                list: needed.to_vec(),
-                knob: 7
-            }
-        );
+        assert_eq!(shrunk.plan, Numbers { list: needed.to_vec(), knob: 7 });
         assert!(!shrunk.exhausted);
         assert!(shrunk.runs < 300, "{} runs", shrunk.runs);
     }
@@ -199,13 +172,7 @@ mod tests {
     #[test]
     fn nothing_needed_leaves_nothing() {
         let shrunk = shrink(numbers(9), 1_000, |_| true);
-        assert_eq!(
-            shrunk.plan,
-            Numbers {
-                list: vec![],
-                knob: 0
-            }
-        );
+        assert_eq!(shrunk.plan, Numbers { list: vec![], knob: 0 });
     }
 
     proptest! {

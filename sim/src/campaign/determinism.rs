@@ -52,25 +52,18 @@ pub fn hashes_elsewhere(
         command.arg("--reverse");
     }
     let name = conditions.program.display();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!(
-            "{name}: {}",
-            said.lines().last().unwrap_or("it failed")
-        ));
+        return Err(format!("{name}: {}", said.lines().last().unwrap_or("it failed")));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let hash = |line: &str| {
         let (seed, hash) = line.split_once(' ')?;
         Some((seed.parse().ok()?, u128::from_str_radix(hash, 16).ok()?))
     };
-    text.lines()
-        .map(|line| hash(line).ok_or_else(|| format!("{name}: it said {line:?}")))
-        .collect()
+    text.lines().map(|line| hash(line).ok_or_else(|| format!("{name}: it said {line:?}"))).collect()
 }
 
 /// The first difference between the run of `plan` here and of `seed` there; none if they read the
@@ -88,14 +81,8 @@ pub fn first_difference(
     let name = conditions.program.display();
     let failed = |error: std::io::Error| format!("{name}: {error}");
     let mut command = Command::new(conditions.program);
-    command
-        .arg("trace")
-        .args(conditions.source)
-        .args(["--seed", &seed.to_string()]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.arg("trace").args(conditions.source).args(["--seed", &seed.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
     let Some(stdout) = child.stdout.take() else {
         return Err(format!("{name}: it has no output"));
@@ -107,11 +94,7 @@ pub fn first_difference(
         line += 1;
         let (one, other) = (mine.next(), there.next().transpose().map_err(failed)?);
         if one != other {
-            break Some(Difference {
-                line,
-                here: one,
-                there: other,
-            });
+            break Some(Difference { line, here: one, there: other });
         }
         if one.is_none() {
             break None;

@@ -157,9 +157,6 @@ mod tests {
 
     #[test]
     fn numbers_do_not_tell_failures_apart() {
-        assert_eq!(
-            without_numbers("accepted 1:23.4 at 1:5"),
-            "accepted #:#.# at #:#"
-        );
+        assert_eq!(without_numbers("accepted 1:23.4 at 1:5"), "accepted #:#.# at #:#");
     }
 }

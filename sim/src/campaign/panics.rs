@@ -45,23 +45,17 @@ pub fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     CATCHING.set(false);
     result.map_err(|payload| Panic {
         message: message(payload.as_ref()),
-        place: PLACE
-            .take()
-            .unwrap_or_else(|| String::from("an unknown place")),
+        place: PLACE.take().unwrap_or_else(|| String::from("an unknown place")),
     })
 }
 
 fn note(info: &PanicHookInfo<'_>) {
-    let place = info
-        .location()
-        .map(|place| format!("{}:{}", place.file(), place.line()));
+    let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
     PLACE.set(place);
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| String::from("a panic without words"))
 }

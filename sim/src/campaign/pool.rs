@@ -114,9 +114,7 @@ pub fn campaign(
         stop: AtomicBool::new(false),
         next: AtomicU64::new(0),
         folded: AtomicU64::new(0),
-        at: (0..limits.jobs)
-            .map(|_| (AtomicU64::new(0), AtomicU64::new(0)))
-            .collect(),
+        at: (0..limits.jobs).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
     });
     let (sender, results) = mpsc::channel();
     // Not scoped: a thread whose run never ends must not be waited for.
@@ -173,18 +171,11 @@ const AHEAD_MAX: u64 = 10_000;
 impl Shared {
     fn seed(&self, place: u64) -> u64 {
         let seeds = &self.limits.seeds;
-        if self.limits.reverse {
-            seeds.end - 1 - place
-        } else {
-            seeds.start + place
-        }
+        if self.limits.reverse { seeds.end - 1 - place } else { seeds.start + place }
     }
 
     fn is_over(&self) -> bool {
-        let late = self
-            .limits
-            .time
-            .is_some_and(|time| self.start.elapsed() >= time);
+        let late = self.limits.time.is_some_and(|time| self.start.elapsed() >= time);
         late || self.stop.load(Ordering::Relaxed)
     }
 
@@ -203,10 +194,7 @@ impl Shared {
             }
             let seed = self.seed(place);
             seed_at.store(seed, Ordering::Relaxed);
-            since.store(
-                self.start.elapsed().as_millis() as u64 + 1,
-                Ordering::Release,
-            );
+            since.store(self.start.elapsed().as_millis() as u64 + 1, Ordering::Release);
             let plan = self.source.plan(seed);
             let mut report = attempt(&plan, &mut Blind);
             since.store(0, Ordering::Release);
@@ -254,10 +242,7 @@ impl Fold<'_> {
         let Verdict::Fail(failure) = &report.verdict else {
             return;
         };
-        let known = self
-            .found
-            .iter_mut()
-            .find(|found| found.signature == failure.signature);
+        let known = self.found.iter_mut().find(|found| found.signature == failure.signature);
         match known {
             Some(found) => found.count += 1,
             None => self.found.push(Found::new(seed, scenario, failure)),

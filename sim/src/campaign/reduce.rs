@@ -23,17 +23,12 @@ impl Subject for Plan {
 
     fn keeping(&self, keep: &[bool]) -> Self {
         let items = self.items().into_iter().zip(keep);
-        let gone: Vec<_> = items
-            .filter(|(_, keep)| !**keep)
-            .map(|(item, _)| item)
-            .collect();
+        let gone: Vec<_> = items.filter(|(_, keep)| !**keep).map(|(item, _)| item).collect();
         self.without(&gone)
     }
 
     fn simpler(&self) -> Vec<Self> {
-        let whole = Simplification::ALL
-            .iter()
-            .filter_map(|how| self.simplified(*how));
+        let whole = Simplification::ALL.iter().filter_map(|how| self.simplified(*how));
         whole.chain(self.plainer()).collect()
     }
 }
@@ -43,9 +38,7 @@ impl Plan {
     fn plainer(&self) -> Vec<Self> {
         let mut variants = Vec::new();
         let mut all = self.clone();
-        all.operations
-            .iter_mut()
-            .for_each(|operation| operation.after = 0);
+        all.operations.iter_mut().for_each(|operation| operation.after = 0);
         variants.push(all);
         for place in 0..self.operations.len() {
             let mut sooner = self.clone();

@@ -49,15 +49,9 @@ impl Totals {
     /// Of no run: every kind of fault and every mark is there, at zero.
     #[must_use]
     pub fn new() -> Self {
-        let faults = FaultKind::ALL
-            .iter()
-            .map(|kind| (kind.name().to_owned(), 0));
+        let faults = FaultKind::ALL.iter().map(|kind| (kind.name().to_owned(), 0));
         let marks = Mark::ALL.iter().map(|mark| (mark.name().to_owned(), 0));
-        Self {
-            faults: faults.collect(),
-            marks: marks.collect(),
-            ..Self::default()
-        }
+        Self { faults: faults.collect(), marks: marks.collect(), ..Self::default() }
     }
 
     /// Adds the run of `seed`.
@@ -108,9 +102,7 @@ impl Totals {
             (&mut self.marks, &other.marks),
             (&mut self.scenarios, &other.scenarios),
         ] {
-            theirs
-                .iter()
-                .for_each(|(name, count)| add(mine, name, *count));
+            theirs.iter().for_each(|(name, count)| add(mine, name, *count));
         }
     }
 }
@@ -156,19 +148,12 @@ mod tests {
 
     #[test]
     fn seeds_and_hashes_are_not_interchangeable() {
-        assert_ne!(
-            mix(1, 2).wrapping_add(mix(2, 1)),
-            mix(1, 1).wrapping_add(mix(2, 2))
-        );
+        assert_ne!(mix(1, 2).wrapping_add(mix(2, 1)), mix(1, 1).wrapping_add(mix(2, 2)));
     }
 
     #[test]
     fn totals_survive_json() {
-        let totals = Totals {
-            trace_hash: 7,
-            seeds: 3,
-            ..Totals::new()
-        };
+        let totals = Totals { trace_hash: 7, seeds: 3, ..Totals::new() };
         let text = serde_json::to_string(&totals).unwrap();
         assert_eq!(serde_json::from_str::<Totals>(&text).unwrap(), totals);
     }

@@ -22,10 +22,7 @@ pub struct Shard {
 
 impl Shard {
     /// The only share of one.
-    pub const WHOLE: Self = Self {
-        number: 1,
-        count: 1,
-    };
+    pub const WHOLE: Self = Self { number: 1, count: 1 };
 }
 
 impl fmt::Display for Seeds {
@@ -77,9 +74,7 @@ impl FromStr for Shard {
 /// A whole number; `_` may group its digits.
 fn number(text: &str) -> Result<u64, String> {
     let digits: String = text.chars().filter(|digit| *digit != '_').collect();
-    digits
-        .parse()
-        .map_err(|_| format!("{text:?} is not a whole number from 0 to {}", u64::MAX))
+    digits.parse().map_err(|_| format!("{text:?} is not a whole number from 0 to {}", u64::MAX))
 }
 
 /// A duration: a number and one of `ms`, `s`, `m` (or `min`), `h`, `d`.
@@ -95,9 +90,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not a duration; {help}"));
     }
     let (count, unit) = text.split_at(split);
-    let count: f64 = count
-        .parse()
-        .map_err(|_| format!("{count:?} is not a number; {help}"))?;
+    let count: f64 = count.parse().map_err(|_| format!("{count:?} is not a number; {help}"))?;
     let unit = match unit {
         "ms" => 0.001,
         "s" => 1.0,
@@ -119,28 +112,14 @@ mod tests {
     #[test]
     fn ranges() {
         assert_eq!("3..1_000".parse(), Ok(Seeds(3..1_000)));
-        for wrong in [
-            "",
-            "5",
-            "5..5",
-            "9..3",
-            "-1..3",
-            "a..b",
-            "1..99999999999999999999",
-        ] {
+        for wrong in ["", "5", "5..5", "9..3", "-1..3", "a..b", "1..99999999999999999999"] {
             assert!(wrong.parse::<Seeds>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn shares() {
-        assert_eq!(
-            "2/4".parse(),
-            Ok(Shard {
-                number: 2,
-                count: 4
-            })
-        );
+        assert_eq!("2/4".parse(), Ok(Shard { number: 2, count: 4 }));
         for wrong in ["", "2", "0/4", "5/4", "1/0", "x/2"] {
             assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
         }

@@ -30,13 +30,11 @@ pub struct PlanArgs {
 
 /// Runs a plan from a file and tells its story.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Exit status: 0 if the run passes, else that of its failure.
+#[command(after_help = "Exit status: 0 if the run passes, else that of its failure.
 
 Examples:
   cargo sim replay tests/plans/example.plan
-  cargo sim plan --seed 7 | cargo sim replay - -v"
-)]
+  cargo sim plan --seed 7 | cargo sim replay - -v")]
 pub struct ReplayArgs {
     /// The plan; `-` reads it from standard input
     #[arg(value_name = "PLAN")]
@@ -134,10 +132,7 @@ pub fn list(out: &mut dyn Write) -> Result<Status, Error> {
         let stresses = format!("{:>23}  stresses {}", "", scenario.stresses);
         writeln!(out, "{}", style.paint(Ink::Dim, stresses))?;
     }
-    writeln!(
-        out,
-        "\ncargo sim run --scenario NAME takes a name or a family; without it, all"
-    )?;
+    writeln!(out, "\ncargo sim run --scenario NAME takes a name or a family; without it, all")?;
     Ok(Status::Fine)
 }
 
@@ -146,11 +141,8 @@ pub fn list(out: &mut dyn Write) -> Result<Status, Error> {
 /// # Errors
 /// If a file is not a result, or they are not of one campaign.
 pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<Status, Error> {
-    let summaries: Vec<_> = args
-        .files
-        .iter()
-        .map(|path| load(path))
-        .collect::<Result<_, Error>>()?;
+    let summaries: Vec<_> =
+        args.files.iter().map(|path| load(path)).collect::<Result<_, Error>>()?;
     let (mut whole, rest) = match summaries.split_first() {
         Some((first, rest)) => (first.clone(), rest),
         None => return Err(Error::usage("merge: give the files to add up")),
@@ -182,18 +174,14 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<Status, Error> {
 fn read(path: &Path) -> Result<Plan, Error> {
     let mut text = String::new();
     let (name, result) = if path == Path::new("-") {
-        (
-            String::from("standard input"),
-            std::io::stdin().read_to_string(&mut text).map(drop),
-        )
+        (String::from("standard input"), std::io::stdin().read_to_string(&mut text).map(drop))
     } else {
         let read = fs::read_to_string(path).map(|content| text = content);
         (path.display().to_string(), read)
     };
     result.map_err(|error| Error::usage(format!("{name}: {error}")))?;
-    text.parse()
-        .map_err(|error: crate::plan::PlanError| match error.line {
-            0 => Error::usage(format!("{name}: {}", error.message)),
-            line => Error::usage(format!("{name}:{line}: {}", error.message)),
-        })
+    text.parse().map_err(|error: crate::plan::PlanError| match error.line {
+        0 => Error::usage(format!("{name}: {}", error.message)),
+        line => Error::usage(format!("{name}:{line}: {}", error.message)),
+    })
 }

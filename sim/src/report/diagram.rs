@@ -41,16 +41,11 @@ const TEXT_MAX: usize = 110;
 /// The picture of a run of `plan`.
 #[must_use]
 pub fn draw(plan: &Plan, moments: &[Moment], caption: &Caption<'_>) -> String {
-    let rows: Vec<usize> = (0..moments.len())
-        .filter(|&place| tells(Detail::Protocol, &moments[place]))
-        .collect();
+    let rows: Vec<usize> =
+        (0..moments.len()).filter(|&place| tells(Detail::Protocol, &moments[place])).collect();
     let skipped = rows.len().saturating_sub(ROWS_MAX);
-    let picture = Picture {
-        plan,
-        moments,
-        rows: &rows[skipped..],
-        nodes: usize::from(plan.cluster.nodes),
-    };
+    let picture =
+        Picture { plan, moments, rows: &rows[skipped..], nodes: usize::from(plan.cluster.nodes) };
     let mut html = String::with_capacity(64 << 10);
     let title = escaped(caption.title);
     let _ = write!(
@@ -110,8 +105,7 @@ impl Picture<'_> {
 
     /// The row of the first event drawn at `at` or later.
     fn row_at(&self, at: Nanos) -> usize {
-        self.rows
-            .partition_point(|&place| self.moments[place].at < at)
+        self.rows.partition_point(|&place| self.moments[place].at < at)
     }
 
     fn draw(&self, html: &mut String) {
@@ -183,8 +177,7 @@ impl Picture<'_> {
                 off(node, from, Self::y(row));
             }
         }
-        down.into_iter()
-            .for_each(|(node, from)| off(node, from, bottom));
+        down.into_iter().for_each(|(node, from)| off(node, from, bottom));
     }
 
     /// For each message, the row during which it was sent.
@@ -215,11 +208,7 @@ impl Picture<'_> {
         let base = y + 4;
         let short: String = moment.text.chars().take(TEXT_MAX).collect();
         // What has no room beside the picture shows when the pointer rests on it.
-        let full = if short.len() < moment.text.len() {
-            moment.text.as_str()
-        } else {
-            ""
-        };
+        let full = if short.len() < moment.text.len() { moment.text.as_str() } else { "" };
         let full = escaped(full);
         let class = class(moment.kind);
         let node = moment.node.map(|node| usize::from(node.0));
@@ -232,7 +221,19 @@ impl Picture<'_> {
         let message = match moment.kind {
             EventKind::Deliver { message, from, .. } => Some((message, from, "m")),
             EventKind::Drop { message, from } => Some((message, from, "x")),
-            _ => None,
+            EventKind::Down
+            | EventKind::Fail
+            | EventKind::Fault
+            | EventKind::Notify
+            | EventKind::Persist
+            | EventKind::Persisted
+            | EventKind::Phase
+            | EventKind::Reply
+            | EventKind::Request
+            | EventKind::Send { .. }
+            | EventKind::Start
+            | EventKind::Stop
+            | EventKind::Timeout => None,
         };
         match (message, node) {
             (Some((message, from, line)), Some(to)) => {
@@ -245,11 +246,7 @@ impl Picture<'_> {
                     to = (from + 3 * to) / 4;
                     end = (start + 3 * y) / 4;
                 }
-                let marker = if line == "m" {
-                    " marker-end=\"url(#a)\""
-                } else {
-                    ""
-                };
+                let marker = if line == "m" { " marker-end=\"url(#a)\"" } else { "" };
                 let _ = write!(
                     html,
                     "<path class=\"{line}\" d=\"M{from} {start}L{to} {end}\"{marker}/>"
@@ -257,10 +254,7 @@ impl Picture<'_> {
             }
             (None, Some(node)) => {
                 let x = Self::x(node.clamp(1, self.nodes.max(1)));
-                let _ = write!(
-                    html,
-                    "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/>"
-                );
+                let _ = write!(html, "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/>");
             }
             (_, None) => {
                 let end = text_x - 8;
@@ -289,13 +283,18 @@ const fn place_of(fault: &Fault, nodes: usize) -> (usize, usize) {
         | Trouble::SlowDisk(node, _)
         | Trouble::Wipe(node)
         | Trouble::WriteError(node) => node as usize,
-        _ => 0,
+        Trouble::Client(_)
+        | Trouble::Clog(_)
+        | Trouble::Delay(..)
+        | Trouble::Duplicate(..)
+        | Trouble::Hint(..)
+        | Trouble::Loss(..)
+        | Trouble::Partition(..)
+        | Trouble::PowerCut(_)
+        | Trouble::Queue(..)
+        | Trouble::Reorder(..) => 0,
     };
-    if node == 0 {
-        (LEFT, nodes * LANE)
-    } else {
-        (LEFT + (node - 1) * LANE, LANE)
-    }
+    if node == 0 { (LEFT, nodes * LANE) } else { (LEFT + (node - 1) * LANE, LANE) }
 }
 
 const fn class(kind: EventKind) -> &'static str {
@@ -346,32 +345,16 @@ mod tests {
     fn a_message_is_an_arrow_and_markup_is_escaped() {
         let moments = [
             moment(1, 1, EventKind::Request, "put k0 <b> & \"c\""),
-            moment(
-                2,
-                1,
-                EventKind::Send {
-                    message: 7,
-                    to: NodeId(2),
-                },
-                "Prepare",
-            ),
+            moment(2, 1, EventKind::Send { message: 7, to: NodeId(2) }, "Prepare"),
             moment(
                 3,
                 2,
-                EventKind::Deliver {
-                    message: 7,
-                    from: NodeId(1),
-                    sent: 2_000,
-                },
+                EventKind::Deliver { message: 7, from: NodeId(1), sent: 2_000 },
                 "Prepare",
             ),
             moment(4, 0, EventKind::Phase, "liveness"),
         ];
-        let caption = Caption {
-            title: "W1",
-            text: "t",
-            command: "c",
-        };
+        let caption = Caption { title: "W1", text: "t", command: "c" };
         let html = draw(&Plan::default(), &moments, &caption);
         assert!(html.contains("put k0 &lt;b&gt; &amp; &quot;c&quot;"));
         let (from, to) = (Picture::x(1), Picture::x(2));
@@ -383,19 +366,9 @@ mod tests {
     #[test]
     fn a_long_run_stays_small() {
         let text = "Promise t0/k0 b=1:9.2.1 accepted=(1:8.1.1 some value) chosen".repeat(2);
-        let kind = EventKind::Deliver {
-            message: 1,
-            from: NodeId(1),
-            sent: 0,
-        };
-        let moments: Vec<Moment> = (0..5_000)
-            .map(|step| moment(step, 2, kind, &text))
-            .collect();
-        let caption = Caption {
-            title: "t",
-            text: "t",
-            command: "c",
-        };
+        let kind = EventKind::Deliver { message: 1, from: NodeId(1), sent: 0 };
+        let moments: Vec<Moment> = (0..5_000).map(|step| moment(step, 2, kind, &text)).collect();
+        let caption = Caption { title: "t", text: "t", command: "c" };
         let html = draw(&Plan::default(), &moments, &caption);
         assert!(html.len() < 150_000, "{} bytes", html.len());
         assert!(html.contains("The first 4700 events are not drawn."));

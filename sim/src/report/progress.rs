@@ -61,28 +61,18 @@ impl Progress {
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
                 let style = ProgressStyle::with_template("{msg}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-                Kind::Live {
-                    bar,
-                    next: Duration::ZERO,
-                }
+                Kind::Live { bar, next: Duration::ZERO }
             }
             Show::Auto | Show::Lines => Kind::Lines { next: LINE_EVERY },
             Show::Never => Kind::Nothing,
         };
-        Self {
-            goal,
-            kind,
-            hashes: None,
-        }
+        Self { goal, kind, hashes: None }
     }
 
     /// Notes each run's trace hash, too.
     #[must_use]
     pub fn noting_hashes(self) -> Self {
-        Self {
-            hashes: Some(Vec::new()),
-            ..self
-        }
+        Self { hashes: Some(Vec::new()), ..self }
     }
 
     /// Takes the picture away; the trace hashes noted.
@@ -116,11 +106,7 @@ impl Progress {
         let seconds = elapsed.as_secs_f64().max(0.001);
         let simulated = Duration::from_micros(totals.simulated_micros);
         let hit = totals.marks.values().filter(|count| **count > 0).count();
-        let mut faults: Vec<_> = totals
-            .faults
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .collect();
+        let mut faults: Vec<_> = totals.faults.iter().filter(|(_, count)| **count > 0).collect();
         faults.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let faults: Vec<String> = faults
             .iter()
@@ -139,10 +125,7 @@ impl Progress {
             totals.marks.len(),
         );
         if let Some(first) = found.first() {
-            let line = format!(
-                "\n  {} failing; first: {}",
-                totals.failures, first.signature
-            );
+            let line = format!("\n  {} failing; first: {}", totals.failures, first.signature);
             text.push_str(&style.paint(Ink::Bad, line));
         }
         text

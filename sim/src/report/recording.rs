@@ -58,9 +58,7 @@ pub struct Lines {
 impl Observer for Lines {
     fn event(&mut self, event: &Event<'_>) {
         let node = event.node.map_or(0, |node| node.0);
-        self.lines.push(format!(
-            "step {} time {} node {node} {}",
-            event.step, event.at, event.text
-        ));
+        self.lines
+            .push(format!("step {} time {} node {node} {}", event.step, event.at, event.text));
     }
 }

@@ -67,9 +67,10 @@ pub fn tell(
 fn line(moment: &Moment, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let node = moment.node.map_or_else(String::new, |node| node.to_string());
     let (verb, ink) = look(moment.kind);
-    let from = match moment.kind {
-        EventKind::Drop { from, .. } => format!(" from {from}"),
-        _ => String::new(),
+    let from = if let EventKind::Drop { from, .. } = moment.kind {
+        format!(" from {from}")
+    } else {
+        String::new()
     };
     writeln!(
         out,

@@ -37,9 +37,7 @@ impl Style {
     pub fn of_stdout() -> Self {
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self {
-            colour: !refused && std::io::stdout().is_terminal(),
-        }
+        Self { colour: !refused && std::io::stdout().is_terminal() }
     }
 
     /// `text` in `ink`.
@@ -76,17 +74,8 @@ pub fn grouped(number: u64) -> String {
 /// Three significant digits and a unit: `1.23 M`.
 #[must_use]
 pub fn rough(number: f64) -> String {
-    let steps = [
-        (1e12, " T"),
-        (1e9, " G"),
-        (1e6, " M"),
-        (1e3, " k"),
-        (1.0, ""),
-    ];
-    let (unit, name) = steps
-        .into_iter()
-        .find(|(unit, _)| number >= *unit)
-        .unwrap_or((1.0, ""));
+    let steps = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")];
+    let (unit, name) = steps.into_iter().find(|(unit, _)| number >= *unit).unwrap_or((1.0, ""));
     let scaled = number / unit;
     match scaled {
         _ if name.is_empty() && scaled.fract() == 0.0 => format!("{scaled:.0}"),

@@ -72,11 +72,7 @@ impl Summary {
 
     fn rate(&mut self) {
         let by = |count: u64, seconds: f64| {
-            if seconds > 0.0 {
-                count as f64 / seconds
-            } else {
-                0.0
-            }
+            if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
         };
         let totals = &self.totals;
         self.seeds_per_second = by(totals.seeds, self.wall_seconds);
@@ -103,26 +99,15 @@ impl Summary {
         let compression = simulated.as_secs_f64() / self.wall_seconds.max(0.001);
         let passed = totals.seeds - totals.failures;
         let verdict = if totals.failures == 0 {
-            style.paint(
-                Ink::Good,
-                format!("all {} seeds passed", grouped(totals.seeds)),
-            )
+            style.paint(Ink::Good, format!("all {} seeds passed", grouped(totals.seeds)))
         } else {
-            let failing = format!(
-                "{} of {} seeds failed",
-                totals.failures,
-                grouped(totals.seeds)
-            );
+            let failing = format!("{} of {} seeds failed", totals.failures, grouped(totals.seeds));
             style.paint(Ink::Bad, failing)
         };
         writeln!(out, "{verdict} in {}", lasting(wall))?;
         writeln!(out)?;
         let mut row = |name: &str, text: String| {
-            writeln!(
-                out,
-                "  {}  {text}",
-                style.paint(Ink::Dim, format!("{name:<12}"))
-            )
+            writeln!(out, "  {}  {text}", style.paint(Ink::Dim, format!("{name:<12}")))
         };
         row(
             "verdicts",
@@ -176,12 +161,8 @@ impl Summary {
         let hit = all - self.marks_missed.len();
         let heading = format!("marks  {hit} of {all} hit");
         writeln!(out, "{}", style.paint(Ink::Strong, heading))?;
-        let mut rarest: Vec<_> = self
-            .totals
-            .marks
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .collect();
+        let mut rarest: Vec<_> =
+            self.totals.marks.iter().filter(|(_, count)| **count > 0).collect();
         rarest.sort_by_key(|(_, count)| **count);
         let rarest: Vec<String> = rarest
             .iter()
