@@ -18,6 +18,12 @@ pub trait Subject: Clone {
     /// Simpler variants with the same items, the boldest first. Each must be strictly simpler by
     /// some measure that cannot shrink for ever.
     fn simpler(&self) -> Vec<Self>;
+
+    /// Variants of the same size that differ in luck only: when dropping something makes the failure
+    /// go away merely because it also changed what is drawn, one of these may bring it back.
+    fn other_luck(&self) -> Vec<Self> {
+        Vec::new()
+    }
 }
 
 /// What came of it.
@@ -34,12 +40,22 @@ pub struct Shrunk<P> {
 /// Shrinks `plan`, which fails, as long as `fails` says that the smaller one does too, within
 /// `budget` runs.
 pub fn shrink<P: Subject>(plan: P, budget: u64, fails: impl FnMut(&P) -> bool) -> Shrunk<P> {
-    let mut shrinker = Shrinker { plan, runs: 0, budget, fails };
+    let mut shrinker = Shrinker { plan, runs: 0, budget, fails, stubborn: false };
     loop {
         let dropped = shrinker.drop_items();
         let simplified = shrinker.simplify();
-        if shrinker.is_exhausted() || !(dropped || simplified) {
+        if shrinker.is_exhausted() {
             break;
+        }
+        if !(dropped || simplified) {
+            // Nothing more by itself. The result stays minimal: whatever luck helps with is
+            // followed by passes without it.
+            shrinker.stubborn = true;
+            let dropped = shrinker.drop_items();
+            shrinker.stubborn = false;
+            if !dropped {
+                break;
+            }
         }
     }
     Shrunk { exhausted: shrinker.is_exhausted(), plan: shrinker.plan, runs: shrinker.runs }
@@ -50,6 +66,8 @@ struct Shrinker<P, F> {
     runs: u64,
     budget: u64,
     fails: F,
+    /// Whether to try other luck, too.
+    stubborn: bool,
 }
 
 impl<P: Subject, F: FnMut(&P) -> bool> Shrinker<P, F> {
@@ -59,6 +77,11 @@ impl<P: Subject, F: FnMut(&P) -> bool> Shrinker<P, F> {
 
     /// Takes `smaller` if it fails in the same way.
     fn attempt(&mut self, smaller: P) -> bool {
+        let others = if self.stubborn { smaller.other_luck() } else { Vec::new() };
+        self.attempt_one(smaller) || others.into_iter().any(|other| self.attempt_one(other))
+    }
+
+    fn attempt_one(&mut self, smaller: P) -> bool {
         if self.is_exhausted() {
             return false;
         }
@@ -173,6 +196,38 @@ mod tests {
     fn nothing_needed_leaves_nothing() {
         let shrunk = shrink(numbers(9), 1_000, |_| true);
         assert_eq!(shrunk.plan, Numbers { list: vec![], knob: 0 });
+    }
+
+    /// Fails for some seeds only, which ones depending on what is left.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Lucky(Numbers, u32);
+
+    impl Subject for Lucky {
+        fn items(&self) -> usize {
+            self.0.items()
+        }
+
+        fn keeping(&self, keep: &[bool]) -> Self {
+            Self(self.0.keeping(keep), self.1)
+        }
+
+        fn simpler(&self) -> Vec<Self> {
+            Vec::new()
+        }
+
+        fn other_luck(&self) -> Vec<Self> {
+            (1..8).map(|step| Self(self.0.clone(), self.1 + step)).collect()
+        }
+    }
+
+    #[test]
+    fn bad_luck_is_overcome() {
+        let fails = |plan: &Lucky| {
+            plan.0.list.contains(&5) && (plan.0.list.len() as u32 * 7 + plan.1).is_multiple_of(3)
+        };
+        let plan = (0..9).map(|seed| Lucky(numbers(50), seed)).find(|plan| fails(plan));
+        let shrunk = shrink(plan.unwrap(), 10_000, fails);
+        assert_eq!(shrunk.plan.0.list, [5]);
     }
 
     proptest! {

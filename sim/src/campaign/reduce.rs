@@ -16,6 +16,10 @@ pub fn reduce(plan: &Plan, signature: &str, budget: u64) -> Shrunk<Plan> {
     })
 }
 
+/// How many other seeds are tried for a smaller plan that passes. What is drawn for a message
+/// depends on how many were sent on its link before, so dropping an operation redraws others.
+const LUCK: u64 = 6;
+
 impl Subject for Plan {
     fn items(&self) -> usize {
         self.items().len()
@@ -30,6 +34,11 @@ impl Subject for Plan {
     fn simpler(&self) -> Vec<Self> {
         let whole = Simplification::ALL.iter().filter_map(|how| self.simplified(*how));
         whole.chain(self.plainer()).collect()
+    }
+
+    fn other_luck(&self) -> Vec<Self> {
+        let seeds = (1..=LUCK).map(|step| self.seed.wrapping_add(step));
+        seeds.map(|seed| Self { seed, ..self.clone() }).collect()
     }
 }
 

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use synod::NodeId;
+
 use super::recording::Moment;
 use super::story::{Detail, clock, tells};
 use crate::plan::{Fault, Nanos, Plan, Trouble};
@@ -218,23 +220,7 @@ impl Picture<'_> {
             moment.step,
             clock(moment.at),
         );
-        let message = match moment.kind {
-            EventKind::Deliver { message, from, .. } => Some((message, from, "m")),
-            EventKind::Drop { message, from } => Some((message, from, "x")),
-            EventKind::Down
-            | EventKind::Fail
-            | EventKind::Fault
-            | EventKind::Notify
-            | EventKind::Persist
-            | EventKind::Persisted
-            | EventKind::Phase
-            | EventKind::Reply
-            | EventKind::Request
-            | EventKind::Send { .. }
-            | EventKind::Start
-            | EventKind::Stop
-            | EventKind::Timeout => None,
-        };
+        let message = message_of(moment.kind);
         match (message, node) {
             (Some((message, from, line)), Some(to)) => {
                 let from = Self::x(usize::from(from.0).clamp(1, self.nodes.max(1)));
@@ -297,6 +283,27 @@ const fn place_of(fault: &Fault, nodes: usize) -> (usize, usize) {
     if node == 0 { (LEFT, nodes * LANE) } else { (LEFT + (node - 1) * LANE, LANE) }
 }
 
+/// The message that arrives or is lost, from whom, and how its line looks.
+const fn message_of(kind: EventKind) -> Option<(u64, NodeId, &'static str)> {
+    match kind {
+        EventKind::Deliver { message, from, .. } => Some((message, from, "m")),
+        EventKind::Drop { message, from } => Some((message, from, "x")),
+        EventKind::Down
+        | EventKind::Fail
+        | EventKind::Fault
+        | EventKind::Notify
+        | EventKind::Persist
+        | EventKind::Persisted
+        | EventKind::Phase
+        | EventKind::Reply
+        | EventKind::Request
+        | EventKind::Send { .. }
+        | EventKind::Start
+        | EventKind::Stop
+        | EventKind::Timeout => None,
+    }
+}
+
 const fn class(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Fail | EventKind::Stop => "b",
@@ -329,7 +336,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use synod::NodeId;
 
     fn moment(step: u64, node: u16, kind: EventKind, text: &str) -> Moment {
         Moment {

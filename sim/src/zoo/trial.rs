@@ -1,7 +1,7 @@
 //! One entry's trial: build the broken engine, hunt until it is caught, say by what.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -182,7 +182,7 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
     if let Some(scenario) = &entry.scenario {
         command.args(["--scenario", scenario]);
     }
-    match watch(&mut command, limits.time + GRACE) {
+    match watch(&mut command, &folder.join("report.txt"), limits.time + GRACE) {
         Ok(said) => {
             read(&json, entry, &said, &mut trial);
             if let (Verdict::Caught(capture), Some((signature, seed))) =
@@ -200,9 +200,10 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
 /// What shrinking and writing may take beyond the hunt's own limit.
 const GRACE: Duration = Duration::from_secs(300);
 
-/// Runs to the end, or ends it at the limit; the last line of what it said on standard error.
-fn watch(command: &mut Command, limit: Duration) -> Result<String, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+/// Runs to the end, or ends it at the limit, its report in a file; the last line of what it said on standard error.
+fn watch(command: &mut Command, report: &Path, limit: Duration) -> Result<String, String> {
+    let report = File::create(report).map_err(|error| error.to_string())?;
+    command.stdin(Stdio::null()).stdout(report).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut stderr = child.stderr.take();
     let reader = thread::spawn(move || {
