@@ -46,10 +46,7 @@ pub const fn draw(seed: u64, site: Site, entity: u64, counter: u64) -> u64 {
     // output bit, which `tests::every_key_bit_matters` measures.
     let a = (seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_add((site as u64) << 56 ^ entity);
     let b = fold(a ^ 0xa076_1d64_78bd_642f, counter ^ 0xe703_7ed1_a0b4_28db);
-    fold(
-        b ^ seed,
-        a ^ 0x8ebc_6af0_9c88_c6e3 ^ counter.rotate_left(32),
-    )
+    fold(b ^ seed, a ^ 0x8ebc_6af0_9c88_c6e3 ^ counter.rotate_left(32))
 }
 
 #[inline]
@@ -89,10 +86,7 @@ mod tests {
         }
         for total in flips {
             let mean = f64::from(total) / 64.0;
-            assert!(
-                (28.0..36.0).contains(&mean),
-                "a flipped bit flips {mean} of 64"
-            );
+            assert!((28.0..36.0).contains(&mean), "a flipped bit flips {mean} of 64");
         }
     }
 
@@ -114,10 +108,7 @@ mod tests {
         for counter in 0..100_000 {
             counts[below(draw(3, Site::Loss, 5, counter), 10) as usize] += 1;
         }
-        assert!(
-            counts.iter().all(|&count| (9_500..10_500).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (9_500..10_500).contains(&count)), "{counts:?}");
         assert!(!chance(0, 0) && chance(u64::MAX, 1_000_000));
     }
 }

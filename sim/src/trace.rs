@@ -16,10 +16,7 @@ pub struct TraceHash {
 
 impl Default for TraceHash {
     fn default() -> Self {
-        Self {
-            low: 0x243f_6a88_85a3_08d3,
-            high: 0x1319_8a2e_0370_7344,
-        }
+        Self { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344 }
     }
 }
 
