@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use synod_sim::chooser::{Bytes, Exhaustive, Later, Recording, Seeded};
 use synod_sim::marks::Mark;
 use synod_sim::plan::{
-    Act, Address, Cut, Fault, FaultKind, Keep, Links, MICRO, MILLI, Mode, Nanos, Nodes, Operation,
-    Options, Plan, SECOND, Simplification, Tie, Trouble,
+    Act, Address, Cluster, Cut, Disk, Fault, FaultKind, Keep, Links, MICRO, MILLI, Mode, Nanos,
+    Nodes, Operation, Options, Plan, SECOND, Simplification, Tie, Trouble,
 };
 use synod_sim::scenario::{find, scenarios};
 use synod_sim::world::{Blind, Event, EventKind, FailureKind, Observer, Report, Verdict};
@@ -182,12 +182,10 @@ impl Observer for Story {
 fn latencies(plan: &Plan) -> Vec<(String, Nanos)> {
     let mut story = Story::default();
     run(plan, &mut story);
-    let delivered = story.lines.into_iter().filter_map(|(at, kind, text)| match kind {
-        EventKind::Deliver { sent, .. } if text.contains("t0/k0") => {
-            let word = text.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
-            Some((word, at - sent))
-        }
-        _ => None,
+    let delivered = story.lines.into_iter().filter_map(|(at, kind, text)| {
+        let EventKind::Deliver { sent, .. } = kind else { return None };
+        let words = text.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        text.contains("t0/k0").then_some((words, at - sent))
     });
     delivered.collect()
 }
@@ -439,7 +437,7 @@ impl synod_sim::chooser::Chooser for Limited {
 fn any_bytes_are_a_free_run() {
     let plan = Plan { choices: Vec::new(), ..plan_of("free", 3) };
     for pattern in 0..40_u32 {
-        let bytes: Vec<u8> = (0..400).map(|n: u32| (n * (pattern * 2 + 1) >> 2) as u8).collect();
+        let bytes: Vec<u8> = (0..400).map(|n: u32| ((n * (pattern * 2 + 1)) >> 2) as u8).collect();
         let report = run_free(&plan, &mut Bytes::new(&bytes), &mut Blind);
         assert_eq!(report.verdict, Verdict::Pass, "pattern {pattern}");
     }
@@ -462,8 +460,8 @@ fn tiny() -> Plan {
         mode: Mode::Free,
         keys: 1,
         clients: 2,
-        cluster: synod_sim::plan::Cluster { witnessed: false, ..Plan::default().cluster },
-        disk: synod_sim::plan::Disk { latency: 0, jitter: MICRO },
+        cluster: Cluster { witnessed: false, ..Plan::default().cluster },
+        disk: Disk { latency: 0, jitter: MICRO },
         operations: vec![
             operation(0, 1, Act::PutIfAbsent(K0, Vec::new())),
             operation(1, 2, Act::Put(K0, Vec::new())),

@@ -11,7 +11,8 @@
 use synod::consensus::{Cell, Content, State};
 use synod::monitor::Cause;
 use synod::{
-    Ballot, Bind, Command, Entry, Expect, Key, OpId, Outcome, Previous, ReadLevel, Refusal, Value,
+    Ballot, Bind, Binding, Command, Entry, Expect, Key, OpId, Outcome, Previous, ReadLevel,
+    Refusal, RegisterId, Value,
 };
 
 use super::Oracle;
@@ -24,7 +25,7 @@ pub(crate) struct Asked {
     pub(super) op: OpId,
     pub(super) slot: Option<usize>,
     pub(super) value: Option<Value>,
-    command: Command,
+    pub(super) command: Command,
     /// What clients had been told of the register before it was asked.
     floor: Ballot,
     /// The event at which it was asked.
@@ -173,6 +174,12 @@ impl Oracle {
                 if !matches!(own.cell.state, State::Dead(Cause::Removed)) {
                     return Err(("LIN", "removed and yet there"));
                 }
+                if let Some(before) = before {
+                    let entry = entry_of(&before.cell);
+                    if !fits(&asked.command, entry.as_ref(), before.version) {
+                        return Err(("LIN", "removed another life than asked"));
+                    }
+                }
                 check_previous(register, *version, before, previous)?;
                 *version
             }
@@ -241,7 +248,7 @@ impl Oracle {
         }
         let first = self.nodes + usize::from(table.0) * self.keys;
         for slot in first..first + self.keys {
-            let synod::RegisterId::Key(_, key) = self.name(slot) else { continue };
+            let RegisterId::Key(_, key) = self.name(slot) else { continue };
             let within = after.as_ref().is_none_or(|after| key > *after)
                 && more.is_none_or(|more| key <= *more);
             let register = &self.registers[slot];
@@ -325,6 +332,27 @@ fn check_previous(
         (Some(_), None) | (None, Some(_)) => false,
     };
     if right { Ok(()) } else { Err(("LIN", "told of another predecessor")) }
+}
+
+/// Whether bindings are those asked for, each resolved to one life of its target.
+pub(super) fn are_asked(command: &Command, bindings: &[Binding]) -> bool {
+    let (Command::CompareAndSet { bindings: asked, .. }
+    | Command::Put { bindings: asked, .. }
+    | Command::PutIfAbsent { bindings: asked, .. }) = command
+    else {
+        return false;
+    };
+    let meets = |bind: &Bind, binding: &Binding| match (bind, binding) {
+        (Bind::Key { table, key }, Binding::Key { register, .. }) => {
+            matches!(register, RegisterId::Key(of, name) if of == table && name == key)
+        }
+        (Bind::Node(asked), Binding::Node { node, .. }) => asked == node,
+        (Bind::Session(asked), Binding::Session(session)) => asked == session,
+        (Bind::Until(asked), Binding::Until(until)) => asked == until,
+        (_, _) => false,
+    };
+    bindings.iter().all(|binding| asked.iter().any(|bind| meets(bind, binding)))
+        && asked.iter().all(|bind| bindings.iter().any(|binding| meets(bind, binding)))
 }
 
 /// Whether a command's condition holds of an entry.

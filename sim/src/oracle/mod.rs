@@ -633,7 +633,8 @@ impl Oracle {
             return;
         };
         let right = asked.slot == Some(slot)
-            && register::value(cell).is_some_and(|value| Some(value) == asked.value.as_ref());
+            && register::value(cell).is_some_and(|value| Some(value) == asked.value.as_ref())
+            && cell.live().is_some_and(|live| answers::are_asked(&asked.command, &live.bindings));
         if !right {
             let text = format!("{op} puts {cell}, which it was not asked to");
             self.breaks_at(slot, ("LIN", "put what was not asked", text));
@@ -880,6 +881,12 @@ impl Oracle {
         if self.truths[node].witnessed[from] == Some(life) {
             self.truths[node].heard[from] = mono;
         }
+    }
+
+    /// A node goes on that stood still until now, for long: it has not listened, so the silence of
+    /// others meanwhile says nothing (M1).
+    pub(crate) fn on_awake(&mut self, node: usize, mono: Nanos) {
+        self.truths[node].heard.fill(mono);
     }
 
     /// A host begins to watch a session.

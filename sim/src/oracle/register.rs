@@ -183,35 +183,35 @@ impl Register {
     /// Enters the changes that took effect with the choice of the proposal at `place`: its own, and
     /// those that it builds on though they were never chosen themselves.
     fn take_effect(&mut self, place: usize) -> Result<(), Wrong> {
-        let mut lineage = self.proposals[place].cell.lineage;
-        loop {
-            let mut older = None;
-            for change in lineage.iter() {
-                if change.ballot <= self.forgotten {
+        let mut next = Some(self.proposals[place].cell.clone());
+        while let Some(cell) = next.take() {
+            // What it names, and the last change that it names no more.
+            let named = cell.lineage.iter().map(|change| (change.ballot, true));
+            for (ballot, is_named) in named.chain([(cell.truncated, false)]) {
+                if ballot <= self.forgotten || ballot.is_genesis() {
                     continue;
                 }
-                let at = self.versions.partition_point(|known| known.version < change.ballot);
-                if self.versions.get(at).is_some_and(|known| known.version == change.ballot) {
+                let at = self.versions.partition_point(|known| known.version < ballot);
+                if self.versions.get(at).is_some_and(|known| known.version == ballot) {
                     continue;
                 }
-                let Ok(origin) = self.find(change.ballot) else {
-                    return Err((
-                        "W1",
-                        "lineage names what was not proposed",
-                        format!("operation {} at {} was never proposed", change.op, change.ballot),
-                    ));
+                let origin = self.find(ballot).ok().map(|origin| &self.proposals[origin].cell);
+                let Some(origin) = origin.cloned() else {
+                    if is_named {
+                        let text = format!("a change at {ballot} was never proposed");
+                        return Err(("W1", "lineage names what was not proposed", text));
+                    }
+                    continue;
                 };
+                let change = origin.lineage.last().filter(|change| change.ballot == ballot);
+                let Some(change) = change else { continue };
                 self.check_once(change)?;
-                let cell = self.proposals[origin].cell.clone();
-                older = Some(cell.lineage);
-                self.fresh.push(cell.clone());
-                self.versions.insert(at, Version { version: change.ballot, cell });
-            }
-            match older {
-                Some(older) => lineage = older,
-                None => return Ok(()),
+                self.fresh.push(origin.clone());
+                self.versions.insert(at, Version { version: ballot, cell: origin.clone() });
+                next = Some(origin);
             }
         }
+        Ok(())
     }
 
     /// W10: an operation changes a register once.

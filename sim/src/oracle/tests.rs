@@ -128,13 +128,12 @@ impl Rig {
     }
 
     fn asks_put(&mut self, request: u64) {
-        let command = Command::Put {
-            table: TableId(0),
-            key: Key::from("k0"),
-            value: value(request),
-            bindings: Vec::new(),
-        };
-        self.asks(request, command);
+        self.asks_bound(request, Vec::new());
+    }
+
+    fn asks_bound(&mut self, request: u64, bindings: Vec<Bind>) {
+        let (table, key) = (TableId(0), Key::from("k0"));
+        self.asks(request, Command::Put { table, key, value: value(request), bindings });
     }
 
     fn asks_get(&mut self, request: u64) {
@@ -374,7 +373,15 @@ fn w8_nothing_is_erased_but_for_what_happened() {
         rig.oracle.on_session(host);
         // One clock of three is ahead, which is no evidence.
         rig.oracle.on_clock(0, Wall(5_000));
-        rig.asks_put(1);
+        rig.asks_bound(
+            1,
+            vec![match &binding {
+                Binding::Session(session) => Bind::Session(*session),
+                Binding::Node { node, .. } => Bind::Node(*node),
+                Binding::Until(wall) => Bind::Until(*wall),
+                Binding::Key { .. } => Bind::Key { table: TableId(0), key: Key::from("k1") },
+            }],
+        );
         let born = put(&absent(), 1, ballot(2, 1), std::slice::from_ref(&binding));
         rig.chooses(ballot(2, 1), &key(), &born);
         rig.quiet();
@@ -538,10 +545,7 @@ fn lin_answers_follow_real_time() {
     let written = |previous: &Cell| Outcome::Written {
         generation: Some(ballot(1, 1)),
         version: ballot(2, 2),
-        previous: match found(previous) {
-            Outcome::Found { entry, .. } => Previous::Known(entry),
-            _ => unreachable!(),
-        },
+        previous: Previous::Known(found(previous).entry().cloned()),
     };
     rig.answers(2, &written(&absent()));
     rig.broken("LIN", "told of another predecessor");
@@ -558,6 +562,10 @@ fn lin_a_write_holds_what_was_asked() {
         live.content = Content::Value(Value::from("1.999"));
     }
     rig.proposes(ballot(1, 1), key(), &Arc::new(cell));
+    rig.broken("LIN", "put what was not asked");
+    // The value asked for, bound to what was not.
+    let bound = put(&absent(), 1, ballot(2, 2), &[Binding::Until(Wall(9))]);
+    rig.proposes(ballot(2, 2), key(), &bound);
     rig.broken("LIN", "put what was not asked");
 }
 
@@ -604,7 +612,7 @@ fn l2_orphans_are_seen() {
     let mut rig = Rig::new();
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
     rig.oracle.on_session(host);
-    rig.asks_put(1);
+    rig.asks_bound(1, vec![Bind::Session(host)]);
     let born = put(&absent(), 1, ballot(1, 1), &[Binding::Session(host)]);
     rig.chooses(ballot(1, 1), &key(), &born);
     let (none, now) = (crate::plan::Nodes::default(), Wall(0));

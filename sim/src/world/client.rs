@@ -16,7 +16,10 @@ use super::{EventKind, FailureKind, PROBER, WATCHER, World};
 use crate::marks::Mark;
 use crate::oracle::{node_of, op};
 use crate::plan::{Act, Address, Guess, Operation, Plan, Tie};
-use crate::random::{Site, below, draw};
+use crate::random::{Site, below, chance, draw};
+
+/// How many of a million requests are handed over twice.
+const TWICE: u32 = 50_000;
 
 /// What a client last saw of a key.
 #[derive(Clone, Debug, Default)]
@@ -334,7 +337,17 @@ impl World<'_> {
             self.oracle.on_session_end(session);
         }
         self.hosts[target].asked.push((client, id));
+        // Now and then it comes twice: the second is the same operation, and gets no answer of its
+        // own. A client that is answered at once has no reason to repeat itself.
+        let drawn = draw(self.plan.seed, Site::Client, id.0, 1 << 32);
+        let again = chance(drawn, TWICE).then(|| request.clone());
         self.input(target, Input::Request(request));
+        if let Some(request) = again
+            && self.hosts[target].paused == 0
+            && self.hosts[target].asked.contains(&(client, id))
+        {
+            self.input(target, Input::Request(request));
+        }
     }
 
     /// A node answers a client.

@@ -117,7 +117,12 @@ impl World<'_> {
             }
             Trouble::Pause(node) => {
                 self.acted(FaultKind::Pause);
-                self.hosts[at(*node)].paused += 1;
+                let now = self.now;
+                let host = &mut self.hosts[at(*node)];
+                if host.paused == 0 {
+                    host.paused_at = host.clock.mono(now);
+                }
+                host.paused += 1;
             }
             Trouble::PowerCut(keep) => {
                 self.acted(FaultKind::PowerCut);
@@ -317,6 +322,10 @@ impl World<'_> {
             return;
         }
         let inbox = std::mem::take(&mut host.inbox);
+        let mono = host.clock.mono(self.now);
+        if mono.saturating_sub(host.paused_at) > self.plan.cluster.down / 2 {
+            self.oracle.on_awake(place, mono);
+        }
         // What became durable while it stood still becomes a vote when it learns of it.
         if inbox.iter().any(|input| matches!(input, Input::Persisted { .. })) {
             self.oracle.on_votes(place, &self.hosts[place].disk.durable, &mut self.marks);

@@ -74,6 +74,8 @@ struct Host {
     held: u32,
     /// How many faults hold it still.
     paused: u32,
+    /// Since when, on its monotonic clock.
+    paused_at: Nanos,
     /// Whether it is down for the rest of the run.
     gone: bool,
     /// Whether its storage is found damaged when it starts next.
@@ -752,6 +754,7 @@ impl Host {
             boots: 0,
             held: 0,
             paused: 0,
+            paused_at: 0,
             gone: false,
             rotten: false,
             wiped: false,
