@@ -42,7 +42,7 @@ pub enum Binding {
     },
 }
 
-/// A set of bindings, interned in [`History::binds`]; the empty set is [`Binds::NONE`].
+/// A set of bindings, interned in `History::binds`; the empty set is [`Binds::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Binds(pub u32);
 
