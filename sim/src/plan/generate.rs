@@ -214,7 +214,8 @@ impl Maker {
                 down: heartbeat * draws.within(4, 8),
                 up: if draws.percent(20) { heartbeat * 2 } else { 0 },
                 sweep: heartbeat * draws.within(1, 4),
-                round: draws.within(10, 60) * MILLI,
+                // Set below, from how long messages and writes take.
+                round: MILLI,
                 backoff: draws.within(1, 5) * MILLI,
                 backoff_max: draws.within(20, 200) * MILLI,
                 requests_max: if draws.percent(5) { 2 } else { 4096 },
@@ -243,6 +244,12 @@ impl Maker {
             faults: Vec::new(),
             choices: Vec::new(),
         };
+        // From barely enough for one round of messages to plenty: where it is short, whatever delays
+        // a message makes a proposer try again while its first try is still on its way.
+        let trip = 2 * (plan.network.latency + plan.network.jitter)
+            + 2 * (plan.disk.latency + plan.disk.jitter);
+        let percent = *self.draws.one(&[120, 150, 200, 400, 1_000]);
+        plan.cluster.round = (trip * percent / 100).clamp(2 * MILLI, 60 * MILLI) / MICRO * MICRO;
         let kinds: &[Kind] = match scenario.name {
             "calm" => &[],
             "register" => REGISTER,
@@ -452,9 +459,21 @@ impl Maker {
             let early = self.draws.percent(90);
             let at = if early { at.max(plan.cluster.heartbeat * 2) } else { at };
             let round = |nanos: Nanos| nanos / 1_000 * 1_000;
-            if let Some(trouble) = self.trouble(plan, kind) {
-                let lasts = round(lasts).max(1_000);
-                plan.faults.push(Fault { id, at: round(at), lasts, trouble });
+            let Some(trouble) = self.trouble(plan, kind) else { continue };
+            let crash = matches!(trouble, Trouble::Crash(..));
+            // A process that is back at once meets what its former life asked for, and one that
+            // dies young over and over asks the same again.
+            let lasts = if crash && self.draws.percent(50) {
+                self.draws.magnitude(100 * MICRO, 8 * MILLI)
+            } else {
+                lasts
+            };
+            let lasts = round(lasts).max(1_000);
+            let lives = if crash && self.draws.percent(25) { self.draws.within(2, 4) } else { 1 };
+            let apart = lasts + self.draws.magnitude(MILLI, plan.cluster.round * 4);
+            for life in 0..lives {
+                let (id, at) = (id + count as u32 * life as u32, round(at + apart * life));
+                plan.faults.push(Fault { id, at, lasts, trouble: trouble.clone() });
             }
         }
         plan.faults.sort_by_key(|fault| (fault.at, fault.id));
