@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Cluster, get, ms, put, value};
-use synod::{Bind, Command, Event, Input, NodeId, Outcome, Refusal, SessionId};
+use support::{Cluster, Fate, bound_to_key, get, ms, put, value};
+use synod::{Bind, Command, Event, Input, NodeId, OnNoQuorum, Outcome, Refusal, SessionId};
 
 /// The client that [`Cluster::open_session`] opens sessions for.
 const HOLDER: u64 = 100;
@@ -184,4 +184,42 @@ fn sessions_of_one_host_end_one_by_one() {
     assert_eq!(value(&cluster.call(3, get("one"))), None);
     assert!(value(&cluster.call(3, get("other"))).is_some());
     assert_eq!(cluster.status(1).sessions, 1);
+}
+
+/// P-21: a write that began to resolve its bindings anew counts no finding twice. A late answer to
+/// the first inquiry once stood in for one of the second, and the write went out without a binding.
+#[test]
+fn a_late_finding_drops_no_binding() {
+    let cut_off = || {
+        let mut cluster = Cluster::new(3);
+        let session = cluster.open_session(2);
+        cluster.call(1, put("parent", "p", vec![]));
+        cluster.run(ms(1000));
+        cluster.split(&[1], &[2, 3]);
+        (cluster, session)
+    };
+    let (mut cluster, _) = cut_off();
+    let lost = (1..1_000).find(|_| {
+        cluster.step(ms(10));
+        !cluster.status(1).has_quorum
+    });
+    let lost = lost.expect("a node alone has no quorum");
+    for early in [1, 3, 5, 7, 9] {
+        let (mut cluster, session) = cut_off();
+        (0..lost - early).for_each(|_| cluster.step(ms(10)));
+        assert!(cluster.status(1).has_quorum);
+        let binds = vec![bound_to_key("parent"), Bind::Session(session)];
+        let put = put("child", "v", binds);
+        cluster.ask_with(1, OnNoQuorum::Return, Duration::from_secs(20), put);
+        (0..101).for_each(|_| cluster.step(ms(1)));
+        cluster.rule(|flight| if flight.is_about("parent") { Fate::Lose } else { Fate::Deliver });
+        cluster.heal();
+        cluster.input(1, Input::Link { peer: NodeId(2), up: true });
+        cluster.deliver_all();
+        (0..40).for_each(|_| cluster.step(ms(1)));
+        cluster.no_rule();
+        cluster.run(ms(3_000));
+        let got = cluster.call(2, get("child"));
+        assert!(got.entry().is_none_or(|entry| entry.bindings.len() == 2), "{got}");
+    }
 }

@@ -23,8 +23,9 @@ pub(crate) enum Asker {
     Client { client: ClientId, request: RequestId },
     /// The node itself.
     Node,
-    /// Another operation, which knows this one by its place among those it waits for.
-    Operation { number: u64, place: usize },
+    /// Another operation, which knows this one by its place among those it waits for in that
+    /// attempt. One that has begun anew waits for others.
+    Operation { number: u64, attempt: u32, place: usize },
 }
 
 /// What an operation tells the operation that waits for it.

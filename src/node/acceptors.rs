@@ -237,7 +237,7 @@ impl Node {
         let mut more = false;
         let mut ticket = Ticket(0);
         for (key, record) in self.registers.page(table, after) {
-            let floor = self.registers.floor(&RegisterId::NodeSession(self.config.node));
+            let floor = self.registers.floor(&RegisterId::Key(table, key.clone()));
             let accepted = record.acceptor().accepted_ballot(&floor);
             if accepted == floor.accepted {
                 continue;

@@ -179,7 +179,11 @@ impl Node {
                 let renewed = cell
                     .and_then(|cell| cell.node_session())
                     .is_some_and(|session| session == NodeSession { number, open: true });
-                if renewed && self.sessions.standing() == Standing::Suspended(number) {
+                // Heard so long ago, it may have been closed again since: not yet.
+                if renewed
+                    && self.is_confirmed()
+                    && self.sessions.standing() == Standing::Suspended(number)
+                {
                     self.sessions.open(number);
                     self.notify_sessions(Event::SessionResumed, effects);
                     self.host_waiting(effects);

@@ -53,6 +53,12 @@ impl Node {
         number
     }
 
+    /// The asker of what `number` now waits for at `place`.
+    fn child(&self, number: u64, place: usize) -> Asker {
+        let attempt = self.operations.get(&number).map_or(0, |operation| operation.attempt);
+        Asker::Operation { number, attempt, place }
+    }
+
     /// Wakes the operation after a time, or at its deadline.
     pub(super) fn wake_after(&mut self, number: u64, wait: Duration) {
         let Some(operation) = self.operations.get(&number) else {
@@ -663,8 +669,10 @@ impl Node {
                 effects.push(Out::Reply { client, request, outcome });
             }
             Asker::Node => self.on_own_finished(&operation, &finding, effects),
-            Asker::Operation { number, place } => {
-                self.on_finding(number, place, finding, effects);
+            Asker::Operation { number, attempt, place } => {
+                if self.operations.get(&number).is_some_and(|asker| asker.attempt == attempt) {
+                    self.on_finding(number, place, finding, effects);
+                }
             }
         }
     }
@@ -697,7 +705,7 @@ impl Node {
         operation.stage = Stage::Burying { then: AfterBurial::Again { generation, version } };
         let register = operation.register.clone();
         self.wake_after(number, Duration::MAX);
-        let asker = Asker::Operation { number, place: 0 };
+        let asker = self.child(number, 0);
         self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
     }
 
@@ -715,7 +723,7 @@ impl Node {
         operation.stage = Stage::Burying { then: AfterBurial::Answer { generation, outcome } };
         let register = operation.register.clone();
         self.wake_after(number, Duration::MAX);
-        let asker = Asker::Operation { number, place: 0 };
+        let asker = self.child(number, 0);
         self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
     }
 
@@ -728,7 +736,7 @@ impl Node {
         operation.stage = Stage::Verifying { bindings: Vec::new(), missing: 1 };
         let register = operation.register.clone();
         self.wake_after(number, Duration::MAX);
-        let asker = Asker::Operation { number, place: usize::MAX };
+        let asker = self.child(number, usize::MAX);
         self.start_own(asker, register, Goal::Look, effects);
     }
 
@@ -757,7 +765,7 @@ impl Node {
 
     /// Finds out whether a binding's target has ended.
     fn inquire(&mut self, number: u64, place: usize, binding: &Binding, effects: &mut Effects) {
-        let asker = Asker::Operation { number, place };
+        let asker = self.child(number, place);
         let found = |node: &mut Self, fact, effects: &mut Effects| {
             node.on_finding(number, place, Finding::Fact(fact), effects);
         };
@@ -948,7 +956,11 @@ impl Node {
         operation.stage = Stage::Resolving { binds: binds.clone(), resolved, missing: binds.len() };
         self.wake_after(number, Duration::MAX);
         for (place, bind) in binds.iter().enumerate() {
-            let asker = Asker::Operation { number, place };
+            if !self.operations.contains_key(&number) {
+                // One of them has ended: the answer is given.
+                return;
+            }
+            let asker = self.child(number, place);
             match bind {
                 Bind::Key { table, key } => {
                     let register = RegisterId::Key(*table, key.clone());
@@ -1052,7 +1064,7 @@ impl Node {
             let table = listing.table;
             let disputed = listing.disputed.clone();
             for (place, key) in disputed.into_iter().enumerate() {
-                let asker = Asker::Operation { number, place };
+                let asker = self.child(number, place);
                 self.start_own(asker, RegisterId::Key(table, key), Goal::Get, effects);
             }
             self.conclude_listing(number, effects);
@@ -1067,11 +1079,11 @@ impl Node {
             return;
         };
         let Finding::Chosen { cell, .. } = finding else {
-            let asker = Asker::Operation { number, place };
             let Some(key) = listing.disputed.get(place).cloned() else {
                 return;
             };
             let register = RegisterId::Key(listing.table, key);
+            let asker = self.child(number, place);
             self.start_own(asker, register, Goal::Get, effects);
             return;
         };

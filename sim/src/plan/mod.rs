@@ -600,14 +600,7 @@ impl Plan {
         if self.safety > 100_000_000 * SECOND || self.liveness > 100_000_000 * SECOND {
             return wrong("safety, liveness: at most 100000000s each".to_owned());
         }
-        if cluster.down < cluster.heartbeat.saturating_mul(4) {
-            return wrong("timing: down must be at least four heartbeats".to_owned());
-        }
-        let steps =
-            [cluster.heartbeat, cluster.sweep, cluster.round, cluster.backoff, cluster.backoff_max];
-        if steps.contains(&0) {
-            return wrong("timing: all but `up` must be longer than 0".to_owned());
-        }
+        self.check_bounds()?;
         let lost = self.lost();
         if !lost.is_empty() && !cluster.witnessed {
             return wrong(
@@ -637,6 +630,53 @@ impl Plan {
             if !ids.insert(fault.id) {
                 return wrong(format!("fault {}: this number is taken; use another", fault.id));
             }
+        }
+        Ok(())
+    }
+
+    /// What no profile may exceed: sums of these must stay within a clock's range.
+    fn check_bounds(&self) -> Result<(), PlanError> {
+        let wrong = |message: String| Err(PlanError { line: 0, message });
+        let (cluster, network, disk) = (&self.cluster, &self.network, &self.disk);
+        if cluster.down < cluster.heartbeat.saturating_mul(4) {
+            return wrong("timing: down must be at least four heartbeats".to_owned());
+        }
+        let steps =
+            [cluster.heartbeat, cluster.sweep, cluster.round, cluster.backoff, cluster.backoff_max];
+        if steps.iter().any(|&step| step < SECOND / 1_000) {
+            return wrong("timing: all but `up` must be at least 1ms".to_owned());
+        }
+        let day = 86_400 * SECOND;
+        let durations = [
+            ("timing: heartbeat", cluster.heartbeat),
+            ("timing: down", cluster.down),
+            ("timing: up", cluster.up),
+            ("timing: sweep", cluster.sweep),
+            ("timing: round", cluster.round),
+            ("timing: backoff", cluster.backoff),
+            ("timing: backoff_max", cluster.backoff_max),
+            ("network: latency", network.latency),
+            ("network: jitter", network.jitter),
+            ("disk: latency", disk.latency),
+            ("disk: jitter", disk.jitter),
+        ];
+        if let Some((name, _)) = durations.iter().find(|(_, duration)| *duration > day) {
+            return wrong(format!("{name} must be at most a day"));
+        }
+        let shares =
+            [("loss", network.loss), ("duplicate", network.duplicate), ("wire", network.wire)];
+        if let Some((name, share)) = shares.iter().find(|(_, share)| *share > 1_000_000) {
+            return wrong(format!("network: {name}={share} of a million; 1000000 at most"));
+        }
+        if self.liveness < SECOND {
+            return wrong("liveness: must be at least 1s, or nothing has time to heal".to_owned());
+        }
+        if cluster.requests_max == 0 {
+            return wrong("limits: requests must be at least 1".to_owned());
+        }
+        let mut names = BTreeSet::new();
+        if let Some(table) = self.tables.iter().find(|table| !names.insert(&table.name)) {
+            return wrong(format!("table: two are named {}", table.name));
         }
         Ok(())
     }
