@@ -989,13 +989,13 @@ impl Oracle {
     // ---- for the end of a run -------------------------------------------------------------
 
     /// L2: a live entry of which a binding has ended, or names a node that is gone for good, or
-    /// whose deadline has passed by the clock `wall`. Asks whether such a life is still what a
-    /// reader would find: a burial that is accepted but not chosen is completed by who reads it.
+    /// whose deadline has passed by the clock `wall`. Asks whether such a life, so bound, is still
+    /// what a reader would find: what is accepted but not chosen is completed by who reads it.
     pub(crate) fn orphan(
         &self,
         gone: Nodes,
         wall: Wall,
-        is_found: impl Fn(&RegisterId, Ballot) -> bool,
+        is_found: impl Fn(&RegisterId, Ballot, &Binding) -> bool,
     ) -> Option<(RegisterId, Binding)> {
         (self.nodes..self.slots).find_map(|slot| {
             let live = self.registers[slot].live()?;
@@ -1009,7 +1009,7 @@ impl Oracle {
                     }
             })?;
             let register = self.name(slot);
-            is_found(&register, live.generation).then(|| (register, binding.clone()))
+            is_found(&register, live.generation, binding).then(|| (register, binding.clone()))
         })
     }
 

@@ -616,12 +616,12 @@ fn l2_orphans_are_seen() {
     let born = put(&absent(), 1, ballot(1, 1), &[Binding::Session(host)]);
     rig.chooses(ballot(1, 1), &key(), &born);
     let (none, now) = (crate::plan::Nodes::default(), Wall(0));
-    assert_eq!(rig.oracle.orphan(none, now, |_, _| true), None);
+    assert_eq!(rig.oracle.orphan(none, now, |_, _, _| true), None);
     rig.oracle.on_session_end(host);
-    let orphan = rig.oracle.orphan(none, now, |_, _| true);
+    let orphan = rig.oracle.orphan(none, now, |_, _, _| true);
     assert_eq!(orphan, Some((key(), Binding::Session(host))));
     // A burial that every reader would complete is as good as done.
-    assert_eq!(rig.oracle.orphan(none, now, |_, _| false), None);
+    assert_eq!(rig.oracle.orphan(none, now, |_, _, _| false), None);
 }
 
 #[test]

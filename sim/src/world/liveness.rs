@@ -226,15 +226,15 @@ impl World<'_> {
         self.now >= self.liveness.quiet_since + self.plan.cluster.down
     }
 
-    /// Whether a reader asking the core would find this life.
-    fn is_found(&self, register: &RegisterId, generation: Ballot) -> bool {
+    /// Whether a reader asking the core would find this life, so bound.
+    fn is_found(&self, register: &RegisterId, generation: Ballot, binding: &Binding) -> bool {
         let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
         let found =
             nodes.flat_map(|node| node.registers().filter(|(known, ..)| *known == register));
         let newest = found.max_by_key(|(_, _, accepted, _)| *accepted);
         newest
             .and_then(|(_, _, _, cell)| cell?.live())
-            .is_some_and(|live| live.generation == generation)
+            .is_some_and(|live| live.generation == generation && live.bindings.contains(binding))
     }
 
     /// The nodes that are gone for good.
@@ -271,9 +271,9 @@ impl World<'_> {
             return Some(("L1", "call not answered", text));
         }
         let wall = Wall(millis(true_wall(self.now)).saturating_sub(1));
-        let orphan = self
-            .oracle
-            .orphan(self.gone(), wall, |register, generation| self.is_found(register, generation));
+        let orphan = self.oracle.orphan(self.gone(), wall, |register, generation, binding| {
+            self.is_found(register, generation, binding)
+        });
         if let Some((register, binding)) = orphan {
             let late = matches!(binding, Binding::Until(_));
             let shape = if late { DEADLINE } else { "orphan" };
