@@ -106,6 +106,11 @@ impl World<'_> {
             host.disk.full = 0;
             host.disk.fails = false;
             host.disk.slow = 0;
+            // What a slow disk holds up is held up no more.
+            for write in &mut host.disk.pending {
+                write.done = self.now;
+                self.queue.push(self.now, Task::Written(place as u16, host.boots));
+            }
             host.clock.heal(self.now);
             if host.paused > 0 {
                 host.paused = 1;
@@ -243,6 +248,10 @@ impl World<'_> {
         Nodes(all.0 & !self.liveness.core.0)
     }
 
+    fn is_probing(&self) -> bool {
+        self.liveness.stage == Stage::Probing
+    }
+
     /// What is not yet as it must be.
     fn unsettled(&self) -> Option<(&'static str, &'static str, String)> {
         for (place, host) in self.hosts.iter().enumerate() {
@@ -265,6 +274,17 @@ impl World<'_> {
                 let text = format!("{node} works, and its session is not open");
                 return Some(("L7", "session of a live node not open", text));
             }
+        }
+        // Also those whose clients have died since: their nodes do not know, and go on.
+        let mut unanswered = self.hosts.iter().enumerate().filter(|(place, host)| {
+            self.liveness.core.has(node_of(*place).0)
+                && !self.is_probing()
+                && !host.asked.is_empty()
+        });
+        if let Some((place, host)) = unanswered.next() {
+            let text =
+                format!("n{} has not answered {}.{}", place + 1, host.asked[0].0, host.asked[0].1);
+            return Some(("L1", "call not answered", text));
         }
         if let Some(client) = self.clients.iter().find(|client| client.is_waiting()) {
             let text = format!("a request of {} is not answered", client.id);
