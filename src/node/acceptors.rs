@@ -76,10 +76,7 @@ impl Node {
         let ticket = self.ticket;
         let record = self.registers.entry(&register);
         if let Err(promised) = record.prepare(&floor, ballot, ticket) {
-            // Nothing changed, so nothing more must be durable than what was promised already; and
-            // a "no" binds nobody, so it need not wait for that either.
-            let reject = Message::Reject { tag, register, ballot, promised };
-            return self.tell(from, reject, Ticket(0), effects);
+            return self.reject(from, tag, register, ballot, promised, effects);
         }
         self.log(Record::Promised { register: register.clone(), ballot });
         let (accepted, cell, chosen, suspect) = self.accepted(&register);
@@ -116,8 +113,7 @@ impl Node {
         }
         let before = record.bindings().to_vec();
         if let Err(promised) = record.accept(&floor, ballot, cell.clone(), ticket) {
-            let reject = Message::Reject { tag, register, ballot, promised };
-            return self.tell(from, reject, Ticket(0), effects);
+            return self.reject(from, tag, register, ballot, promised, effects);
         }
         if before != record.bindings() {
             self.index.remove(&register, &before);
@@ -127,6 +123,21 @@ impl Node {
         }
         self.log(Record::Accepted { register: register.clone(), ballot, cell });
         self.accepted_again(from, tag, register, ballot, ticket, effects);
+    }
+
+    /// Nothing changed, so nothing more must be durable than what was promised already; and a "no"
+    /// binds nobody, so it need not wait for that either.
+    fn reject(
+        &mut self,
+        from: usize,
+        tag: Tag,
+        register: RegisterId,
+        ballot: Ballot,
+        promised: Ballot,
+        effects: &mut Effects,
+    ) {
+        let reject = Message::Reject { tag, register, ballot, promised };
+        self.tell(from, reject, Ticket(0), effects);
     }
 
     fn accepted_again(

@@ -7,16 +7,22 @@
 //! Must never know: sockets, files, clocks, threads, bytes.
 
 mod acceptors;
+mod burials;
 mod config;
+mod inquiries;
 mod invariants;
 mod learner;
+mod listings;
 mod membership;
 mod monitors;
 mod operations;
+mod reads;
 mod recovery;
 mod requests;
+mod resolving;
 mod seam;
 mod timers;
+mod writes;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -371,13 +377,18 @@ impl Node {
         }
     }
 
-    /// Who waits here for the answer to a message with this tag.
-    fn asker(&self, tag: Tag) -> Option<(u64, &Operation)> {
+    /// The operation that waits here for the answer to a message with this tag.
+    fn asker(&mut self, tag: Tag) -> Option<&mut Operation> {
         if tag.incarnation != self.incarnation {
             return None;
         }
-        let operation = self.operations.get(&tag.operation)?;
-        (operation.attempt == tag.attempt).then_some((tag.operation, operation))
+        let operation = self.operations.get_mut(&tag.operation)?;
+        (operation.attempt == tag.attempt).then_some(operation)
+    }
+
+    /// The same, if it is `register` that it asked about.
+    fn asker_about(&mut self, tag: Tag, register: &RegisterId) -> Option<&mut Operation> {
+        self.asker(tag).filter(|operation| operation.register == *register)
     }
 
     /// The number of a new operation of this node's own.

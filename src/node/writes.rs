@@ -1,0 +1,304 @@
+//! Ballots: one change of a register, from the queue of proposers to the commit (P1-P3).
+
+use alloc::sync::Arc;
+
+use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
+use super::{Effects, Node, Timer};
+use crate::base::RegisterId;
+use crate::consensus::{
+    Accepting, Burial, Cell, Effect, Finding, Goal, Message, Outcome, Quorum, Stage, Tag,
+};
+use crate::paxos::{Ballot, Proposer};
+
+impl Node {
+    /// Joins the queue of this node's proposers on the register, and proposes when first in it.
+    pub(super) fn propose(&mut self, number: u64, effects: &mut Effects) {
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return;
+        };
+        let queue = self.proposing.entry(operation.register.clone()).or_default();
+        if !queue.contains(&number) {
+            queue.push_back(number);
+        }
+        if queue.front() == Some(&number) {
+            self.prepare(number, effects);
+        } else {
+            operation.stage = Stage::Queued;
+            let deadline = operation.deadline;
+            self.timers.set(Timer::Operation(number), deadline);
+        }
+    }
+
+    /// Leaves the queue; the next in it proposes.
+    pub(super) fn stop_proposing(&mut self, number: u64, effects: &mut Effects) {
+        let Some(operation) = self.operations.get(&number) else {
+            return;
+        };
+        let Some(queue) = self.proposing.get_mut(&operation.register) else {
+            return;
+        };
+        let was_first = queue.front() == Some(&number);
+        queue.retain(|&waiting| waiting != number);
+        match queue.front() {
+            Some(&next) if was_first => self.prepare(next, effects),
+            Some(_) => {}
+            None => {
+                let register = operation.register.clone();
+                self.proposing.remove(&register);
+            }
+        }
+    }
+
+    /// P1: phase 1 at a ballot never used before.
+    fn prepare(&mut self, number: u64, effects: &mut Effects) {
+        self.round += 1;
+        let ballot = Ballot {
+            epoch: self.epoch,
+            round: self.round,
+            node: self.config.node,
+            incarnation: self.incarnation,
+            sequence: 0,
+        };
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return;
+        };
+        operation.attempt += 1;
+        operation.suspect = false;
+        let register = operation.register.clone();
+        operation.stage =
+            Stage::Preparing { ballot, proposer: Proposer::default(), quorum: Quorum::UNHEARD };
+        let tag = self.tag(number);
+        self.wake_after(number, self.config.timing.round);
+        self.tell_all(&Message::Prepare { tag, register, ballot }, effects);
+    }
+
+    pub(super) fn on_promise(&mut self, from: usize, promise: Message, effects: &mut Effects) {
+        let Message::Promise {
+            tag,
+            register,
+            ballot: promised,
+            accepted,
+            cell,
+            chosen,
+            suspect,
+            testimony,
+        } = promise
+        else {
+            return;
+        };
+        let needed = self.quorum();
+        let number = tag.operation;
+        let Some(operation) = self.asker_about(tag, &register) else {
+            return;
+        };
+        let Stage::Preparing { ballot, proposer, quorum } = &mut operation.stage else {
+            return;
+        };
+        // An acceptance at or above our ballot cannot have been reported by a peer that keeps the
+        // rules, for nobody has been asked for one. Believing it could choose two values.
+        if *ballot != promised || accepted >= promised {
+            return;
+        }
+        quorum.hear(&testimony);
+        operation.suspect |= suspect;
+        let ballot = *ballot;
+        let Some(promises) =
+            proposer.on_promise(needed, ballot, from, (accepted, cell.as_ref()), chosen)
+        else {
+            return;
+        };
+        let before = (promises.ballot(), promises.content().cloned());
+        let is_chosen = promises.is_chosen(needed, ballot);
+        let quorum = *quorum;
+        self.on_promised(number, ballot, before, is_chosen, &quorum, effects);
+    }
+
+    /// P2: a quorum has promised. What it reports is what must be built on.
+    fn on_promised(
+        &mut self,
+        number: u64,
+        ballot: Ballot,
+        (accepted, cell): (Ballot, Option<Arc<Cell>>),
+        is_chosen: bool,
+        quorum: &Quorum,
+        effects: &mut Effects,
+    ) {
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return;
+        };
+        let floor = self.registers.floor(&operation.register);
+        let before = cell.clone().unwrap_or_else(|| Arc::new(Cell::absent(floor.accepted)));
+        let effect = operation.resolve(accepted, &before);
+        let kept = match effect {
+            Effect::Took(at) => Accepting::Effected(at),
+            Effect::Untold => return self.give_up(number, effects),
+            Effect::Fresh => match operation.evaluate(&before, ballot, quorum) {
+                Some(after) => {
+                    return self.ask_accept(number, ballot, after, Accepting::Changed, effects);
+                }
+                None => Accepting::Kept,
+            },
+        };
+        if kept == Accepting::Kept {
+            match operation.goal {
+                // An inquiry that found nothing to do leaves what it found as it was.
+                Goal::Bury { generation, .. } => {
+                    let burial = match before.live() {
+                        Some(live) if live.generation == generation => Burial::Alive,
+                        Some(_) | None => Burial::Over,
+                    };
+                    return self.finish(number, Outcome::Done, Finding::Burial(burial), effects);
+                }
+                Goal::CloseNodeSession { .. } => {
+                    return self.finish(number, Outcome::Done, Finding::Failed, effects);
+                }
+                Goal::Fence => {}
+                Goal::Get
+                | Goal::Inquire(_)
+                | Goal::Look
+                | Goal::OpenNodeSession
+                | Goal::Remove { .. }
+                | Goal::RenewNodeSession { .. }
+                | Goal::Write { .. } => {
+                    // One that may yet take effect is not answered from what was chosen before:
+                    // only what is chosen at this ballot, without it, rules it out (AMB).
+                    if is_chosen && !operation.is_ambiguous() {
+                        return self.on_chosen(number, accepted, cell, effects);
+                    }
+                }
+            }
+            if self.must_bury(number, &before) {
+                // E4: what is to be erased is not first made chosen.
+                return self.bury(number, &before, effects);
+            }
+        }
+        self.ask_accept(number, ballot, before, kept, effects);
+    }
+
+    /// P3: phase 2.
+    fn ask_accept(
+        &mut self,
+        number: u64,
+        ballot: Ballot,
+        cell: Arc<Cell>,
+        content: Accepting,
+        effects: &mut Effects,
+    ) {
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return;
+        };
+        let register = operation.register.clone();
+        operation.suspect = false;
+        let Stage::Preparing { proposer, .. } = &mut operation.stage else {
+            return;
+        };
+        let mut proposer = core::mem::take(proposer);
+        proposer.propose(cell.clone());
+        operation.stage = Stage::Accepting { ballot, proposer, content, repeats: 0 };
+        let tag = self.tag(number);
+        self.wake_after(number, self.config.timing.round);
+        self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
+    }
+
+    pub(super) fn on_accepted(
+        &mut self,
+        from: usize,
+        tag: Tag,
+        register: &RegisterId,
+        accepted: Ballot,
+        suspect: bool,
+        effects: &mut Effects,
+    ) {
+        let needed = self.quorum();
+        let number = tag.operation;
+        let Some(operation) = self.asker_about(tag, register) else {
+            return;
+        };
+        match &mut operation.stage {
+            Stage::Accepting { ballot, proposer, content, .. } => {
+                if *ballot != accepted {
+                    return;
+                }
+                operation.suspect |= suspect;
+                if !proposer.on_accepted(needed, from) {
+                    return;
+                }
+                let Proposer::Accepting { content: cell, .. } = proposer else {
+                    return;
+                };
+                let (cell, content) = (cell.clone(), *content);
+                self.commit(register, accepted, effects);
+                match content {
+                    Accepting::Kept => self.on_chosen(number, accepted, Some(cell), effects),
+                    Accepting::Changed => {
+                        self.on_effected(number, accepted, accepted, &cell, effects);
+                    }
+                    Accepting::Effected(at) => {
+                        self.on_effected(number, at, accepted, &cell, effects);
+                    }
+                }
+            }
+            Stage::Completing { ballot, cell, tally } => {
+                if *ballot != accepted {
+                    return;
+                }
+                operation.suspect |= suspect;
+                if !tally.add(from) || tally.count() != needed {
+                    return;
+                }
+                let cell = cell.clone();
+                self.commit(register, accepted, effects);
+                self.on_chosen(number, accepted, Some(cell), effects);
+            }
+            Stage::Resolving { .. }
+            | Stage::Queued
+            | Stage::Backoff
+            | Stage::Preparing { .. }
+            | Stage::Reading { .. }
+            | Stage::Burying { .. }
+            | Stage::Verifying { .. }
+            | Stage::Asking
+            | Stage::Hosting
+            | Stage::Listing { .. } => {}
+        }
+    }
+
+    /// Tells everybody what a quorum of acceptances has made a fact.
+    fn commit(&mut self, register: &RegisterId, ballot: Ballot, effects: &mut Effects) {
+        self.tell_all(&Message::Commit { register: register.clone(), ballot }, effects);
+    }
+
+    pub(super) fn on_reject(
+        &mut self,
+        tag: Tag,
+        register: &RegisterId,
+        rejected: Ballot,
+        promised: Ballot,
+        effects: &mut Effects,
+    ) {
+        let number = tag.operation;
+        let Some(operation) = self.asker_about(tag, register) else {
+            return;
+        };
+        let Some(asked) = operation.stage.ballot() else {
+            return;
+        };
+        // A duplicate of our own prepare is rejected with our own ballot: that preempts nobody.
+        if asked != rejected || promised <= asked {
+            return;
+        }
+        let completing = matches!(operation.stage, Stage::Completing { .. });
+        // Half of what an acceptor follows, so that the next ballot is one that it still does.
+        if promised.round > self.round.saturating_add(ROUND_LEAP_MAX / 2).min(ROUND_MAX) {
+            return;
+        }
+        if promised.epoch == self.epoch {
+            self.round = self.round.max(promised.round);
+        }
+        if completing {
+            // R4: somebody has a ballot under way; a ballot of our own settles it.
+            return self.propose(number, effects);
+        }
+        self.back_off(number);
+    }
+}
