@@ -37,6 +37,8 @@ pub mod consensus;
 pub mod monitor;
 pub mod node;
 pub mod paxos;
+#[cfg(feature = "host")]
+pub mod storage;
 pub mod wire;
 
 pub use base::*;

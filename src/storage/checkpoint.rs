@@ -1,0 +1,109 @@
+//! What a log comes to: everything that later records have not replaced.
+
+use std::collections::BTreeMap;
+
+use crate::base::{Incarnation, NodeId, RegisterId};
+use crate::node::Record;
+
+/// A log without what its later records have replaced.
+///
+/// Recovering a node from [`Checkpoint::records`] gives the same node as recovering it from all the
+/// records that were applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    born: Option<Record>,
+    incarnation: Incarnation,
+    witnessed: BTreeMap<NodeId, Record>,
+    active: Option<Record>,
+    registers: BTreeMap<RegisterId, Held>,
+}
+
+/// What is held of one register; the promise only if it is above what was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    accepted: Option<Record>,
+    promised: Option<Record>,
+}
+
+impl Held {
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Accepted { .. } => {
+                self.accepted = Some(record);
+                self.promised = None;
+            }
+            Record::Promised { ballot, .. } => {
+                let implied = matches!(
+                    self.accepted,
+                    Some(Record::Accepted { ballot: accepted, .. }) if accepted >= ballot
+                );
+                if !implied {
+                    self.promised = Some(record);
+                }
+            }
+            Record::Active { .. }
+            | Record::Born { .. }
+            | Record::Incarnation(_)
+            | Record::Witnessed { .. } => unreachable!("not of a register: {record}"),
+        }
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.accepted.iter().chain(&self.promised)
+    }
+}
+
+impl Checkpoint {
+    /// Adds the next record of the log.
+    pub fn apply(&mut self, record: Record) {
+        match &record {
+            Record::Born { .. } => self.born = Some(record),
+            Record::Incarnation(incarnation) => self.incarnation = *incarnation,
+            Record::Witnessed { peer, .. } => {
+                self.witnessed.insert(*peer, record);
+            }
+            Record::Active { .. } => self.active = Some(record),
+            Record::Promised { register, .. } | Record::Accepted { register, .. } => {
+                // Two searches for a register that is new; none is cloned for one that is not.
+                if let Some(held) = self.registers.get_mut(register) {
+                    held.apply(record);
+                } else {
+                    let mut held = Held::default();
+                    let register = register.clone();
+                    held.apply(record);
+                    self.registers.insert(register, held);
+                }
+            }
+        }
+    }
+
+    /// How many registers are held.
+    #[must_use]
+    pub fn registers(&self) -> usize {
+        self.registers.len()
+    }
+
+    /// Everything held, in an order in which a node can recover: whose it is, its lives, whom it
+    /// took note of, whether it votes, and then its registers in their order.
+    ///
+    /// Incarnations are counted, not kept: one record stands for each of the lives up to the last.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let incarnations = expand(self.incarnation);
+        let registers = self.registers.values().flat_map(Held::records);
+        let before = self.born.iter().cloned().chain(incarnations);
+        before.chain(self.witnessed.values().chain(&self.active).chain(registers).cloned())
+    }
+}
+
+/// The records of all lives up to this one.
+pub(super) fn expand(last: Incarnation) -> impl Iterator<Item = Record> {
+    (1..=last.0).map(|life| Record::Incarnation(Incarnation(life)))
+}
+
+impl Extend<Record> for Checkpoint {
+    fn extend<T: IntoIterator<Item = Record>>(&mut self, records: T) {
+        for record in records {
+            self.apply(record);
+        }
+    }
+}
