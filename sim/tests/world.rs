@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use synod_sim::chooser::{Bytes, Exhaustive, Later, Recording, Seeded};
 use synod_sim::marks::Mark;
 use synod_sim::plan::{
-    Act, Address, Cluster, Cut, Disk, Fault, FaultKind, Keep, Links, MICRO, MILLI, Mode, Nanos,
-    Nodes, Operation, Options, Plan, SECOND, Simplification, Tie, Trouble,
+    Act, Address, CLOCK_MAX, Cluster, Cut, Disk, Fault, FaultKind, Keep, Links, MICRO, MILLI, Mode,
+    Nanos, Network, Nodes, Operation, Options, Plan, SECOND, Simplification, TIME_MAX, Tie,
+    Trouble,
 };
 use synod_sim::scenario::{find, scenarios};
 use synod_sim::world::{Blind, Event, EventKind, FailureKind, Observer, Report, Verdict};
@@ -106,7 +107,7 @@ fn every_kind_of_fault_is_written_and_read() {
         Trouble::Jump(1, -3),
         Trouble::Loss(links, 1),
         Trouble::Partition(Cut::Bridge(some, nodes(&[2, 3])), 0),
-        Trouble::Partition(Cut::Graph(vec![some, Nodes::default(), all]), 7),
+        Trouble::Partition(Cut::Graph(vec![some, Nodes::default(), all]), 7 * MILLI),
         Trouble::Partition(Cut::Islands(vec![some, nodes(&[2])]), 0),
         Trouble::Partition(Cut::OneWay(links), 0),
         Trouble::Partition(Cut::Ring(vec![3, 1, 2]), 0),
@@ -302,6 +303,71 @@ fn lost_storage_never_votes_again() {
     let report = run(&plan, &mut Blind);
     let Verdict::Fail(failure) = report.verdict else { panic!("an impossible plan was run") };
     assert_eq!(failure.rule, "PLAN");
+}
+
+/// The largest times that a plan may name, all at once: every sum of them stays in its range.
+#[test]
+fn the_longest_times_add_up() {
+    let far = CLOCK_MAX as i64;
+    let links = Links { from: Nodes::ALL, to: Nodes::ALL };
+    let troubles = [
+        Trouble::Skew(1, -far),
+        Trouble::Jump(1, far),
+        Trouble::Jump(2, -far),
+        Trouble::Drift(3, 9_000_000),
+        Trouble::SlowDisk(3, TIME_MAX),
+        Trouble::Reorder(links, TIME_MAX),
+        Trouble::Partition(Cut::Ring(vec![1, 2, 3]), TIME_MAX),
+    ];
+    // Two hundred delays of one link are more than a clock can count.
+    let delays = (0..200).map(|_| Trouble::Delay(links, TIME_MAX));
+    let day = 86_400 * SECOND;
+    let mut plan = steady();
+    for operation in &mut plan.operations {
+        operation.patience = TIME_MAX;
+        if let Act::Put(_, ties) = &mut operation.act {
+            ties.extend([Tie::Until(far), Tie::Until(-far)]);
+        }
+    }
+    plan.operations[99].after = TIME_MAX;
+    plan.faults.extend(troubles.into_iter().chain(delays).zip(0..).map(|(trouble, id)| Fault {
+        id,
+        at: SECOND + u64::from(id) * MILLI,
+        lasts: TIME_MAX,
+        trouble,
+    }));
+    plan.network = Network { latency: day, jitter: day, duplicate: 1_000_000, ..plan.network };
+    plan.disk = Disk { latency: day, jitter: day };
+    let timing = Cluster { heartbeat: day / 4, down: day, sweep: day, round: day, ..plan.cluster };
+    plan.cluster = Cluster { up: day, backoff: day, backoff_max: day, ..timing };
+    plan.cluster.wall_spread = CLOCK_MAX;
+    plan.liveness = TIME_MAX / 1_000;
+    assert_eq!(plan.check(), Ok(()));
+    let report = run(&plan, &mut Blind);
+    // That nothing gets done in time is as may be; that time runs backwards is not.
+    if let Verdict::Fail(failure) = report.verdict {
+        assert_eq!(failure.kind, FailureKind::NoProgress, "{failure}");
+    }
+    assert!(plan.simplified(Simplification::Shorter).is_none_or(|plan| plan.check().is_ok()));
+    plan.safety = TIME_MAX;
+    plan.operations.truncate(50);
+    let report = run(&plan, &mut Blind);
+    assert!(report.simulated >= TIME_MAX, "{}", report.simulated);
+}
+
+/// A plan that was never text is not trusted either: nothing is made of it before it is checked.
+#[test]
+fn a_plan_beyond_every_bound_is_unknown() {
+    let wild = Cluster { wall_spread: u64::MAX, down: u64::MAX, ..steady().cluster };
+    let mut plan = Plan { cluster: wild, safety: u64::MAX, ..steady() };
+    for nodes in [0, 3, u16::MAX] {
+        for mode in [Mode::Free, Mode::Timed] {
+            plan.cluster.nodes = nodes;
+            plan.mode = mode;
+            let Verdict::Fail(failure) = run(&plan, &mut Blind).verdict else { panic!("it ran") };
+            assert_eq!((failure.kind, failure.rule), (FailureKind::Unknown, "PLAN"));
+        }
+    }
 }
 
 #[test]

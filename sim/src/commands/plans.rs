@@ -10,7 +10,7 @@ use super::aftermath;
 use super::run::{SHRINK_RUNS, SourceArgs, load, tell_plan, write_json};
 use super::{Error, Status};
 use crate::campaign::{attempt, failure, reduce};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::report::style::{Ink, Style};
 use crate::scenario::scenarios;
 use crate::world::Blind;
@@ -180,8 +180,5 @@ fn read(path: &Path) -> Result<Plan, Error> {
         (path.display().to_string(), read)
     };
     result.map_err(|error| Error::usage(format!("{name}: {error}")))?;
-    text.parse().map_err(|error: crate::plan::PlanError| match error.line {
-        0 => Error::usage(format!("{name}: {}", error.message)),
-        line => Error::usage(format!("{name}:{line}: {}", error.message)),
-    })
+    text.parse().map_err(|error: PlanError| Error::usage(error.in_file(&name)))
 }

@@ -5,13 +5,14 @@
 //!
 //! Must never know: how a run goes.
 
+mod check;
 mod generate;
 mod shrink;
 mod text;
 
-use std::collections::BTreeSet;
 use std::fmt;
 
+pub use check::PlanError;
 pub use generate::Options;
 pub use shrink::{ItemId, Simplification};
 
@@ -33,6 +34,10 @@ pub const CLIENTS_MAX: u16 = 64;
 pub const KEYS_MAX: u16 = 64;
 /// The most tables of a plan.
 pub const TABLES_MAX: usize = 16;
+/// The longest time in a plan, some three years: so that no sum of times leaves its range.
+pub const TIME_MAX: Nanos = 100_000_000 * SECOND;
+/// How far a wall clock or a deadline may be off at most, some thirty years either way.
+pub const CLOCK_MAX: Nanos = 1_000_000_000 * SECOND;
 
 /// Everything that makes a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -530,23 +535,6 @@ impl Nodes {
     }
 }
 
-/// Why a plan cannot be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError {
-    /// The line, from 1; 0 when the plan as a whole is meant.
-    pub line: usize,
-    /// What is wrong, and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.message)
-    }
-}
-
-impl std::error::Error for PlanError {}
-
 impl Plan {
     /// How many acceptors are a quorum.
     #[must_use]
@@ -564,219 +552,6 @@ impl Plan {
             }
         }
         lost
-    }
-
-    /// Whether the plan can be run, and its verdict trusted.
-    ///
-    /// # Errors
-    /// What is wrong, of the plan as a whole.
-    pub fn check(&self) -> Result<(), PlanError> {
-        let wrong = |message: String| Err(PlanError { line: 0, message });
-        let cluster = &self.cluster;
-        if cluster.nodes == 0 || cluster.nodes > NODES_MAX {
-            return wrong(format!("nodes: {} is not within 1..={NODES_MAX}", cluster.nodes));
-        }
-        if cluster.size < cluster.nodes || cluster.size > 64 {
-            return wrong(format!(
-                "size: {} is not within {}..=64; it counts all seats, vacant ones too",
-                cluster.size, cluster.nodes
-            ));
-        }
-        if cluster.nodes < self.quorum() {
-            return wrong(format!(
-                "size: {} nodes are no quorum of {} seats; lower `size` or raise `nodes`",
-                cluster.nodes, cluster.size
-            ));
-        }
-        if self.clients > CLIENTS_MAX {
-            return wrong(format!("clients: {} is more than {CLIENTS_MAX}", self.clients));
-        }
-        if self.keys == 0 || self.keys > KEYS_MAX {
-            return wrong(format!("keys: {} is not within 1..={KEYS_MAX}", self.keys));
-        }
-        if self.tables.is_empty() || self.tables.len() > TABLES_MAX {
-            return wrong(format!("table: give 1 to {TABLES_MAX}, not {}", self.tables.len()));
-        }
-        if self.safety > 100_000_000 * SECOND || self.liveness > 100_000_000 * SECOND {
-            return wrong("safety, liveness: at most 100000000s each".to_owned());
-        }
-        self.check_bounds()?;
-        let lost = self.lost();
-        if !lost.is_empty() && !cluster.witnessed {
-            return wrong(
-                "genesis: `vouched` promises that no storage is lost; take `witnessed`, or no \
-                 wipe and rot"
-                    .to_owned(),
-            );
-        }
-        if lost.len() > u32::from(cluster.nodes - self.quorum()) {
-            return wrong(format!(
-                "fault: {} nodes lose their storage, but a quorum of {} of {} must keep it",
-                lost.len(),
-                self.quorum(),
-                cluster.nodes
-            ));
-        }
-        let mut ids = BTreeSet::new();
-        for operation in &self.operations {
-            self.check_operation(operation)?;
-            if !ids.insert(operation.id) {
-                return wrong(format!("op {}: this number is taken; use another", operation.id));
-            }
-        }
-        ids.clear();
-        for fault in &self.faults {
-            self.check_fault(fault)?;
-            if !ids.insert(fault.id) {
-                return wrong(format!("fault {}: this number is taken; use another", fault.id));
-            }
-        }
-        Ok(())
-    }
-
-    /// What no profile may exceed: sums of these must stay within a clock's range.
-    fn check_bounds(&self) -> Result<(), PlanError> {
-        let wrong = |message: String| Err(PlanError { line: 0, message });
-        let (cluster, network, disk) = (&self.cluster, &self.network, &self.disk);
-        if cluster.down < cluster.heartbeat.saturating_mul(4) {
-            return wrong("timing: down must be at least four heartbeats".to_owned());
-        }
-        let steps =
-            [cluster.heartbeat, cluster.sweep, cluster.round, cluster.backoff, cluster.backoff_max];
-        if steps.iter().any(|&step| step < SECOND / 1_000) {
-            return wrong("timing: all but `up` must be at least 1ms".to_owned());
-        }
-        let day = 86_400 * SECOND;
-        let durations = [
-            ("timing: heartbeat", cluster.heartbeat),
-            ("timing: down", cluster.down),
-            ("timing: up", cluster.up),
-            ("timing: sweep", cluster.sweep),
-            ("timing: round", cluster.round),
-            ("timing: backoff", cluster.backoff),
-            ("timing: backoff_max", cluster.backoff_max),
-            ("network: latency", network.latency),
-            ("network: jitter", network.jitter),
-            ("disk: latency", disk.latency),
-            ("disk: jitter", disk.jitter),
-        ];
-        if let Some((name, _)) = durations.iter().find(|(_, duration)| *duration > day) {
-            return wrong(format!("{name} must be at most a day"));
-        }
-        let shares =
-            [("loss", network.loss), ("duplicate", network.duplicate), ("wire", network.wire)];
-        if let Some((name, share)) = shares.iter().find(|(_, share)| *share > 1_000_000) {
-            return wrong(format!("network: {name}={share} of a million; 1000000 at most"));
-        }
-        if self.liveness == 0 {
-            return wrong("liveness: must be longer than 0".to_owned());
-        }
-        if cluster.requests_max == 0 {
-            return wrong("limits: requests must be at least 1".to_owned());
-        }
-        let mut names = BTreeSet::new();
-        if let Some(table) = self.tables.iter().find(|table| !names.insert(&table.name)) {
-            return wrong(format!("table: two are named {}", table.name));
-        }
-        Ok(())
-    }
-
-    /// Whether an operation fits the rest of the plan.
-    pub(crate) fn check_operation(&self, operation: &Operation) -> Result<(), PlanError> {
-        let id = operation.id;
-        let wrong = |what: String| Err(PlanError { line: 0, message: format!("op {id}: {what}") });
-        if operation.client == 0 || operation.client > self.clients {
-            return wrong(format!(
-                "client {} is not within 1..={}",
-                operation.client, self.clients
-            ));
-        }
-        if operation.node == 0 || operation.node > self.cluster.nodes {
-            return wrong(format!(
-                "node {} is not within 1..={}",
-                operation.node, self.cluster.nodes
-            ));
-        }
-        let ties = shrink::ties_of(&operation.act);
-        for tie in ties {
-            match *tie {
-                Tie::Key(at) if !self.has(at) => {
-                    return wrong(format!("bound to {at}, which the plan has not"));
-                }
-                Tie::Node(node) if node == 0 || node > self.cluster.nodes => {
-                    return wrong(format!("bound to node {node}, which the plan has not"));
-                }
-                Tie::Key(_) | Tie::Node(_) | Tie::Session | Tie::Until(_) => {}
-            }
-        }
-        if let Act::Keys(table, _) = operation.act
-            && usize::from(table) >= self.tables.len()
-        {
-            return wrong(format!("t{table}: there are only {} tables", self.tables.len()));
-        }
-        match operation.act.address() {
-            Some(at) if !self.has(at) => wrong(format!(
-                "{at}: the plan has {} tables of {} keys",
-                self.tables.len(),
-                self.keys
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a fault fits the rest of the plan.
-    pub(crate) fn check_fault(&self, fault: &Fault) -> Result<(), PlanError> {
-        let id = fault.id;
-        let wrong =
-            |what: String| Err(PlanError { line: 0, message: format!("fault {id}: {what}") });
-        let count = self.cluster.nodes;
-        let node = |n: u16| -> Result<(), PlanError> {
-            if n == 0 || n > count {
-                return wrong(format!("node {n} is not within 1..={count}"));
-            }
-            Ok(())
-        };
-        let ppm = |n: u32| -> Result<(), PlanError> {
-            if n > 1_000_000 {
-                return wrong(format!("{n} of a million is too many"));
-            }
-            Ok(())
-        };
-        match &fault.trouble {
-            Trouble::Client(client) if *client == 0 || *client > self.clients => {
-                wrong(format!("client {client} is not within 1..={}", self.clients))
-            }
-            Trouble::Drift(n, rate) => {
-                node(*n)?;
-                if !(-900_000..=9_000_000).contains(rate) {
-                    return wrong(format!("drift {rate} is not within -900000..=9000000"));
-                }
-                Ok(())
-            }
-            Trouble::Crash(n, _)
-            | Trouble::DiskFull(n)
-            | Trouble::Freeze(n)
-            | Trouble::Jump(n, _)
-            | Trouble::Pause(n)
-            | Trouble::Rot(n)
-            | Trouble::Skew(n, _)
-            | Trouble::SlowDisk(n, _)
-            | Trouble::Wipe(n)
-            | Trouble::WriteError(n) => node(*n),
-            Trouble::Hint(a, b) => {
-                node(*a)?;
-                node(*b)
-            }
-            Trouble::Duplicate(_, rate) | Trouble::Loss(_, rate) => ppm(*rate),
-            Trouble::Partition(Cut::Ring(order), _) => order.iter().try_for_each(|n| node(*n)),
-            Trouble::Client(_)
-            | Trouble::Clog(_)
-            | Trouble::Delay(..)
-            | Trouble::Partition(..)
-            | Trouble::PowerCut(_)
-            | Trouble::Queue(..)
-            | Trouble::Reorder(..) => Ok(()),
-        }
     }
 
     const fn has(&self, at: Address) -> bool {

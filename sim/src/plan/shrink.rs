@@ -173,8 +173,10 @@ impl Plan {
             Simplification::Shorter => {
                 let end = |fault: &Fault| fault.at.saturating_add(fault.lasts);
                 let faults = plan.faults.iter().map(end).max().unwrap_or(0);
-                let operations: u64 = plan.operations.iter().map(|op| op.after).sum();
-                let end = faults.max(operations).saturating_add(plan.cluster.down);
+                let after = plan.operations.iter().map(|op| op.after);
+                let end = faults
+                    .max(after.fold(0, u64::saturating_add))
+                    .saturating_add(plan.cluster.down);
                 plan.safety = plan.safety.min(end);
             }
             Simplification::FewerChoices => {

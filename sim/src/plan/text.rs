@@ -5,9 +5,11 @@
 //!
 //! Must never know: how a run goes.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use super::check::{Misfit, Part};
 use super::{
     Act, Address, Cluster, Cut, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode, Nanos,
     Network, Nodes, Operation, Plan, PlanError, SECOND, Table, Tie, Trouble,
@@ -322,6 +324,47 @@ impl fmt::Display for Plan {
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+/// The lines of which a plan has one at most; `nodes` it must have.
+const HEADERS: [&str; 15] = [
+    "scenario", "seed", "mode", "nodes", "size", "genesis", "timing", "limits", "clocks",
+    "network", "disk", "safety", "liveness", "keys", "clients",
+];
+
+/// Where in the text the parts of a plan are, to name the line of one that does not fit.
+#[derive(Default)]
+struct Lines {
+    headers: BTreeMap<&'static str, usize>,
+    operations: Vec<usize>,
+    faults: Vec<usize>,
+}
+
+impl Lines {
+    /// Takes note of a line that was read, and refuses a second one of its kind.
+    fn note(&mut self, keyword: &str, plan: &Plan, line: usize) -> Parsed<()> {
+        self.operations.resize(plan.operations.len(), line);
+        self.faults.resize(plan.faults.len(), line);
+        // Of tables any is as good as the last.
+        let known = HEADERS.iter().chain(&["table"]).find(|header| **header == keyword);
+        let Some(header) = known else { return Ok(()) };
+        match self.headers.insert(header, line) {
+            Some(first) if *header != "table" => Err(PlanError {
+                line,
+                message: format!("`{header}` is given in line {first} already; keep one of them"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The line of a part; 0 if it was left out.
+    fn of(&self, part: Part) -> usize {
+        match part {
+            Part::Fault(place) => self.faults[place],
+            Part::Header(header) => self.headers.get(header).copied().unwrap_or(0),
+            Part::Operation(place) => self.operations[place],
+        }
     }
 }
 
@@ -725,20 +768,18 @@ impl<'a> Words<'a> {
 impl FromStr for Plan {
     type Err = PlanError;
 
-    /// Reads a plan. Lines that are left out have the values of [`Plan::default`].
+    /// Reads a plan. Lines that are left out have the values of [`Plan::default`], but for `nodes`,
+    /// which none may leave out, and `size`, which is then the number of nodes.
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let mut plan = Self { tables: Vec::new(), ..Self::default() };
         let mut headed = false;
-        // Where operations and faults stand, to name the line of one that does not fit.
-        let (mut operations, mut faults) = (Vec::new(), Vec::new());
+        let mut lines = Lines::default();
         for (number, line) in text.lines().enumerate() {
             let line_number = number + 1;
             let content = line.split('#').next().unwrap_or("");
             let mut words =
                 Words { words: content.split_whitespace().collect(), line: line_number };
-            if words.words.is_empty() {
-                continue;
-            }
+            let Some(&keyword) = words.words.first() else { continue };
             if !headed {
                 if words.words.join(" ") != VERSION {
                     return words.wrong(format!("a plan begins with the line `{VERSION}`"));
@@ -747,8 +788,7 @@ impl FromStr for Plan {
                 continue;
             }
             words.take(&mut plan)?;
-            operations.resize(plan.operations.len(), line_number);
-            faults.resize(plan.faults.len(), line_number);
+            lines.note(keyword, &plan, line_number)?;
         }
         if !headed {
             return Err(PlanError {
@@ -756,17 +796,21 @@ impl FromStr for Plan {
                 message: format!("the file is empty; a plan begins with the line `{VERSION}`"),
             });
         }
+        if !lines.headers.contains_key("nodes") {
+            return Err(PlanError {
+                line: 0,
+                message: "there is no line `nodes N`; add it, or the end of the plan is cut off"
+                    .to_owned(),
+            });
+        }
+        if !lines.headers.contains_key("size") {
+            plan.cluster.size = plan.cluster.nodes;
+        }
         if plan.tables.is_empty() {
             plan.tables = Self::default().tables;
         }
-        let at = |line: usize| move |error: PlanError| PlanError { line, ..error };
-        for (operation, &line) in plan.operations.iter().zip(&operations) {
-            plan.check_operation(operation).map_err(at(line))?;
-        }
-        for (fault, &line) in plan.faults.iter().zip(&faults) {
-            plan.check_fault(fault).map_err(at(line))?;
-        }
-        plan.check()?;
+        plan.misfit()
+            .map_err(|Misfit { part, message }| PlanError { line: lines.of(part), message })?;
         Ok(plan)
     }
 }
@@ -787,16 +831,93 @@ mod tests {
         assert!(error("plan 1\nseed x").starts_with("2: seed: `x` is not a number"));
         assert!(error("plan 1\nseed 1 2").starts_with("2: `2` is not expected"));
         assert!(error("plan 1\nsafety 5").contains("is not a time"));
-        assert!(error("plan 1\nnodes 0").contains("nodes: 0 is not within"));
-        let op = "plan 1\nop 1 client=9 after=0s node=1 patience=1s again=0 get t0/k0";
-        assert_eq!(error(op), "2: op 1: client 9 is not within 1..=3");
-        let far = "plan 1\nop 1 client=1 after=0s node=1 patience=1s again=0 get t0/k9";
-        assert_eq!(error(far), "2: op 1: t0/k9: the plan has 1 tables of 4 keys");
-        let fault = "plan 1\n\nfault 1 at=0s for=1s crash node=4 keep=all";
-        assert_eq!(error(fault), "3: fault 1: node 4 is not within 1..=3");
+        let op = "plan 1\nnodes 3\nop 1 client=9 after=0s node=1 patience=1s again=0 get t0/k0";
+        assert_eq!(error(op), "3: op 1: client 9 is not within 1..=3");
+        let far = "plan 1\nnodes 3\nop 1 client=1 after=0s node=1 patience=1s again=0 get t0/k9";
+        assert_eq!(error(far), "3: op 1: t0/k9: the plan has 1 tables of 4 keys");
+        let fault = "plan 1\nnodes 3\n\nfault 1 at=0s for=1s crash node=4 keep=all";
+        assert_eq!(error(fault), "4: fault 1: node 4 is not within 1..=3");
         assert!(error("plan 1\nsafety 99999999999s").contains("longer than 584 years"));
-        let wipes = "plan 1\nfault 1 at=0s for=1s wipe node=1\nfault 2 at=0s for=1s wipe node=2";
-        assert!(error(wipes).contains("2 nodes lose their storage"));
+        let wipes = "plan 1\nnodes 3\nfault 1 at=0s for=1s wipe node=1\n\
+                     fault 2 at=0s for=1s wipe node=2";
+        assert!(error(wipes).starts_with("4: fault 2: 2 nodes lose their storage"));
+        let seeds = "plan 1\nnodes 3\nseed 1\nseed 1";
+        assert_eq!(error(seeds), "4: `seed` is given in line 3 already; keep one of them");
+        assert!(error("plan 1\nseed 1").starts_with("there is no line `nodes N`"));
+        assert_eq!("plan 1\nnodes 5".parse::<Plan>().unwrap().cluster.size, 5);
+    }
+
+    /// Every header that can be wrong by itself is named with its line, not the engine's words only.
+    #[test]
+    fn bad_headers_are_named_with_their_line() {
+        let day = "timing heartbeat=1ms down=90000s up=0s sweep=1ms round=1ms backoff=1ms \
+                   backoff_max=1ms";
+        let short = "timing heartbeat=50ms down=60ms up=0s sweep=1ms round=1ms backoff=1ms \
+                     backoff_max=1ms";
+        for (line, says) in [
+            ("nodes 0", "nodes: 0 is not within 1..=16"),
+            ("nodes 65535", "nodes: 65535 is not within"),
+            ("nodes 3\nsize 2", "cluster_size: 2 is fewer"),
+            ("nodes 3\nsize 6", "size: 3 nodes are no quorum of 6 seats"),
+            ("nodes 3\nsize 65535", "size: 3 nodes are no quorum"),
+            ("size 5\nnodes 3\ngenesis witnessed", "witnesses are needed"),
+            ("nodes 3\nkeys 0", "keys: 0"),
+            ("nodes 3\nclients 65", "clients: 65 is more"),
+            ("nodes 3\ntable a\ntable a", "tables: two tables are named \"a\""),
+            ("nodes 3\nsafety 100000001s", "safety: at most 100000000s"),
+            ("nodes 3\nliveness 0s", "liveness: must be longer"),
+            ("nodes 3\nlimits requests=0", "limits.requests_max: must be more"),
+            ("nodes 3\nclocks spread=9000000000s", "clocks: spread: at most 1000000000s"),
+            (
+                "nodes 3\nnetwork latency=25000000ms jitter=90000s loss=0 duplicate=0 wire=0",
+                "a day",
+            ),
+            (
+                "nodes 3\nnetwork latency=0s jitter=0s loss=1000001 duplicate=0 wire=0",
+                "loss=1000001",
+            ),
+            ("nodes 3\ndisk latency=0s jitter=90000s", "disk: jitter must be at most a day"),
+            (&format!("nodes 3\n{day}"), "timing.down: must be at most a day"),
+            (&format!("nodes 3\n{short}"), "timing.down: must be at least four heartbeats"),
+        ] {
+            let text = format!("plan 1\n# as told\n{line}\nseed 5");
+            let said = error(&text);
+            let number = 2 + line.lines().count();
+            assert!(said.starts_with(&format!("{number}: ")), "{line}: {said}");
+            assert!(said.contains(says), "{line}: {said}");
+        }
+    }
+
+    /// No sum of times may leave its range, so none of them may be near its end.
+    #[test]
+    fn times_are_bounded() {
+        let most = u64::MAX;
+        for (line, says) in [
+            (format!("fault 1 at={most}ns for=1s pause node=1"), "fault 1: at must be at most"),
+            (format!("fault 1 at=0s for={most}ns pause node=1"), "for must be at most 100000000s"),
+            (format!("fault 1 at=0s for=1s delay links=*>* by={most}ns"), "by must be at most"),
+            (format!("fault 1 at=0s for=1s reorder links=*>* by={most}ns"), "by must be at most"),
+            (format!("fault 1 at=0s for=1s slow_disk node=1 by={most}ns"), "by must be at most"),
+            (format!("fault 1 at=0s for=1s partition ring=1,2,3 flap={most}ns"), "flap must be"),
+            ("fault 1 at=0s for=1s partition ring=1,2,3 flap=1ns".to_owned(), "at least 1ms"),
+            (format!("fault 1 at=0s for=1s jump node=1 by=-{}ns", i64::MAX), "by must be within"),
+            (format!("fault 1 at=0s for=1s skew node=1 by=+{}ns", i64::MAX), "by must be within"),
+            (
+                format!("op 1 client=1 after={most}ns node=1 patience=1s again=0 status"),
+                "after must",
+            ),
+            (format!("op 1 client=1 after=0s node=1 patience={most}ns again=0 status"), "patience"),
+            (
+                format!(
+                    "op 1 client=1 after=0s node=1 patience=1s again=0 put t0/k0 until:+{}ns",
+                    i64::MAX
+                ),
+                "until must be within",
+            ),
+        ] {
+            let said = error(&format!("plan 1\nnodes 3\n{line}\nseed 5"));
+            assert!(said.starts_with("3: ") && said.contains(says), "{line}: {said}");
+        }
     }
 
     #[test]

@@ -136,7 +136,10 @@ impl World<'_> {
                 self.hosts[at(*node)].rotten = true;
                 self.lose_storage(at(*node));
             }
-            Trouble::SlowDisk(node, by) => self.hosts[at(*node)].disk.slow += by,
+            Trouble::SlowDisk(node, by) => {
+                let disk = &mut self.hosts[at(*node)].disk;
+                disk.slow = disk.slow.saturating_add(*by);
+            }
             Trouble::Wipe(node) => {
                 self.acted(FaultKind::Wipe);
                 self.crash(at(*node), Keep::None, u64::from(fault.id));

@@ -56,6 +56,9 @@ enum Step {
 /// whatever else begins and ends. Latencies and times of the plan mean nothing. When the choices
 /// are exhausted and nothing ordinary is left to do, time goes on for the liveness phase.
 pub fn run_free(plan: &Plan, chooser: &mut dyn Chooser, observer: &mut dyn Observer) -> Report {
+    if let Err(error) = plan.check() {
+        return Report::of_impossible(&error, observer);
+    }
     let mut world = World::new(plan, observer);
     world.free = Some(Pool {
         faults: (0..plan.faults.len() as u32).rev().collect(),

@@ -27,13 +27,13 @@ use std::fmt;
 
 use synod::consensus;
 use synod::{
-    Body, ClientId, ClusterId, Config, Effect, Effects, Genesis, Input, Instant, Limits, Message,
-    Node, NodeId, Now, Record, RequestId, SessionId, TableConfig, Timing,
+    Body, ClientId, Config, Effect, Effects, Input, Instant, Message, Node, NodeId, Now, Record,
+    RecoverError, RequestId, SessionId,
 };
 
 use crate::marks::{Mark, Marks};
 use crate::oracle::{Oracle, node_of};
-use crate::plan::{FaultKind, Mode, NODES_MAX, Nanos, Plan};
+use crate::plan::{FaultKind, Mode, Nanos, Plan};
 use crate::random::{Site, below, chance, draw};
 use crate::trace::TraceHash;
 use client::Client;
@@ -56,6 +56,9 @@ const FORGET_EVERY: u64 = 1 << 16;
 ///
 /// Deterministic: the same plan gives the same report, whatever ran before and wherever.
 pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Report {
+    if let Err(error) = plan.check() {
+        return Report::of_impossible(&error, observer);
+    }
     match plan.mode {
         Mode::Timed => World::new(plan, observer).run(),
         Mode::Free => {
@@ -166,11 +169,6 @@ impl<'a> World<'a> {
 
     /// Starts every node and client, and schedules every fault.
     fn begin(&mut self) {
-        if let Err(error) = self.plan.check() {
-            let text = format!("this plan cannot be run: {}", error.message);
-            self.fail(FailureKind::Unknown, "PLAN", "impossible plan", text);
-            return;
-        }
         for place in 0..self.hosts.len() {
             self.start(place);
         }
@@ -285,11 +283,11 @@ impl<'a> World<'a> {
         let records = host.disk.durable.clone();
         let fresh = records.is_empty();
         let made = if host.rotten {
-            Node::lost(config, seed, "a checksum does not fit").map_err(|e| e.to_string())
+            Node::lost(config, seed, "a checksum does not fit").map_err(RecoverError::Config)
         } else if fresh {
-            Node::new(config, seed).map_err(|e| e.to_string())
+            Node::new(config, seed).map_err(RecoverError::Config)
         } else {
-            Node::recover(config, seed, records).map_err(|e| e.to_string())
+            Node::recover(config, seed, records)
         };
         let (rotten, torn, boots) = (host.rotten, std::mem::take(&mut host.torn), host.boots);
         let how = match (rotten, fresh) {
@@ -301,6 +299,11 @@ impl<'a> World<'a> {
         self.tell(Some(place), EventKind::Start, format_args!("starts {how}, life {boots}"));
         match made {
             Ok(node) => self.hosts[place].node = Some(node),
+            // Not the log's fault, and not the engine's: `Plan::check` should have refused it.
+            Err(RecoverError::Config(error)) => {
+                let text = format!("n{} cannot be configured: {error}", place + 1);
+                return self.fail(FailureKind::Unknown, "PLAN", "impossible plan", text);
+            }
             Err(error) => {
                 let text = format!("n{} does not recover from its own log: {error}", place + 1);
                 return self.fail(FailureKind::Violation, "W4", "log not recovered", text);
@@ -453,7 +456,7 @@ impl<'a> World<'a> {
         );
         let link = self.network.link(place as u16, target as u16);
         let state = self.network.links[link];
-        if state.queue > 0 && state.in_flight >= state.queue {
+        if state.queue > 0 && state.in_flight >= u32::from(state.queue) {
             self.acted(FaultKind::Queue);
             self.tell(
                 Some(target),
@@ -516,7 +519,7 @@ impl<'a> World<'a> {
             if state.delay > 0 && !flight.delayed {
                 flight.delayed = true;
                 self.acted(FaultKind::Delay);
-                return self.queue.push(self.now + state.delay, Task::Arrive(place));
+                return self.queue.push(self.now.saturating_add(state.delay), Task::Arrive(place));
             }
             if state.reorder > 0 && !flight.reordered {
                 flight.reordered = true;
@@ -647,7 +650,8 @@ impl<'a> World<'a> {
         if host.disk.slow > 0 {
             self.acted[FaultKind::SlowDisk as usize] += 1;
         }
-        let done = host.disk.write(ticket, records, self.now + took + host.disk.slow);
+        let done = (self.now + took).saturating_add(host.disk.slow);
+        let done = host.disk.write(ticket, records, done);
         match &mut self.free {
             Some(pool) => pool.writes.push(place as u16),
             None => self.queue.push(done, Task::Written(place as u16, host.boots)),
@@ -721,36 +725,12 @@ impl<'a> World<'a> {
 
 impl Host {
     fn new(plan: &Plan, place: usize) -> Self {
-        let cluster = &plan.cluster;
-        let nanos = std::time::Duration::from_nanos;
-        let config = Config {
-            cluster: ClusterId(1),
-            node: node_of(place),
-            members: (0..usize::from(cluster.nodes.min(NODES_MAX))).map(node_of).collect(),
-            cluster_size: cluster.size,
-            tables: plan
-                .tables
-                .iter()
-                .map(|table| TableConfig { name: table.name.clone(), write_once: table.write_once })
-                .collect(),
-            genesis: if cluster.witnessed { Genesis::Witnessed } else { Genesis::Vouched },
-            limits: Limits { requests_max: cluster.requests_max as usize, ..Limits::default() },
-            timing: Timing {
-                heartbeat: nanos(cluster.heartbeat),
-                down: nanos(cluster.down),
-                up: nanos(cluster.up),
-                sweep: nanos(cluster.sweep),
-                round: nanos(cluster.round),
-                backoff: nanos(cluster.backoff),
-                backoff_max: nanos(cluster.backoff_max),
-            },
-        };
-        let spread = cluster.wall_spread;
+        let spread = plan.cluster.wall_spread;
         let drawn = draw(plan.seed, Site::Clock, place as u64, 1);
         let wall = below(drawn, 2 * spread + 1) as i64 - spread as i64;
         Self {
             node: None,
-            config,
+            config: plan.config(node_of(place)),
             boots: 0,
             held: 0,
             paused: 0,

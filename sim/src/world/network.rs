@@ -39,7 +39,7 @@ pub(super) struct Link {
     pub(super) delay: Nanos,
     pub(super) reorder: Nanos,
     pub(super) queue: u16,
-    pub(super) in_flight: u16,
+    pub(super) in_flight: u32,
 }
 
 /// All links, and all flights.
@@ -110,7 +110,9 @@ impl Network {
         for (fault, on) in active {
             match &fault.trouble {
                 Trouble::Clog(links) => self.each(links, |link| link.clogged = true),
-                Trouble::Delay(links, by) => self.each(links, |link| link.delay += *by),
+                Trouble::Delay(links, by) => {
+                    self.each(links, |link| link.delay = link.delay.saturating_add(*by));
+                }
                 Trouble::Duplicate(links, ppm) => {
                     self.each(links, |link| link.duplicate = link.duplicate.max(*ppm));
                 }

@@ -6,9 +6,10 @@ use std::fmt;
 
 use synod::NodeId;
 
-use crate::history::History;
+use crate::history::{History, Model};
 use crate::marks::Marks;
-use crate::plan::{FaultKind, Nanos};
+use crate::plan::{FaultKind, Nanos, PlanError};
+use crate::trace::TraceHash;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -185,6 +186,37 @@ impl Observer for Blind {
 }
 
 impl Report {
+    /// Of a plan that cannot be run: nothing happened, and nothing is known.
+    pub(super) fn of_impossible(error: &PlanError, observer: &mut dyn Observer) -> Self {
+        let message = format!("this plan cannot be run: {}", error.message);
+        if observer.is_watching() {
+            let kind = EventKind::Fail;
+            let text = format_args!("PLAN: {message}");
+            observer.event(&Event { at: 0, step: 0, node: None, kind, text });
+        }
+        let failure = Failure {
+            kind: FailureKind::Unknown,
+            rule: "PLAN",
+            signature: "PLAN impossible plan".to_owned(),
+            message,
+            at: 0,
+            step: 0,
+        };
+        Self {
+            verdict: Verdict::Fail(failure),
+            trace_hash: TraceHash::default().value(),
+            deliveries: 0,
+            events: 0,
+            operations: 0,
+            outcomes: Outcomes::default(),
+            simulated: 0,
+            faults: [0; FaultKind::ALL.len()],
+            marks: Marks::default(),
+            progress_due: false,
+            history: History::new(Model::Kv),
+        }
+    }
+
     /// How often a fault of this kind acted.
     #[must_use]
     pub const fn acted(&self, kind: FaultKind) -> u64 {
