@@ -1,8 +1,8 @@
 //! Where a node's records survive its process.
 //!
 //! A [`Storage`] appends and syncs; opening one says what it holds, as a [`Found`]. The promise:
-//! what was synced is read back, or reported as [`Damage`]; it is never silently wrong or missing. A
-//! tail that was never synced may be gone, from some record on. A store that failed once refuses
+//! what was synced is read back, or reported as [`Damage`]; it is never silently wrong or missing.
+//! A tail that was never synced may be gone, from some record on. A store that failed once refuses
 //! everything after it: what the operating system says after a failed sync cannot be believed.
 //!
 //! Everything here blocks. It must never know who asks, nor why: it holds no protocol, and folds
