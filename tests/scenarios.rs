@@ -165,7 +165,9 @@ impl Scene {
                 if *verb == "down" {
                     self.cluster.input(session.host.0, Input::Down { session });
                 } else {
-                    self.cluster.call(session.host.0, Command::CloseSession(session));
+                    self.next += 1;
+                    let (host, close) = (session.host.0, Command::CloseSession(session));
+                    self.cluster.call_as(host, 1, self.next, Sent::First, close);
                 }
             }
             "deliver" => {

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Cluster, Fate, bound_to_key, get, ms, put, value};
-use synod::{Bind, Command, Event, Input, NodeId, OnNoQuorum, Outcome, Refusal, SessionId};
+use synod::{Bind, Command, Event, Input, NodeId, OnNoQuorum, Outcome, Refusal, Sent, SessionId};
 
 /// The client that [`Cluster::open_session`] opens sessions for.
 const HOLDER: u64 = 100;
@@ -154,6 +154,21 @@ fn only_the_host_closes_a_session() {
     let never = SessionId { host: NodeId(1), node_session: 1, number: 77 };
     let answer = cluster.at_once(1, Command::CloseSession(never));
     assert_eq!(answer, Outcome::Refused(Refusal::NoSuchSession(never)));
+}
+
+/// A session is its client's: another that has learned its id cannot end it, nor learn by trying
+/// whether it goes on.
+#[test]
+fn only_its_client_closes_a_session() {
+    let mut cluster = Cluster::new(3);
+    let session = cluster.open_session(1);
+    cluster.call(2, put("k", "v", vec![Bind::Session(session)]));
+    let stranger = cluster.call_as(1, 7, 1, Sent::First, Command::CloseSession(session));
+    assert_eq!(stranger, Outcome::Refused(Refusal::NoSuchSession(session)));
+    cluster.run(Duration::from_secs(2));
+    assert!(cluster.monitored.contains(&session));
+    assert!(value(&cluster.call(3, get("k"))).is_some());
+    assert_eq!(cluster.at_once(1, Command::CloseSession(session)), Outcome::Done);
 }
 
 /// A host's news of a session that it does not host, or no longer, changes nothing.

@@ -49,7 +49,7 @@ pub enum OnNoQuorum {
 /// What a client can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// End a client session; what is bound to it is erased.
+    /// End the client's own session, at the node that hosts it; what is bound to it is erased.
     CloseSession(SessionId),
     /// Put if the entry is as expected.
     CompareAndSet {
@@ -265,7 +265,7 @@ pub enum Refusal {
     },
     /// No quorum was reached, and no acceptor was asked to change anything.
     NoQuorum,
-    /// The session is not hosted by this node, or has ended.
+    /// The session is not hosted by this node, is another client's, or has ended.
     NoSuchSession(SessionId),
     /// The table is not in the configuration (P-22).
     NoSuchTable(TableId),
@@ -493,7 +493,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{what} of length {len} exceeds the limit of {max}")
             }
             Self::NoQuorum => write!(f, "no quorum: nothing was changed; safe to retry"),
-            Self::NoSuchSession(session) => write!(f, "no such session here: {session}"),
+            Self::NoSuchSession(session) => {
+                write!(f, "no such session of this client here: {session}")
+            }
             Self::NoSuchTable(table) => write!(f, "no such table: {table}"),
             Self::NotReady(readiness) => write!(f, "not ready: {readiness}"),
             Self::WriteOnce(table) => write!(f, "table {table} is write-once"),

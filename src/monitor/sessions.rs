@@ -87,6 +87,11 @@ impl Sessions {
         self.alive.remove(&session)
     }
 
+    /// Whose it is.
+    pub(crate) fn owner(&self, session: SessionId) -> Option<ClientId> {
+        self.alive.get(&session).copied()
+    }
+
     pub(crate) fn clients(&self) -> impl Iterator<Item = (SessionId, ClientId)> {
         self.alive.iter().map(|(&session, &client)| (session, client))
     }

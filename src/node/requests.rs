@@ -167,7 +167,9 @@ impl Node {
     ) -> Option<Outcome> {
         match command {
             Command::CloseSession(session) => {
-                Some(if self.end_session(*session, effects).is_some() {
+                // Nobody ends the session of another, and nobody learns whether there is one.
+                let own = self.sessions.owner(*session) == Some(client);
+                Some(if own && self.end_session(*session, effects).is_some() {
                     effects.push(Effect::Demonitor { session: *session });
                     Outcome::Done
                 } else {
