@@ -34,6 +34,8 @@ extern crate alloc;
 pub mod base;
 pub mod cluster;
 pub mod consensus;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod monitor;
 pub mod node;
 pub mod paxos;

@@ -159,6 +159,12 @@ impl Node {
         self.life
     }
 
+    /// The node's process life.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The configuration it was made with.
     #[must_use]
     pub const fn config(&self) -> &Config {

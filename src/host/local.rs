@@ -1,0 +1,181 @@
+//! Clients on the node's own thread: connections of a server. No channel, no hand-off.
+//!
+//! Must never know: what commands mean, how they came here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::driver::Clients;
+use super::handle::CallOptions;
+use super::inbox::Inbox;
+use super::task::Signal;
+use crate::base::{ClientId, Random, RequestId, SessionId};
+use crate::consensus::{Command, Outcome, Request, Sent};
+use crate::node::{Event, Input};
+
+/// How many events may wait for a client that does not look.
+const EVENTS_MAX: usize = 1024;
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The answer to a request of its own.
+    Answer(RequestId, Outcome),
+    /// Something it subscribed to, or its session's.
+    Event(Event),
+    /// It did not look for so long that events were dropped: it must find out how things are.
+    Missed,
+}
+
+/// What waits for one client. Answers are as many as it has asked for; events are bounded.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    news: RefCell<VecDeque<News>>,
+    events: Cell<usize>,
+    signal: Signal,
+}
+
+impl Mailbox {
+    pub(super) fn push(&self, news: News) {
+        let mut queue = self.news.borrow_mut();
+        if matches!(news, News::Event(_)) {
+            match self.events.get() {
+                EVENTS_MAX.. => return,
+                // The last place says that more would have come.
+                waiting if waiting == EVENTS_MAX - 1 => queue.push_back(News::Missed),
+                _ => queue.push_back(news),
+            }
+            self.events.set(self.events.get() + 1);
+        } else {
+            queue.push_back(news);
+        }
+        self.signal.raise();
+    }
+
+    fn take(&self) -> Option<News> {
+        let news = self.news.borrow_mut().pop_front()?;
+        if !matches!(news, News::Answer(..)) {
+            self.events.set(self.events.get() - 1);
+        }
+        Some(news)
+    }
+}
+
+/// The way to the node for whatever runs on its thread. Cheap to clone; it cannot leave the thread.
+#[derive(Clone)]
+pub struct Local {
+    pub(super) inbox: Rc<Inbox>,
+    pub(super) clients: Rc<Clients>,
+    pub(super) clock: Rc<dyn Clock>,
+    pub(super) random: Rc<RefCell<Random>>,
+}
+
+impl Local {
+    /// A new client, which ends when it is dropped.
+    #[must_use]
+    pub fn client(&self) -> LocalClient {
+        let id = ClientId::new(self.random.borrow_mut().number());
+        let mailbox = Rc::new(Mailbox::default());
+        self.clients.mailboxes.borrow_mut().insert(id, mailbox.clone());
+        LocalClient {
+            id,
+            next: Cell::new(1),
+            mailbox,
+            local: self.clone(),
+            grace: Cell::new(Duration::ZERO),
+        }
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+/// One client on the node's thread: many requests in flight, answers as they come.
+#[derive(Debug)]
+pub struct LocalClient {
+    id: ClientId,
+    next: Cell<u64>,
+    mailbox: Rc<Mailbox>,
+    local: Local,
+    grace: Cell<Duration>,
+}
+
+impl LocalClient {
+    /// Which client it is.
+    #[must_use]
+    pub const fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// Asks; the answer comes as [`News::Answer`] with this number. Many asked before the task
+    /// next waits are handled together.
+    pub fn ask(&self, command: Command, options: CallOptions) -> RequestId {
+        let id = RequestId(self.next.get());
+        self.next.set(id.0 + 1);
+        let CallOptions { patience, on_no_quorum } = options;
+        let (client, sent) = (self.id, Sent::First);
+        let request = Request { client, id, sent, patience, on_no_quorum, command };
+        self.local.inbox.push(Input::Request(request));
+        id
+    }
+
+    /// The next news, if there are any.
+    #[must_use]
+    pub fn take(&self) -> Option<News> {
+        self.mailbox.take()
+    }
+
+    /// The next news; else has the task woken when there are some.
+    pub fn poll_news(&self, cx: &Context<'_>) -> Poll<News> {
+        loop {
+            if let Some(news) = self.mailbox.take() {
+                return Poll::Ready(news);
+            }
+            if self.mailbox.signal.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits for the next news.
+    pub async fn news(&self) -> News {
+        poll_fn(|cx| self.poll_news(cx)).await
+    }
+
+    /// How long its sessions outlive it. Default zero.
+    pub fn set_grace(&self, grace: Duration) {
+        self.grace.set(grace);
+    }
+
+    /// Makes a session this client's, if it is hosted here and has not ended: whoever had it is
+    /// told nothing more of it, and its life hangs on this client.
+    pub fn attach(&self, session: SessionId) -> bool {
+        let mut sessions = self.local.clients.sessions.borrow_mut();
+        let Some(watched) = sessions.get_mut(&session) else { return false };
+        watched.client = self.id;
+        watched.until = None;
+        true
+    }
+}
+
+impl Drop for LocalClient {
+    fn drop(&mut self) {
+        self.local.clients.mailboxes.borrow_mut().remove(&self.id);
+        let until = self.local.clock.now().instant + self.grace.get();
+        for watched in self.local.clients.sessions.borrow_mut().values_mut() {
+            if watched.client == self.id {
+                watched.until = Some(until);
+            }
+        }
+        self.local.inbox.wake();
+    }
+}

@@ -1,0 +1,39 @@
+//! The host: it moves bytes and time between a [`Node`](crate::Node) and the world, and decides
+//! nothing.
+//!
+//! A node, its links, its connections and its timers all live on one thread, so a request passes
+//! through no channel and wakes no other core. Only [`Handle`], for everybody else, crosses
+//! threads. What is random, what time it is and what carries bytes is given from outside, so the
+//! same code runs inside a simulator.
+//!
+//! Must never know: what a message, a command or a record means.
+
+mod alarm;
+mod clock;
+mod disk;
+mod driver;
+mod handle;
+mod hello;
+mod inbox;
+mod link;
+mod local;
+mod network;
+mod options;
+mod quiet;
+mod start;
+mod task;
+#[cfg(not(madsim))]
+mod tcp;
+
+pub use clock::Clock;
+#[cfg(not(madsim))]
+pub use clock::SystemClock;
+pub use handle::{CallOptions, Handle, Stopped};
+pub use local::{Local, LocalClient, News};
+pub use network::{Network, Stream};
+pub use options::{LinkOptions, Reconnect};
+#[cfg(not(madsim))]
+pub use start::Running;
+pub use start::{HostConfig, HostError, Service, StartError, entropy, prepare};
+#[cfg(not(madsim))]
+pub use tcp::Tcp;

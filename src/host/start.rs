@@ -1,0 +1,245 @@
+//! How a node comes to run: on a thread of its own, or, under a simulator, on the runtime's.
+//!
+//! Must never know: what the node is for.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use super::alarm::Alarm;
+use super::clock::Clock;
+use super::disk::Disk;
+use super::driver::{Ask, Clients, Driver, storage_failed};
+use super::handle::Handle;
+use super::hello::{self, Hello, Purpose};
+use super::inbox::Inbox;
+use super::link::Links;
+use super::local::Local;
+use super::network::Network;
+use super::options::LinkOptions;
+use super::task::Task;
+use crate::base::{ClientId, Epoch, Random};
+use crate::node::{Config, ConfigError};
+use crate::storage::{Opened, Storage, StorageError};
+
+/// What runs beside the node on its thread, such as a server's listener.
+pub type Service = Box<dyn FnOnce(Local) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// Everything a host needs to know.
+pub struct HostConfig {
+    /// What people call the cluster; every member's must be the same.
+    pub name: String,
+    /// What the node is told.
+    pub node: Config,
+    /// Bounds of links.
+    pub links: LinkOptions,
+    /// The seed of everything drawn here: names of clients, jitter. It must differ between nodes
+    /// and between lives; a simulator gives it.
+    pub seed: u64,
+    /// What runs beside the node.
+    pub services: Vec<Service>,
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A seed that nobody can guess.
+///
+/// # Errors
+/// If the operating system has none to give.
+pub fn entropy() -> io::Result<u64> {
+    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Prepares a node: the handle to it, and the future that is its life. The future must be polled
+/// on one thread, inside a `LocalSet`; it ends when the node is told to stop or its storage fails.
+///
+/// # Errors
+/// If the configuration is impossible.
+pub fn prepare<N: Network>(
+    config: HostConfig,
+    network: impl FnOnce() -> io::Result<N>,
+    clock: impl FnOnce() -> Rc<dyn Clock>,
+    opened: Opened<Box<dyn Storage>>,
+) -> Result<(Handle, impl Future<Output = Result<(), HostError>>), ConfigError> {
+    let mut random = Random::new(config.seed);
+    let node = opened.found.into_node(config.node, random.number())?;
+    let (asks_sender, asks) = mpsc::unbounded_channel::<Ask>();
+    let handle = Handle::new(ClientId::new(random.number()), asks_sender);
+    let HostConfig { name, links, services, .. } = config;
+    let storage = opened.storage;
+    let life = async move {
+        let (inbox, clients) = (Rc::new(Inbox::default()), Rc::new(Clients::default()));
+        let clock = clock();
+        let (me, members) = (node.config().node, node.config().members.clone());
+        let hello = Hello {
+            name,
+            cluster: node.config().cluster,
+            configuration: hello::configuration(node.config()),
+            epoch: Epoch(1),
+            node: me,
+            peer: me,
+            life: node.life(),
+            incarnation: node.incarnation(),
+            purpose: Purpose::Knock(0),
+        };
+        let others = members.into_iter().filter(|member| *member != me);
+        let jitter = Random::new(random.number());
+        let network = network().map_err(HostError::Network)?;
+        let links = Links::new(network, hello, others, links, inbox.clone(), jitter);
+        let random = Rc::new(RefCell::new(random));
+        let (inbox_, clients_) = (inbox.clone(), clients.clone());
+        let local = Local { inbox: inbox_, clients: clients_, clock: clock.clone(), random };
+        let mut tasks = links.start();
+        tasks.extend(services.into_iter().map(|service| Task::spawn(service(local.clone()))));
+        let driver = Driver {
+            node,
+            alarm: Alarm::new(clock.clone(), inbox.clone()),
+            clock,
+            links,
+            inbox,
+            asks,
+            disk: Disk::Inline(storage),
+            clients,
+            calls: HashMap::new(),
+            effects: Vec::new(),
+            writes: Vec::new(),
+        };
+        let result = driver.run().await;
+        drop(tasks);
+        result.map_err(|error| {
+            storage_failed(&error);
+            HostError::Storage(error)
+        })
+    };
+    Ok((handle, life))
+}
+
+/// Why a node that ran does not any more.
+#[derive(Debug)]
+pub enum HostError {
+    /// The network cannot be used.
+    Network(io::Error),
+    /// Its storage has failed.
+    Storage(StorageError),
+    /// Its thread could not be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(error) => write!(f, "the network cannot be used: {error}"),
+            Self::Storage(error) => write!(f, "storage has failed: {error}"),
+            Self::Thread(error) => write!(f, "the node's thread cannot run: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+/// A node that runs on a thread of its own.
+#[cfg(not(madsim))]
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    thread: std::thread::JoinHandle<Result<(), HostError>>,
+}
+
+#[cfg(not(madsim))]
+impl Running {
+    /// Starts it, with TCP for its network.
+    ///
+    /// # Errors
+    /// If the configuration is impossible or no thread is to be had.
+    pub fn start(
+        config: HostConfig,
+        listener: std::net::TcpListener,
+        addresses: std::collections::BTreeMap<crate::base::NodeId, String>,
+        opened: Opened<Box<dyn Storage>>,
+    ) -> Result<Self, StartError> {
+        use super::{clock::SystemClock, tcp::Tcp};
+        let name = format!("synod-{}", config.node.node);
+        // What is prepared stays on the thread that prepares it; only the handle comes back.
+        let (tell, told) = std::sync::mpsc::channel();
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(HostError::Thread)?;
+            let network = || Tcp::new(listener, addresses);
+            let prepared = prepare(config, network, || Rc::new(SystemClock::default()), opened);
+            let life = match prepared {
+                Ok((handle, life)) => {
+                    drop(tell.send(Ok(handle)));
+                    life
+                }
+                Err(error) => {
+                    drop(tell.send(Err(error)));
+                    return Ok(());
+                }
+            };
+            tokio::task::LocalSet::new().block_on(&runtime, life)
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(|error| StartError::Host(HostError::Thread(error)))?;
+        match told.recv() {
+            Ok(Ok(handle)) => Ok(Self { handle, thread }),
+            Ok(Err(error)) => Err(StartError::Config(error)),
+            Err(_) => match thread.join() {
+                Ok(Err(error)) => Err(StartError::Host(error)),
+                Ok(Ok(())) | Err(_) => unreachable!("it says how it started, or fails"),
+            },
+        }
+    }
+
+    /// The way to it.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Stops it and waits until it has stopped.
+    ///
+    /// # Errors
+    /// Why it had stopped before, if it had.
+    ///
+    /// # Panics
+    /// If the node has: an invariant did not hold.
+    pub fn stop(self) -> Result<(), HostError> {
+        self.handle.stop();
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// Why a node does not run.
+#[derive(Debug)]
+pub enum StartError {
+    /// Its configuration is impossible.
+    Config(ConfigError),
+    /// Its surroundings do not allow it.
+    Host(HostError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::Host(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
