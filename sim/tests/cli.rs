@@ -36,6 +36,7 @@ fn assert_refused(args: &[&str], says: &str) {
     assert!(said.starts_with("error: "), "{args:?}: {said}");
     assert!(said.contains(says), "{args:?}: {said:?} does not contain {says:?}");
     assert!(!said.contains("panicked"), "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?}: wrote before it refused: {}", stdout(&output));
 }
 
 #[test]
@@ -69,6 +70,66 @@ fn mistakes_are_named_in_one_line() {
     assert_refused(&["merge"], "FILE");
 }
 
+/// What is too much, too little, or would be ignored is refused before anything is done or written.
+#[test]
+fn extremes_are_refused_before_anything_is_written() {
+    for command in ["run", "zoo"] {
+        assert_refused(&[command, "--time", "99999999999999h"], "at most 366d");
+        assert_refused(&[command, "--time", "0.0000001ms"], "at least 1ms");
+        assert_refused(&[command, "--jobs", "65535"], "1..=1024");
+    }
+    for ignored in [["--json", "x"], ["--time", "5s"], ["--jobs", "2"], ["--out", "x"]] {
+        assert_refused(&[&["run", "--seed", "1"], &ignored[..]].concat(), "cannot be used with");
+    }
+    let verify = ["run", "--seeds", "0..2", "--verify-determinism"];
+    let refused = |more: &[&str], says: &str| assert_refused(&[&verify, more].concat(), says);
+    refused(&["--time", "5s"], "cannot be used with");
+    refused(&["--shard", "1/9"], "too few seeds");
+    refused(&["--against", "/nonexistent"], "not another build of this program");
+    refused(&["--json", "/nonexistent/x.json"], "/nonexistent/x.json");
+    assert_refused(&["check", "x", "--json"], "--explain");
+    assert_refused(&["check", "x", "--budget", "0"], "--budget");
+    assert_refused(&["check", ""], "FILE");
+    assert_refused(&["generate", "--ops", "0"], "--ops");
+    assert_refused(&["generate", "--plant", "two-winners"], "does not fit");
+    let unplantable = ["generate", "--kind", "once", "--plant", "two-winners", "--ops", "1"];
+    assert_refused(&unplantable, "found no place");
+    let path = scratch("unplantable.jsonl");
+    fs::write(&path, "precious").expect("written");
+    let name = path.to_string_lossy().into_owned();
+    assert_refused(&[&unplantable[..], &["-o", &name]].concat(), "found no place");
+    assert_eq!(fs::read_to_string(&path).expect("there"), "precious");
+}
+
+/// Files that are not there, not text, empty, folders: each is named, and nothing else is said.
+#[test]
+fn files_that_are_none_are_named() {
+    let folder = scratch("a-folder");
+    fs::create_dir_all(&folder).expect("made");
+    let garbage = scratch("garbage");
+    fs::write(&garbage, [0xff, 0xfe, 0x00, 0x80]).expect("written");
+    let empty = scratch("empty");
+    fs::write(&empty, "").expect("written");
+    let good = scratch("good.jsonl");
+    let good = good.to_string_lossy();
+    let made = sim(&["generate", "--ops", "50", "-o", &good]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    for path in [&folder, &garbage, &empty, &scratch("nothing")] {
+        let name = path.to_string_lossy();
+        for command in ["replay", "shrink", "check", "merge"] {
+            assert_refused(&[command, &name], &name);
+        }
+        assert_refused(&["run", "--resume", &name], &name);
+        // Also behind one that could be judged.
+        assert_refused(&["check", &good, &name], &name);
+    }
+    let name = folder.to_string_lossy();
+    assert_refused(&["run", "--seeds", "0..2", "--json", &name], "this is a folder");
+    assert_refused(&["generate", "-o", &name], "this is a folder");
+    let inside = garbage.join("x");
+    assert_refused(&["run", "--seeds", "0..2", "--out", &inside.to_string_lossy()], "is a file");
+}
+
 #[test]
 fn a_malformed_plan_is_refused_with_its_line() {
     let good = stdout(&sim(&["plan", "--seed", "7", "--scenario", "register"]));
@@ -92,11 +153,28 @@ fn a_state_that_is_not_one_is_refused() {
     let name = path.to_string_lossy().into_owned();
     assert_refused(&["run", "--resume", &name], "not-a-state.json");
     assert_refused(&["merge", &name], "not-a-state.json");
+    campaign("altered.json", &["--seeds", "0..3"]);
+    let good = scratch("altered.json");
+    let text = fs::read_to_string(&good).expect("written");
+    for (was, is, says) in [
+        ("\"done\": 3", "\"done\": 18446744073709551615", "cannot be"),
+        ("\"failures\": 0", "\"failures\": 4", "more failures than seeds"),
+        ("\"wall_seconds\": ", "\"wall_seconds\": -", "seconds"),
+        ("\"nodes\": null", "\"nodes\": 99", "1..=16"),
+        ("\"format\": 1", "\"format\": 2", "run the campaign again"),
+    ] {
+        assert!(text.contains(was), "{was}");
+        fs::write(&path, text.replace(was, is)).expect("written");
+        assert_refused(&["merge", &name], says);
+        assert_refused(&["run", "--resume", &name], says);
+    }
+    let good = good.to_string_lossy();
+    assert_refused(&["merge", &good, &good], "each may count once");
 }
 
 #[test]
 fn help_is_everywhere_and_has_examples() {
-    for command in ["run", "plan", "replay", "shrink", "merge", "zoo"] {
+    for command in ["run", "check", "plan", "replay", "shrink", "merge", "zoo"] {
         let output = sim(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(stdout(&output).contains("Example"), "{command}");

@@ -107,6 +107,8 @@ pub fn campaign(
     watcher: &mut dyn Watcher,
 ) -> Outcome {
     let cpu = cpu_seconds();
+    let count = limits.seeds.end - limits.seeds.start;
+    let jobs = limits.jobs.min(usize::try_from(count).unwrap_or(usize::MAX));
     let shared = Arc::new(Shared {
         source: source.clone(),
         limits: limits.clone(),
@@ -114,11 +116,11 @@ pub fn campaign(
         stop: AtomicBool::new(false),
         next: AtomicU64::new(0),
         folded: AtomicU64::new(0),
-        at: (0..limits.jobs).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
+        at: (0..jobs).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
     });
     let (sender, results) = mpsc::channel();
     // Not scoped: a thread whose run never ends must not be waited for.
-    for place in 0..limits.jobs {
+    for place in 0..jobs {
         let (shared, sender) = (Arc::clone(&shared), sender.clone());
         thread::spawn(move || shared.work(place, &sender));
     }
@@ -152,7 +154,7 @@ pub fn campaign(
         watcher.tick(&fold.totals, &fold.found, shared.start.elapsed());
     };
     let wall = shared.start.elapsed();
-    let all = fold.done == limits.seeds.end - limits.seeds.start;
+    let all = fold.done == count;
     let otherwise = if all { Stop::Done } else { Stop::Time };
     let cpu = cpu.zip(cpu_seconds()).map(|(before, after)| after - before);
     Outcome {

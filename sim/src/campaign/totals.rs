@@ -85,16 +85,16 @@ impl Totals {
 
     /// Adds another share.
     pub fn merge(&mut self, other: &Self) {
-        self.seeds += other.seeds;
-        self.failures += other.failures;
-        self.violations += other.violations;
-        self.no_progress += other.no_progress;
-        self.unknown += other.unknown;
-        self.crashes += other.crashes;
-        self.deliveries += other.deliveries;
-        self.events += other.events;
-        self.operations += other.operations;
-        self.simulated_micros += other.simulated_micros;
+        merge(&mut self.seeds, other.seeds);
+        merge(&mut self.failures, other.failures);
+        merge(&mut self.violations, other.violations);
+        merge(&mut self.no_progress, other.no_progress);
+        merge(&mut self.unknown, other.unknown);
+        merge(&mut self.crashes, other.crashes);
+        merge(&mut self.deliveries, other.deliveries);
+        merge(&mut self.events, other.events);
+        merge(&mut self.operations, other.operations);
+        merge(&mut self.simulated_micros, other.simulated_micros);
         self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
         for (mine, theirs) in [
             (&mut self.outcomes, &other.outcomes),
@@ -107,9 +107,14 @@ impl Totals {
     }
 }
 
+/// What is added may have been read from a file, so it may be anything.
+const fn merge(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
+}
+
 fn add(counts: &mut BTreeMap<String, u64>, name: &str, count: u64) {
     if let Some(sum) = counts.get_mut(name) {
-        *sum += count;
+        merge(sum, count);
     } else {
         counts.insert(name.to_owned(), count);
     }

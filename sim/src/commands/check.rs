@@ -2,36 +2,50 @@
 //!
 //! It knows files, arguments and exit statuses; what is legal is the checker's business.
 
+use std::fs;
 use std::io::{self, Write};
 use std::time::Instant;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::{Error, Status};
 use crate::checker::{Judge, Options, Verdict};
 use crate::history::read::Histories;
 use crate::history::{History, Model};
 
-/// The arguments of `check`.
+/// Judges recorded histories, one line each: `FILE`, the verdict, the milliseconds it took.
+///
+/// Where there are several files, each is opened before the first is judged; what is wrong further
+/// inside is found when it is reached.
 #[derive(Args, Debug)]
+#[command(after_help = "Exit status:
+    0  every history is linearizable
+    1  one is not, or is unknown: its budget ran out
+    2  bad usage, or a file that cannot be understood
+
+Examples:
+  cargo sim generate --ops 100000 -o made.jsonl
+  cargo sim check made.jsonl
+  cargo sim check --explain recorded.edn")]
 pub struct CheckArgs {
     /// Print, under a history that is not linearizable, the smallest part of it that is not
     #[arg(long)]
     explain: bool,
     /// Print that part as one JSON object a line instead of words
-    #[arg(long)]
+    #[arg(long, requires = "explain")]
     json: bool,
     /// The sequential specification, instead of what the file says
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// How many configurations may be tried for one history
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     budget: Option<u64>,
     /// Print after each line how long reading took, in milliseconds
     #[arg(long)]
     timing: bool,
     /// Files of histories: JSON lines, Jepsen register logs, EDN maps
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     files: Vec<String>,
 }
 
@@ -54,6 +68,13 @@ fn judge_files(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Error> {
         })?),
     };
     let options = Options { budget: args.budget.unwrap_or(BUDGET) };
+    // A pipe can be opened once only, and a single file need not be.
+    let is_pipe = |file: &str| {
+        fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+    };
+    for file in args.files.iter().skip(1).filter(|file| !is_pipe(file)) {
+        Histories::open(file, model).map_err(Error::usage)?;
+    }
     let mut judge = Judge::new();
     let mut all = true;
     for file in &args.files {

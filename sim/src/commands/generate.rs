@@ -3,7 +3,7 @@
 //! It knows arguments and files; what is legal is the generator's business.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,7 +19,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "KIND", default_value = "kv", value_parser = kind)]
     kind: Kind,
     /// How many operations
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=OPS_MAX))]
     ops: u64,
     /// How many clients at once
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -41,6 +41,9 @@ pub struct GenerateArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
+
+/// The most operations of a made history: some terabytes of text.
+const OPS_MAX: u64 = 10_000_000_000;
 
 fn named<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T, String> {
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
@@ -90,25 +93,26 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<Status, Error> {
             names.join(", ")
         )));
     }
-    let planted = match &args.output {
+    // What is made is a function of the recipe: so it is known before the first byte is written, and
+    // nothing is left behind, whether the violation finds a place.
+    if recipe.plant.is_some() && !write(&recipe, &mut io::sink())? {
+        return Err(Error::usage(
+            "--plant: found no place for the violation; give more --ops, or another --seed",
+        ));
+    }
+    match &args.output {
         None => {
             let mut out = BufWriter::with_capacity(1 << 16, out);
-            let planted = write(&recipe, &mut out)?;
+            write(&recipe, &mut out)?;
             out.flush()?;
-            planted
         }
         Some(path) => {
             let file = File::create(path).map_err(|error| Error::file(path, &error))?;
             let mut out = BufWriter::with_capacity(1 << 16, file);
             let failed = |error| Error::file(path, &error);
-            let planted = write(&recipe, &mut out).map_err(failed)?;
+            write(&recipe, &mut out).map_err(failed)?;
             out.flush().map_err(failed)?;
-            planted
         }
-    };
-    if planted {
-        Ok(Status::Fine)
-    } else {
-        Err(Error::usage("--plant: found no place for the violation; give more --ops, or a --seed"))
     }
+    Ok(Status::Fine)
 }

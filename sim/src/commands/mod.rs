@@ -11,6 +11,7 @@ pub mod run;
 pub mod zoo;
 
 use std::fmt;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ pub enum Status {
     Usage,
     /// 3: what had to make progress did not.
     NoProgress,
-    /// 4: a history could not be judged within its budget.
+    /// 4: a run's history could not be judged within its budget.
     Unknown,
     /// 101: the engine panicked.
     Crash,
@@ -71,7 +72,16 @@ impl Error {
     /// A file that cannot be read or written.
     #[must_use]
     pub fn file(path: &Path, error: &io::Error) -> Self {
-        Self::Usage(format!("{}: {error}", path.display()))
+        let place = path.display();
+        let plain = [
+            (io::ErrorKind::InvalidData, "this is not text; is it the file you mean?"),
+            (io::ErrorKind::IsADirectory, "this is a folder; give a file"),
+            (io::ErrorKind::NotFound, "there is no such file or folder"),
+        ];
+        match plain.iter().find(|(kind, _)| *kind == error.kind()) {
+            Some((_, why)) => Self::Usage(format!("{place}: {why}")),
+            None => Self::Usage(format!("{place}: {error}")),
+        }
     }
 }
 
@@ -95,7 +105,7 @@ impl From<io::Error> for Error {
     1  a rule was violated
     2  bad usage: an option, a file or a plan
     3  no progress where there had to be
-    4  a history that could not be judged (unknown)
+    4  a run whose history could not be judged (unknown)
   101  the engine crashed
   130  stopped by Ctrl-C, nothing wrong until then
 
@@ -176,10 +186,25 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
     }
 }
 
+/// The most threads that anybody may ask for.
+pub const JOBS_MAX: i64 = 1_024;
+
 /// How many threads can run at once here.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether a result can be written to this file later: a campaign of hours is not to find out at its
+/// end. What is in the file stays.
+///
+/// # Errors
+/// That it cannot.
+pub fn try_file(path: &Path) -> Result<(), Error> {
+    let known = path.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| Error::file(path, &error))?;
+    if known { Ok(()) } else { fs::remove_file(path).map_err(|error| Error::file(path, &error)) }
 }
 
 fn complain(why: &str) -> Status {

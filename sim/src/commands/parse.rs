@@ -77,7 +77,11 @@ fn number(text: &str) -> Result<u64, String> {
     digits.parse().map_err(|_| format!("{text:?} is not a whole number from 0 to {}", u64::MAX))
 }
 
-/// A duration: a number and one of `ms`, `s`, `m` (or `min`), `h`, `d`.
+/// What may be waited for: nobody means more, and less is nothing.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+const DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// A duration, of a millisecond to a year: a number and one of `ms`, `s`, `m` (or `min`), `h`, `d`.
 ///
 /// # Errors
 /// What is wrong with `text`, and what would be right.
@@ -102,7 +106,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if count <= 0.0 {
         return Err(String::from("a duration must be longer than zero"));
     }
-    Duration::try_from_secs_f64(count * unit).map_err(|_| format!("{text:?} is too long"))
+    let duration = Duration::try_from_secs_f64(count * unit).unwrap_or(Duration::MAX);
+    if duration < DURATION_MIN {
+        return Err(format!("{text:?} is too short; give at least 1ms"));
+    }
+    if duration > DURATION_MAX {
+        return Err(format!("{text:?} is too long; give at most 366d"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -129,8 +140,9 @@ mod tests {
     fn durations() {
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for wrong in ["", "5", "s", "-5s", "0s", "5y", "1e300h", "NaNs", "infs"] {
+        for wrong in ["", "5", "s", "-5s", "0s", "5y", "1e300h", "NaNs", "infs", "0.9ms", "367d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        assert!(duration("99999999999999h").unwrap_err().contains("at most 366d"));
     }
 }

@@ -147,7 +147,23 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<Status, Error> {
         Some((first, rest)) => (first.clone(), rest),
         None => return Err(Error::usage("merge: give the files to add up")),
     };
-    for (summary, path) in rest.iter().zip(&args.files[1..]) {
+    for (place, (summary, path)) in rest.iter().zip(&args.files[1..]).enumerate() {
+        let done = summary.seeds_done();
+        let before = summaries.iter().zip(&args.files).take(place + 1);
+        let twice = before
+            .map(|(other, path)| (other.seeds_done(), path))
+            .find(|(other, _)| done.start.max(other.start) < done.end.min(other.end));
+        if let Some((other, first)) = twice {
+            return Err(Error::usage(format!(
+                "{}: its seeds {}..{} are among the {}..{} of {}; each may count once",
+                path.display(),
+                done.start,
+                done.end,
+                other.start,
+                other.end,
+                first.display()
+            )));
+        }
         if (&summary.scenario, summary.nodes) != (&whole.scenario, whole.nodes) {
             return Err(Error::usage(format!(
                 "{}: another `--scenario` or `--nodes` than {}; these are not shares of one \
@@ -156,17 +172,17 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<Status, Error> {
                 args.files[0].display()
             )));
         }
-        let wall = std::time::Duration::from_secs_f64(summary.wall_seconds.max(0.0));
+        let wall = std::time::Duration::from_secs_f64(summary.wall_seconds);
         whole.add(&summary.totals, &summary.found, wall, summary.cpu_seconds);
         whole.seeds_from = whole.seeds_from.min(summary.seeds_from);
         whole.seeds_to = whole.seeds_to.max(summary.seeds_to);
         whole.done += summary.done;
     }
     whole.shard = String::from("1/1");
-    whole.show(Style::of_stdout(), out)?;
     if let Some(path) = &args.json {
         write_json(path, &whole)?;
     }
+    whole.show(Style::of_stdout(), out)?;
     Ok(whole.worst().map_or(Status::Fine, Status::from))
 }
 
@@ -179,6 +195,6 @@ fn read(path: &Path) -> Result<Plan, Error> {
         let read = fs::read_to_string(path).map(|content| text = content);
         (path.display().to_string(), read)
     };
-    result.map_err(|error| Error::usage(format!("{name}: {error}")))?;
+    result.map_err(|error| Error::file(Path::new(&name), &error))?;
     text.parse().map_err(|error: PlanError| Error::usage(error.in_file(&name)))
 }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::aftermath::{self, Case, Task};
 use super::parse::{self, Seeds, Shard};
-use super::{Error, Status};
+use super::{Error, JOBS_MAX, Status, try_file};
 use crate::campaign::determinism::{self, Conditions, Difference};
 use crate::campaign::{Found, Grade, Limits, Outcome, Source, Stop, attempt, campaign, failure};
 use crate::plan::{NODES_MAX, Options, Plan};
@@ -52,10 +52,13 @@ pub struct SourceArgs {
   cargo sim run --seeds 0..2000 --verify-determinism  each seed again in other processes")]
 pub struct RunArgs {
     /// From A up to and not including B
-    #[arg(long, value_name = "A..B", allow_hyphen_values = true, conflicts_with = "seed")]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     seeds: Option<Seeds>,
     /// One seed: print its plan and tell its story
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = [
+        "seeds", "time", "jobs", "keep_going", "json", "resume", "shard", "verify_determinism", "out",
+        "shrink_runs",
+    ])]
     seed: Option<u64>,
     #[command(flatten)]
     source: SourceArgs,
@@ -63,7 +66,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse::duration)]
     time: Option<Duration>,
     /// How many threads; all cores if not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX))]
     jobs: Option<u16>,
     /// Go on after a failure; failures of one signature are counted together
     #[arg(long)]
@@ -72,14 +75,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Go on with the campaign in this file, written by `--json`, and write it back
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "scenario", "nodes", "shard"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "scenario", "nodes", "shard"])]
     resume: Option<PathBuf>,
     /// The k-th of n shares of the seeds
-    #[arg(long, value_name = "k/n", conflicts_with = "seed")]
+    #[arg(long, value_name = "k/n")]
     shard: Option<Shard>,
     /// Run each seed again in other processes, in the opposite order, with 1 job and with 2, and
     /// compare trace hashes
-    #[arg(long, conflicts_with_all = ["seed", "resume"])]
+    #[arg(long, conflicts_with_all = ["resume", "time", "keep_going"])]
     verify_determinism: bool,
     /// Another build of this program to run the seeds again with
     #[arg(long, value_name = "BINARY", requires = "verify_determinism")]
@@ -237,12 +240,8 @@ fn begin(args: &RunArgs) -> Result<Summary, Error> {
     if let Some(path) = &args.resume {
         return load(path);
     }
-    let seeds = args.seeds.clone().map_or(0..u64::MAX, |seeds| seeds.0);
+    let seeds = seeds_of(args, u64::MAX)?;
     let shard = args.shard.unwrap_or(Shard::WHOLE);
-    let seeds = share(&seeds, shard);
-    if seeds.is_empty() {
-        return Err(Error::usage(format!("--shard: there are too few seeds for share {shard}")));
-    }
     Ok(Summary {
         format: FORMAT,
         scenario: args.source.scenario.clone(),
@@ -262,6 +261,17 @@ fn begin(args: &RunArgs) -> Result<Summary, Error> {
     })
 }
 
+/// The seeds asked for, or that many from 0; of these, the share asked for.
+fn seeds_of(args: &RunArgs, otherwise: u64) -> Result<Range<u64>, Error> {
+    let seeds = args.seeds.clone().map_or(0..otherwise, |seeds| seeds.0);
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    let seeds = share(&seeds, shard);
+    if seeds.is_empty() {
+        return Err(Error::usage(format!("--shard: there are too few seeds for share {shard}")));
+    }
+    Ok(seeds)
+}
+
 /// The seeds of a share: neighbours, so that each share has every scenario equally often.
 fn share(seeds: &Range<u64>, shard: Shard) -> Range<u64> {
     let count = u128::from(seeds.end - seeds.start);
@@ -276,13 +286,7 @@ pub(super) fn load(path: &Path) -> Result<Summary, Error> {
     let summary: Summary = serde_json::from_str(&text).map_err(|error| {
         Error::usage(format!("{}: not the JSON that `--json` writes: {error}", path.display()))
     })?;
-    if summary.format != FORMAT {
-        return Err(Error::usage(format!(
-            "{}: its format is {}, this program's is {FORMAT}; run the campaign again",
-            path.display(),
-            summary.format
-        )));
-    }
+    summary.check().map_err(|why| Error::usage(format!("{}: {why}", path.display())))?;
     Ok(summary)
 }
 
@@ -309,6 +313,10 @@ fn run_campaign(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
         reverse: false,
         hang: args.hang,
     };
+    check_out(&args.out)?;
+    if let Some(path) = result_file(args) {
+        try_file(path)?;
+    }
     let goal = time.map_or_else(|| Goal::Seeds(seeds.end - seeds.start), Goal::Time);
     let mut progress = Progress::new(args.progress, goal);
     let interrupted = on_interrupt()?;
@@ -354,8 +362,24 @@ fn check_first(source: &Source, seed: u64) -> Result<(), Error> {
     source.plan(seed).check().map_err(wrong)
 }
 
+/// Whether a folder of this name is there, or could be made.
+fn check_out(folder: &Path) -> Result<(), Error> {
+    match folder.ancestors().find(|path| path.exists()) {
+        Some(path) if !path.is_dir() => Err(Error::usage(format!(
+            "--out: {} is a file; name a folder for what is found",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Where the result goes.
+fn result_file(args: &RunArgs) -> Option<&PathBuf> {
+    args.json.as_ref().or(args.resume.as_ref())
+}
+
 fn save(args: &RunArgs, summary: &Summary) -> Result<(), Error> {
-    let Some(path) = args.json.as_ref().or(args.resume.as_ref()) else {
+    let Some(path) = result_file(args) else {
         return Ok(());
     };
     write_json(path, summary)
@@ -432,7 +456,7 @@ fn show_next(
     style: Style,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let file = args.json.as_ref().or(args.resume.as_ref());
+    let file = result_file(args);
     let next = match (&outcome.stop, summary.found.first(), file) {
         (_, Some(found), _) => match &found.plan {
             Some(plan) => format!("cargo sim replay {plan} -v    every message of the failure"),
@@ -465,7 +489,7 @@ pub struct HashesArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// How many threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX))]
     jobs: u16,
     /// From the last seed to the first
     #[arg(long)]
@@ -529,14 +553,18 @@ fn all_hashes(
 }
 
 fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
-    let style = Style::of_stdout();
     let source = args.source.source()?;
-    let seeds = args.seeds.clone().map_or(0..VERIFIED_SEEDS, |seeds| seeds.0);
-    let seeds = share(&seeds, args.shard.unwrap_or(Shard::WHOLE));
+    let seeds = seeds_of(args, VERIFIED_SEEDS)?;
     check_first(&source, seeds.start)?;
+    if let Some(path) = &args.json {
+        try_file(path)?;
+    }
     let me = std::env::current_exe()
         .map_err(|error| Error::usage(format!("this program's own file: {error}")))?;
     let words = args.source.words();
+    if let Some(program) = &args.against {
+        check_against(program, &words, seeds.start)?;
+    }
     writeln!(out, "{} seeds here, with {} jobs …", grouped(seeds.end - seeds.start), args.jobs())?;
     out.flush()?;
     let (outcome, here) = all_hashes(&source, &seeds, args.jobs(), false);
@@ -550,34 +578,7 @@ fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
     let mut mismatches = 0_u64;
     for (name, program, jobs, reverse) in conditions {
         let conditions = Conditions { program, source: &words, jobs, reverse };
-        let mut there = determinism::hashes_elsewhere(&conditions, &seeds).map_err(Error::usage)?;
-        there.sort_unstable_by_key(|(seed, _)| *seed);
-        let differing: Vec<u64> = here
-            .iter()
-            .zip(&there)
-            .filter(|(one, other)| one != other)
-            .map(|(one, _)| one.0)
-            .collect();
-        if here.len() != there.len() {
-            return Err(Error::usage(format!(
-                "{name}: it ran {} seeds rather than {}",
-                there.len(),
-                here.len()
-            )));
-        }
-        mismatches += differing.len() as u64;
-        let verdict = if differing.is_empty() {
-            style.paint(Ink::Good, "equal")
-        } else {
-            style.paint(Ink::Bad, format!("{} DIFFER", grouped(differing.len() as u64)))
-        };
-        writeln!(out, "{name:<46} {verdict}")?;
-        if let Some(&seed) = differing.first() {
-            let plan = source.plan(seed);
-            let difference =
-                determinism::first_difference(&conditions, seed, &plan).map_err(Error::usage)?;
-            show_difference(seed, source.scenario(seed), difference.as_ref(), out)?;
-        }
+        mismatches += compare(name, &conditions, &source, &seeds, &here, out)?;
     }
     writeln!(out, "trace hash {:032x}", outcome.totals.trace_hash)?;
     if let Some(path) = &args.json {
@@ -597,6 +598,55 @@ fn verify(args: &RunArgs, out: &mut dyn Write) -> Result<Status, Error> {
         }
         None => Status::Fine,
     })
+}
+
+/// That it is another build of this program at all shows with one seed.
+fn check_against(program: &Path, words: &[String], seed: u64) -> Result<(), Error> {
+    let conditions = Conditions { program, source: words, jobs: 1, reverse: true };
+    let hashes = determinism::hashes_elsewhere(&conditions, &(seed..seed + 1));
+    let why = match hashes {
+        Ok(hashes) if hashes.len() == 1 => return Ok(()),
+        Ok(_) => format!("{}: it says nothing of seed {seed}", program.display()),
+        Err(why) => why,
+    };
+    Err(Error::usage(format!("--against: not another build of this program: {why}")))
+}
+
+/// Runs the seeds under these conditions, and counts those whose hash is another one than `here`.
+fn compare(
+    name: &str,
+    conditions: &Conditions<'_>,
+    source: &Source,
+    seeds: &Range<u64>,
+    here: &[(u64, u128)],
+    out: &mut dyn Write,
+) -> Result<u64, Error> {
+    let style = Style::of_stdout();
+    let mut there = determinism::hashes_elsewhere(conditions, seeds).map_err(Error::usage)?;
+    there.sort_unstable_by_key(|(seed, _)| *seed);
+    if here.len() != there.len() {
+        return Err(Error::usage(format!(
+            "{name}: it ran {} seeds rather than {}",
+            there.len(),
+            here.len()
+        )));
+    }
+    let pairs = here.iter().zip(&there).filter(|(one, other)| one != other);
+    let differing: Vec<u64> = pairs.map(|(one, _)| one.0).collect();
+    let count = differing.len() as u64;
+    let verdict = if differing.is_empty() {
+        style.paint(Ink::Good, "equal")
+    } else {
+        style.paint(Ink::Bad, format!("{} DIFFER", grouped(count)))
+    };
+    writeln!(out, "{name:<46} {verdict}")?;
+    if let Some(&seed) = differing.first() {
+        let plan = source.plan(seed);
+        let difference =
+            determinism::first_difference(conditions, seed, &plan).map_err(Error::usage)?;
+        show_difference(seed, source.scenario(seed), difference.as_ref(), out)?;
+    }
+    Ok(count)
 }
 
 fn show_difference(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Status, parse};
+use super::{Error, JOBS_MAX, Status, parse, try_file};
 use crate::report::style::{Ink, Style, grouped};
 use crate::zoo::{self, Entry, Limits, Tree, Trial, Verdict};
 
@@ -43,10 +43,10 @@ pub struct ZooArgs {
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     harmless_seeds: u64,
     /// The most wall-clock time to hunt for one entry
-    #[arg(long, value_name = "DUR", default_value = "2m", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", default_value = "2m", allow_hyphen_values = true, value_parser = parse::duration)]
     time: Duration,
     /// Threads of a hunt; all cores if not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX))]
     jobs: Option<u16>,
     /// Write the trials to this file
     #[arg(long, value_name = "FILE")]
@@ -86,6 +86,9 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
     if args.list {
         list(&entries, style, out)?;
         return Ok(Status::Fine);
+    }
+    if let Some(path) = &args.json {
+        try_file(path)?;
     }
     let work = root.join(&args.work);
     let tree = Tree::new(&root, &work.join("tree")).map_err(|error| Error::file(&work, &error))?;

@@ -1,12 +1,14 @@
 //! What a campaign came to, for people, and as JSON for programs and for going on later.
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::style::{Ink, Style, bar, grouped, lasting, percent, rough};
 use crate::campaign::{Found, Grade, Totals};
+use crate::plan::NODES_MAX;
 
 /// Everything that is known of a campaign: enough to show it, to go on with it, and to merge its
 /// shares.
@@ -49,13 +51,52 @@ pub struct Summary {
 pub const FORMAT: u32 = 1;
 
 impl Summary {
+    /// The seeds that have been run.
+    #[must_use]
+    pub const fn seeds_done(&self) -> Range<u64> {
+        self.seeds_from..self.seeds_from.saturating_add(self.done)
+    }
+
+    /// Whether it can be what a campaign came to, as far as anything relies on it.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!(
+                "its format is {}, this program's is {FORMAT}; run the campaign again",
+                self.format
+            ));
+        }
+        if self.seeds_from > self.seeds_to || self.done > self.seeds_to - self.seeds_from {
+            return Err(format!(
+                "{} seeds done of {}..{} cannot be; run the campaign again",
+                self.done, self.seeds_from, self.seeds_to
+            ));
+        }
+        if self.totals.failures > self.totals.seeds {
+            return Err("more failures than seeds cannot be; run the campaign again".to_owned());
+        }
+        // A million years are beyond every campaign, and within what a duration can say.
+        let plausible = |seconds: f64| (0.0..3e13).contains(&seconds);
+        if !plausible(self.wall_seconds) || !plausible(self.cpu_seconds) {
+            return Err("its seconds cannot be; run the campaign again".to_owned());
+        }
+        match self.nodes {
+            Some(nodes) if nodes == 0 || nodes > NODES_MAX => {
+                Err(format!("nodes: {nodes} is not within 1..={NODES_MAX}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Adds more work to it: of this campaign's later seeds, or of another share.
     pub fn add(&mut self, totals: &Totals, found: &[Found], wall: Duration, cpu_seconds: f64) {
         self.totals.merge(totals);
         for found in found {
             let known = |other: &&mut Found| other.signature == found.signature;
             if let Some(known) = self.found.iter_mut().find(known) {
-                let count = known.count + found.count;
+                let count = known.count.saturating_add(found.count);
                 if found.seed < known.seed {
                     *known = found.clone();
                 }
