@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::TcpListener;
 
-use synod::host::{CallOptions, Handle, HostConfig, LinkOptions, Running, entropy};
+use synod::host::{CallOptions, Handle, HostConfig, LinkOptions, Running, Syncing, entropy};
 use synod::storage::{Found, Opened, Volatile};
 use synod::{Command, Config, Genesis, Key, NodeId, Outcome, ReadLevel, TableId, Value};
 
@@ -44,6 +44,7 @@ fn cluster(name: &str) -> Vec<Running> {
             node: config,
             links: LinkOptions::default(),
             seed: entropy().expect("entropy"),
+            syncing: Syncing::Inline,
             services: Vec::new(),
         };
         Running::start(config, listener, addresses.clone(), opened).expect("the node starts")

@@ -1,42 +1,164 @@
-//! Where the node's records become durable.
+//! Where the node's records become durable while the node goes on.
+//!
+//! While one batch is written and synced, the driver collects the next: group commit.
 //!
 //! Must never know: what a record means.
 
+use std::fmt;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::task::Task;
 use crate::base::Ticket;
 use crate::node::Record;
 use crate::storage::{Storage, StorageError};
+
+/// Who waits for the storage.
+pub enum Syncing {
+    /// The node's thread: for storage that answers at once.
+    Inline,
+    /// A task that first sleeps for as long as it is told, for each batch: a simulated disk.
+    Delayed(Box<dyn FnMut() -> Duration + Send>),
+    /// A thread of its own: for storage that waits for a device. However long that takes, the node
+    /// keeps its deadlines and goes on telling its peers that it lives.
+    Thread,
+}
+
+impl fmt::Debug for Syncing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inline => "Inline",
+            Self::Delayed(_) => "Delayed",
+            Self::Thread => "Thread",
+        })
+    }
+}
+
+type Batch = Vec<(Ticket, Vec<Record>)>;
+type Written = Result<Ticket, StorageError>;
 
 /// What the driver hands its writes to.
 pub(super) enum Disk {
     /// Written and synced before the driver goes on.
     Inline(Box<dyn Storage>),
+    /// By somebody else, one batch at a time.
+    Remote(Remote),
+}
+
+pub(super) struct Remote {
+    batches: UnboundedSender<Batch>,
+    written: UnboundedReceiver<Written>,
+    busy: bool,
+    _worker: Worker,
+}
+
+/// Kept while there is work for it.
+enum Worker {
+    #[cfg(not(madsim))]
+    Thread,
+    Task(#[expect(dead_code, reason = "it ends when this is dropped")] Task),
 }
 
 impl Disk {
-    /// Takes all of `writes`. What is durable at once it says at once.
-    pub(super) fn write(
-        &mut self,
-        writes: &mut Vec<(Ticket, Vec<Record>)>,
-    ) -> Result<Option<Ticket>, StorageError> {
+    /// # Errors
+    /// If a thread is needed and none is to be had.
+    pub(super) fn new(storage: Box<dyn Storage>, syncing: Syncing) -> std::io::Result<Self> {
+        let (batches, work) = unbounded_channel();
+        let (report, written) = unbounded_channel();
+        let worker = match syncing {
+            Syncing::Inline => return Ok(Self::Inline(storage)),
+            Syncing::Delayed(delay) => {
+                Worker::Task(Task::spawn(slowly(storage, delay, work, report)))
+            }
+            #[cfg(not(madsim))]
+            Syncing::Thread => {
+                let name = std::thread::Builder::new().name(String::from("synod-disk"));
+                name.spawn(move || steadily(storage, work, &report))?;
+                Worker::Thread
+            }
+            #[cfg(madsim)]
+            Syncing::Thread => return Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Self::Remote(Remote { batches, written, busy: false, _worker: worker }))
+    }
+
+    /// Takes all of `writes`, unless it is busy. What is durable at once it says at once.
+    pub(super) fn write(&mut self, writes: &mut Batch) -> Result<Option<Ticket>, StorageError> {
         match self {
-            Self::Inline(storage) => {
-                let mut last = None;
-                for (ticket, records) in writes.drain(..) {
-                    storage.append(ticket, &records)?;
-                    last = Some(ticket);
+            Self::Inline(storage) => commit(&mut **storage, writes).map(Some),
+            Self::Remote(remote) => {
+                if !remote.busy {
+                    remote.busy = true;
+                    // If the worker is gone, `poll` says so.
+                    drop(remote.batches.send(std::mem::take(writes)));
                 }
-                storage.sync()?;
-                Ok(last)
+                Ok(None)
             }
         }
     }
 
-    /// What has become durable since.
-    pub(super) fn poll(&self, _cx: &Context<'_>) -> Poll<Result<Ticket, StorageError>> {
+    /// Whether something is being written.
+    pub(super) const fn is_busy(&self) -> bool {
         match self {
-            Self::Inline(_) => Poll::Pending,
+            Self::Inline(_) => false,
+            Self::Remote(remote) => remote.busy,
+        }
+    }
+
+    /// What has become durable since.
+    ///
+    /// # Panics
+    /// If the worker has.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
+        let Self::Remote(remote) = self else { return Poll::Pending };
+        if !remote.busy {
+            return Poll::Pending;
+        }
+        remote.written.poll_recv(cx).map(|written| {
+            remote.busy = false;
+            written.expect("whoever writes ends after us")
+        })
+    }
+}
+
+/// Appends every write and syncs once; says which was the last.
+fn commit(storage: &mut dyn Storage, writes: &mut Batch) -> Written {
+    let mut last = Ticket(0);
+    for (ticket, records) in writes.drain(..) {
+        storage.append(ticket, &records)?;
+        last = ticket;
+    }
+    storage.sync()?;
+    Ok(last)
+}
+
+#[cfg(not(madsim))]
+fn steadily(
+    mut storage: Box<dyn Storage>,
+    mut work: UnboundedReceiver<Batch>,
+    report: &UnboundedSender<Written>,
+) {
+    while let Some(mut batch) = work.blocking_recv() {
+        let written = commit(&mut *storage, &mut batch);
+        let failed = written.is_err();
+        if report.send(written).is_err() || failed {
+            return;
+        }
+    }
+}
+
+async fn slowly(
+    mut storage: Box<dyn Storage>,
+    mut delay: Box<dyn FnMut() -> Duration + Send>,
+    mut work: UnboundedReceiver<Batch>,
+    report: UnboundedSender<Written>,
+) {
+    while let Some(mut batch) = work.recv().await {
+        tokio::time::sleep(delay()).await;
+        if report.send(commit(&mut *storage, &mut batch)).is_err() {
+            return;
         }
     }
 }

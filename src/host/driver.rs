@@ -5,8 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,23 +19,39 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::inbox::Inbox;
-use super::link::Links;
-use super::local::{Mailbox, News};
+use super::link::{LinkStatus, Links};
+use super::local::{Local, Mailbox, News};
 use super::network::Network;
+use super::sessions::Sessions;
 use crate::base::{ClientId, Instant, OpId, SessionId, Ticket};
 use crate::consensus::{Outcome, Request};
 use crate::node::{Effect, Effects, Event, Input, Node, Record};
 use crate::storage::StorageError;
 
 /// What other threads ask of a node's.
-#[derive(Debug)]
 pub(super) enum Ask {
     /// A request, and where to answer it.
     Call(Request, oneshot::Sender<Outcome>),
+    /// How its links are.
+    Links(oneshot::Sender<Vec<LinkStatus>>),
     /// Dial what is not linked, now (M-30).
     Reconnect,
-    /// Stop, and say when it is done.
+    /// Do something on the node's thread.
+    Run(Box<dyn FnOnce(&Local) + Send>),
+    /// Stop, gracefully.
     Stop,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Call(..) => "Call",
+            Self::Links(_) => "Links",
+            Self::Reconnect => "Reconnect",
+            Self::Run(_) => "Run",
+            Self::Stop => "Stop",
+        })
+    }
 }
 
 /// How many inputs are handled before writes and messages go out.
@@ -43,15 +62,8 @@ const BATCH: usize = 1024;
 pub(super) struct Clients {
     /// Clients on this thread.
     pub(super) mailboxes: RefCell<BTreeMap<ClientId, Rc<Mailbox>>>,
-    /// Sessions whose clients are watched: until when they live without one, if one has gone.
-    pub(super) sessions: RefCell<BTreeMap<SessionId, Watched>>,
-}
-
-/// A session whose client this host watches.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Watched {
-    pub(super) client: ClientId,
-    pub(super) until: Option<Instant>,
+    /// Sessions whose clients are watched.
+    pub(super) sessions: RefCell<Sessions>,
 }
 
 pub(super) struct Driver<N: Network> {
@@ -60,12 +72,17 @@ pub(super) struct Driver<N: Network> {
     pub(super) links: Rc<Links<N>>,
     pub(super) inbox: Rc<Inbox>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
+    /// How many asks are on their way.
+    pub(super) asked: Arc<AtomicUsize>,
+    pub(super) local: Local,
     pub(super) disk: Disk,
     pub(super) clients: Rc<Clients>,
     /// Calls from other threads that have not been answered.
     pub(super) calls: HashMap<OpId, oneshot::Sender<Outcome>>,
     pub(super) alarm: Alarm,
     pub(super) effects: Effects,
+    /// Sessions that need no watching any more, of the step in progress.
+    pub(super) ended: Vec<SessionId>,
     pub(super) writes: Vec<(Ticket, Vec<Record>)>,
 }
 
@@ -76,16 +93,21 @@ impl<N: Network> Driver<N> {
         let mut asks = Vec::new();
         self.handle(Input::Timeout);
         loop {
+            self.watch_time();
             self.settle()?;
             let ready = poll_fn(|cx| self.poll(cx, &mut asks)).await;
             if let Some(written) = ready {
                 self.handle(Input::Persisted { ticket: written? });
             }
+            self.asked.store(self.asks.len(), Ordering::Relaxed);
             for ask in asks.drain(..) {
                 match ask {
                     Ask::Call(request, answer) => self.call(request, answer),
+                    // Whoever has dropped the question does not want the answer.
+                    Ask::Links(answer) => drop(answer.send(self.links.status())),
                     Ask::Reconnect => self.links.reconnect(),
-                    Ask::Stop => return self.stop(),
+                    Ask::Run(run) => run(&self.local),
+                    Ask::Stop => return self.stop().await,
                 }
             }
             self.inbox.take(&mut inputs);
@@ -95,7 +117,6 @@ impl<N: Network> Driver<N> {
                 }
                 self.settle()?;
             }
-            self.watch_time();
         }
     }
 
@@ -106,11 +127,15 @@ impl<N: Network> Driver<N> {
         asks: &mut Vec<Ask>,
     ) -> Poll<Option<Result<Ticket, StorageError>>> {
         let written = self.disk.poll(cx);
-        let asked = self.asks.poll_recv_many(cx, asks, BATCH).is_ready();
-        let woken = self.inbox.poll(cx).is_ready();
+        let asked = self.asks.poll_recv_many(cx, asks, BATCH);
+        if asked == Poll::Ready(0) {
+            // Nobody has a handle any more.
+            asks.push(Ask::Stop);
+        }
+        let woken = self.inbox.poll(cx);
         match written {
             Poll::Ready(written) => Poll::Ready(Some(written)),
-            Poll::Pending if asked || woken => Poll::Ready(None),
+            Poll::Pending if asked.is_ready() || woken.is_ready() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -130,15 +155,12 @@ impl<N: Network> Driver<N> {
         self.node.handle(input, self.clock.now(), &mut effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Demonitor { session } => {
-                    self.clients.sessions.borrow_mut().remove(&session);
-                }
+                Effect::Demonitor { session } => self.ended.push(session),
                 Effect::Monitor { session, client } => self.monitor(session, client),
                 Effect::Notify { client, event } => self.notify(client, event),
                 Effect::Persist { ticket, records } => self.writes.push((ticket, records)),
                 Effect::Reply { client, request, outcome } => {
                     match self.calls.remove(&OpId { client, request }) {
-                        // Whoever has dropped the call does not want the answer.
                         Some(answer) => drop(answer.send(outcome)),
                         None => self.deliver(client, News::Answer(request, outcome)),
                     }
@@ -147,20 +169,32 @@ impl<N: Network> Driver<N> {
             }
         }
         self.effects = effects;
+        // Not before its owner was told, which is known from here only.
+        for session in self.ended.drain(..) {
+            self.clients.sessions.borrow_mut().forget(session);
+        }
     }
 
     fn monitor(&self, session: SessionId, client: ClientId) {
         let present = self.clients.mailboxes.borrow().contains_key(&client);
-        // A client that has left before its session was opened has no use for it.
+        // A client that left before its session was opened has no use for it.
         let until = (!present).then_some(Instant::ZERO);
-        self.clients.sessions.borrow_mut().insert(session, Watched { client, until });
-        if until.is_some() {
-            self.inbox.wake();
-        }
+        self.clients.sessions.borrow_mut().watch(session, client, until);
     }
 
     fn notify(&self, client: ClientId, event: Event) {
-        self.deliver(client, News::Event(event));
+        // A session may have been handed on since it was opened.
+        let owner = match &event {
+            Event::SessionSuspended(session)
+            | Event::SessionResumed(session)
+            | Event::SessionLost(session) => self.clients.sessions.borrow().owner(*session),
+            Event::Ended { .. }
+            | Event::QuorumLost { .. }
+            | Event::QuorumReached { .. }
+            | Event::Reachable { .. }
+            | Event::Readiness(_) => None,
+        };
+        self.deliver(owner.unwrap_or(client), News::Event(event));
     }
 
     fn deliver(&self, client: ClientId, news: News) {
@@ -172,8 +206,9 @@ impl<N: Network> Driver<N> {
     /// Hands over what was collected: records to the disk, frames to the links.
     fn settle(&mut self) -> Result<(), StorageError> {
         while !self.writes.is_empty() {
-            if let Some(ticket) = self.disk.write(&mut self.writes)? {
-                self.handle(Input::Persisted { ticket });
+            match self.disk.write(&mut self.writes)? {
+                Some(ticket) => self.handle(Input::Persisted { ticket }),
+                None => break,
             }
         }
         self.links.flush();
@@ -183,28 +218,28 @@ impl<N: Network> Driver<N> {
     /// Tells the node the time if it wants to know, and sets the alarm to when it next does.
     fn watch_time(&mut self) {
         let now = self.clock.now().instant;
-        let mut over = Vec::new();
-        let mut next = Instant(u64::MAX);
-        for (session, watched) in &*self.clients.sessions.borrow() {
-            match watched.until {
-                Some(until) if until <= now => over.push(*session),
-                Some(until) => next = next.min(until),
-                None => {}
-            }
-        }
-        for session in over {
-            self.clients.sessions.borrow_mut().remove(&session);
+        loop {
+            let Some(session) = self.clients.sessions.borrow_mut().pop(now) else { break };
             self.handle(Input::Down { session });
         }
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.handle(Input::Timeout);
         }
-        self.alarm.set(next.min(self.node.poll_timeout().unwrap_or(next)));
+        let ending = self.clients.sessions.borrow().next();
+        let due = [self.node.poll_timeout(), ending].into_iter().flatten().min();
+        self.alarm.set(due.unwrap_or(Instant(u64::MAX)));
     }
 
-    /// Makes durable what was begun, so that the next start has nothing to repeat.
-    fn stop(&mut self) -> Result<(), StorageError> {
-        self.settle()?;
+    /// Lets what was begun become durable, so that the next start has nothing to repeat.
+    async fn stop(&mut self) -> Result<(), StorageError> {
+        loop {
+            self.settle()?;
+            if !self.disk.is_busy() {
+                break;
+            }
+            let ticket = poll_fn(|cx| self.disk.poll(cx)).await?;
+            self.handle(Input::Persisted { ticket });
+        }
         info!("{} has stopped", self.node.config().node);
         Ok(())
     }

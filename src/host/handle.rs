@@ -4,14 +4,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Ask;
+use super::link::LinkStatus;
+use super::local::Local;
 use crate::base::{ClientId, RequestId};
-use crate::consensus::{Command, OnNoQuorum, Outcome, Request, Sent};
+use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Request, Sent};
 
 /// How long and how stubbornly a request is worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +53,20 @@ struct Client {
     id: ClientId,
     next: AtomicU64,
     asks: mpsc::UnboundedSender<Ask>,
+    /// How many asks the node's thread has not taken yet.
+    asked: Arc<AtomicUsize>,
 }
 
+/// Above so many on their way to a thread that does not take them, a call is refused.
+const ASKS_MAX: usize = 1 << 16;
+
 impl Handle {
-    pub(super) fn new(id: ClientId, asks: mpsc::UnboundedSender<Ask>) -> Self {
-        Self { client: Arc::new(Client { id, next: AtomicU64::new(1), asks }) }
+    pub(super) fn new(
+        id: ClientId,
+        asks: mpsc::UnboundedSender<Ask>,
+        asked: Arc<AtomicUsize>,
+    ) -> Self {
+        Self { client: Arc::new(Client { id, next: AtomicU64::new(1), asks, asked }) }
     }
 
     /// Has the node carry out `command`; the answer comes within `options.patience`. Any number
@@ -67,23 +78,52 @@ impl Handle {
     /// If the node has stopped before it was given the command. One that stops later, before it
     /// could answer, leaves [`Outcome::Unknown`].
     pub async fn call(&self, command: Command, options: CallOptions) -> Result<Outcome, Stopped> {
-        let client = &self.client;
-        let id = RequestId(client.next.fetch_add(1, Ordering::Relaxed));
+        if self.client.asked.load(Ordering::Relaxed) >= ASKS_MAX {
+            return Ok(Outcome::Refused(Refusal::Busy));
+        }
+        let id = RequestId(self.client.next.fetch_add(1, Ordering::Relaxed));
         let CallOptions { patience, on_no_quorum } = options;
-        let sent = Sent::First;
-        let request = Request { client: client.id, id, sent, patience, on_no_quorum, command };
+        let (client, sent) = (self.client.id, Sent::First);
+        let request = Request { client, id, sent, patience, on_no_quorum, command };
         let (answer, answered) = oneshot::channel();
-        client.asks.send(Ask::Call(request, answer)).map_err(|_| Stopped)?;
+        self.ask(Ask::Call(request, answer))?;
         Ok(answered.await.unwrap_or(Outcome::Unknown))
     }
 
-    /// Has the node dial whatever is not linked, now (M-30).
-    pub fn reconnect(&self) {
-        drop(self.client.asks.send(Ask::Reconnect));
+    /// How the node's links are.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn links(&self) -> Result<Vec<LinkStatus>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Links(answer))?;
+        answered.await.map_err(|_| Stopped)
     }
 
-    /// Has the node stop, gracefully. Its answer to calls in flight is [`Outcome::Unknown`].
+    /// Has the node dial whatever is not linked, now (M-30).
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn reconnect(&self) -> Result<(), Stopped> {
+        self.ask(Ask::Reconnect)
+    }
+
+    /// Does something on the node's thread. It must not block: nothing else happens meanwhile.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn run(&self, run: impl FnOnce(&Local) + Send + 'static) -> Result<(), Stopped> {
+        self.ask(Ask::Run(Box::new(run)))
+    }
+
+    /// Has the node stop, gracefully. What is in flight is answered [`Outcome::Unknown`].
     pub fn stop(&self) {
-        drop(self.client.asks.send(Ask::Stop));
+        // One that has stopped needs no telling.
+        let _ = self.ask(Ask::Stop);
+    }
+
+    fn ask(&self, ask: Ask) -> Result<(), Stopped> {
+        self.client.asked.fetch_add(1, Ordering::Relaxed);
+        self.client.asks.send(ask).map_err(|_| Stopped)
     }
 }

@@ -65,6 +65,19 @@ pub(super) struct Peer {
     dropped: Cell<u64>,
 }
 
+/// How the link to one peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// To whom.
+    pub peer: NodeId,
+    /// Whether it is up: a hint, no more.
+    pub up: bool,
+    /// Bytes that wait for the peer.
+    pub queued: usize,
+    /// Messages lost for want of a link or of room, since the node started.
+    pub dropped: u64,
+}
+
 /// What ends with a link.
 struct Link {
     _tasks: Vec<Task>,
@@ -149,6 +162,16 @@ impl<N: Network> Links<N> {
         for peer in self.peers.iter().filter(|peer| !peer.up.get()) {
             peer.now.raise();
         }
+    }
+
+    pub(super) fn status(&self) -> Vec<LinkStatus> {
+        let status = |peer: &Peer| LinkStatus {
+            peer: peer.node,
+            up: peer.up.get(),
+            queued: peer.out.borrow().len(),
+            dropped: peer.dropped.get(),
+        };
+        self.peers.iter().map(status).collect()
     }
 
     fn hello(&self, peer: NodeId, purpose: Purpose) -> Hello {

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -68,6 +68,8 @@ impl Mailbox {
 }
 
 /// The way to the node for whatever runs on its thread. Cheap to clone; it cannot leave the thread.
+///
+/// It keeps nothing alive: once the node has stopped, nothing that is asked is answered.
 #[derive(Clone)]
 pub struct Local {
     pub(super) inbox: Rc<Inbox>,
@@ -77,6 +79,11 @@ pub struct Local {
 }
 
 impl Local {
+    /// Runs a task on this thread, until it ends or the node does.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        drop(tokio::task::spawn_local(task));
+    }
+
     /// A new client, which ends when it is dropped.
     #[must_use]
     pub fn client(&self) -> LocalClient {
@@ -156,13 +163,22 @@ impl LocalClient {
         self.grace.set(grace);
     }
 
-    /// Makes a session this client's, if it is hosted here and has not ended: whoever had it is
-    /// told nothing more of it, and its life hangs on this client.
-    pub fn attach(&self, session: SessionId) -> bool {
+    /// Takes over a session that another client of this node has opened: its life hangs on this
+    /// client now. `opener` is the proof of having a right to it; it is told to nobody but the
+    /// client that opened the session. False if there is no such session here, or it has ended.
+    #[must_use]
+    pub fn attach(&self, session: SessionId, opener: ClientId) -> bool {
+        self.local.clients.sessions.borrow_mut().attach(session, opener, self.id)
+    }
+
+    /// Ends a session that is this client's, whoever opened it; false if it is not.
+    pub fn end(&self, session: SessionId) -> bool {
         let mut sessions = self.local.clients.sessions.borrow_mut();
-        let Some(watched) = sessions.get_mut(&session) else { return false };
-        watched.client = self.id;
-        watched.until = None;
+        if sessions.owner(session) != Some(self.id) {
+            return false;
+        }
+        sessions.forget(session);
+        self.local.inbox.push(Input::Down { session });
         true
     }
 }
@@ -171,11 +187,7 @@ impl Drop for LocalClient {
     fn drop(&mut self) {
         self.local.clients.mailboxes.borrow_mut().remove(&self.id);
         let until = self.local.clock.now().instant + self.grace.get();
-        for watched in self.local.clients.sessions.borrow_mut().values_mut() {
-            if watched.client == self.id {
-                watched.until = Some(until);
-            }
-        }
+        self.local.clients.sessions.borrow_mut().release(self.id, until);
         self.local.inbox.wake();
     }
 }

@@ -20,6 +20,7 @@ mod local;
 mod network;
 mod options;
 mod quiet;
+mod sessions;
 mod start;
 mod task;
 #[cfg(not(madsim))]
@@ -28,7 +29,9 @@ mod tcp;
 pub use clock::Clock;
 #[cfg(not(madsim))]
 pub use clock::SystemClock;
+pub use disk::Syncing;
 pub use handle::{CallOptions, Handle, Stopped};
+pub use link::LinkStatus;
 pub use local::{Local, LocalClient, News};
 pub use network::{Network, Stream};
 pub use options::{LinkOptions, Reconnect};

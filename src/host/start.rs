@@ -9,12 +9,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
 use super::clock::Clock;
-use super::disk::Disk;
+use super::disk::{Disk, Syncing};
 use super::driver::{Ask, Clients, Driver, storage_failed};
 use super::handle::Handle;
 use super::hello::{self, Hello, Purpose};
@@ -42,6 +44,8 @@ pub struct HostConfig {
     /// The seed of everything drawn here: names of clients, jitter. It must differ between nodes
     /// and between lives; a simulator gives it.
     pub seed: u64,
+    /// Who waits for the storage.
+    pub syncing: Syncing,
     /// What runs beside the node.
     pub services: Vec<Service>,
 }
@@ -74,8 +78,9 @@ pub fn prepare<N: Network>(
     let mut random = Random::new(config.seed);
     let node = opened.found.into_node(config.node, random.number())?;
     let (asks_sender, asks) = mpsc::unbounded_channel::<Ask>();
-    let handle = Handle::new(ClientId::new(random.number()), asks_sender);
-    let HostConfig { name, links, services, .. } = config;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let handle = Handle::new(ClientId::new(random.number()), asks_sender, asked.clone());
+    let HostConfig { name, links, syncing, services, .. } = config;
     let storage = opened.storage;
     let life = async move {
         let (inbox, clients) = (Rc::new(Inbox::default()), Rc::new(Clients::default()));
@@ -97,8 +102,8 @@ pub fn prepare<N: Network>(
         let network = network().map_err(HostError::Network)?;
         let links = Links::new(network, hello, others, links, inbox.clone(), jitter);
         let random = Rc::new(RefCell::new(random));
-        let (inbox_, clients_) = (inbox.clone(), clients.clone());
-        let local = Local { inbox: inbox_, clients: clients_, clock: clock.clone(), random };
+        let local =
+            Local { inbox: inbox.clone(), clients: clients.clone(), clock: clock.clone(), random };
         let mut tasks = links.start();
         tasks.extend(services.into_iter().map(|service| Task::spawn(service(local.clone()))));
         let driver = Driver {
@@ -108,10 +113,13 @@ pub fn prepare<N: Network>(
             links,
             inbox,
             asks,
-            disk: Disk::Inline(storage),
+            asked,
+            local,
+            disk: Disk::new(storage, syncing).map_err(HostError::Thread)?,
             clients,
             calls: HashMap::new(),
             effects: Vec::new(),
+            ended: Vec::new(),
             writes: Vec::new(),
         };
         let result = driver.run().await;
