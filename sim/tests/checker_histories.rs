@@ -1,6 +1,7 @@
-//! Recorded histories with known verdicts, where they are at hand.
+//! Histories with known verdicts: a few that are stored here, and many recorded ones, where they are
+//! at hand.
 //!
-//! `SYNOD_HISTORIES` names their folder; without it they are looked for beside the repository.
+//! `SYNOD_HISTORIES` names the folder of those; without it they are looked for beside the repository.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,23 @@ fn judge_file(judge: &mut Judge, path: &Path, expected: Option<bool>) -> usize {
         count += 1;
     }
     count
+}
+
+/// Those in `tests/histories`, each named for its verdict.
+#[test]
+fn stored_histories_are_judged_as_they_are_named() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let mut judge = Judge::new();
+    let (mut legal, mut illegal) = (0, 0);
+    for entry in folder.read_dir().expect("stored histories") {
+        let path = entry.expect("a file").path();
+        let name = path.to_string_lossy().into_owned();
+        let expected = !name.contains(".not-linearizable.");
+        assert!(name.contains("linearizable."), "{name}: its name says no verdict");
+        let count = judge_file(&mut judge, &path, Some(expected));
+        *(if expected { &mut legal } else { &mut illegal }) += count;
+    }
+    assert!(legal > 0 && illegal > 0, "{legal} legal, {illegal} illegal: there must be both");
 }
 
 #[test]
