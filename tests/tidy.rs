@@ -437,7 +437,7 @@ const LONG: [(&str, &str); 11] = [
     ("tests/scenarios.rs obey", "one arm for each command of the scenarios' language"),
     ("sim/src/checker/case.rs load", "one arm for each kind of line"),
     ("sim/src/checker/explain.rs reason", "one arm for each kind of contradiction"),
-    ("sim/src/checker/frontier.rs expand", "the innermost loop of the search"),
+    ("sim/src/checker/frontier/mod.rs expand", "the innermost loop of the search"),
     ("sim/src/checker/joint.rs search", "one loop over the states of all keys together"),
     ("sim/src/commands/zoo.rs run", "the course of one command from start to end"),
     ("sim/src/oracle/answers.rs check_outcome", "one arm for each outcome"),
