@@ -196,6 +196,19 @@ impl Config {
         u16::try_from(place).ok().map(TableId)
     }
 
+    /// How many peers must durably have taken note of a node's new storage before it votes (P-32):
+    /// 0 under [`Genesis::Vouched`]. So many nodes, and one more, must be up at a first start.
+    ///
+    /// # Errors
+    /// Whatever makes the configuration impossible.
+    pub fn witnesses(&self) -> Result<u32, ConfigError> {
+        let members = self.check()?;
+        Ok(match self.genesis {
+            Genesis::Vouched => 0,
+            Genesis::Witnessed => Witnesses::required(&members),
+        })
+    }
+
     /// Whether a node could run with this.
     ///
     /// # Errors
