@@ -6,7 +6,7 @@
 use super::ballot::Ballot;
 
 /// What every register of a slice has promised and accepted at least. A register nobody touched
-/// has no record: it *is* its slice's floor, dead since `accepted` (I5).
+/// has no record: it *is* its slice's floor, dead since `accepted` (I8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Floor {
     /// No ballot below this is accepted in the slice.

@@ -15,8 +15,8 @@ use synod::{
     Refusal, RegisterId, Value,
 };
 
-use super::Oracle;
 use super::register::{Register, Version};
+use super::{Oracle, bindings};
 use crate::marks::{Mark, Marks};
 
 /// A client's request, from when it was first given to a node.
@@ -29,9 +29,19 @@ pub(crate) struct Asked {
     /// What clients had been told of the register before it was asked.
     floor: Ballot,
     /// The event at which it was asked.
-    since: u64,
-    /// Whether a client was told that it has and will have no effect.
-    rejected: bool,
+    pub(super) since: u64,
+    told: Told,
+}
+
+/// What a client was told of its change that rules out what may yet be seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing yet, or that it was done.
+    Open,
+    /// A binding had ended: if it ever takes effect, it is over by then.
+    Over,
+    /// It has and will have no effect.
+    Never,
 }
 
 impl Oracle {
@@ -42,6 +52,7 @@ impl Oracle {
     /// A client asks for the first time.
     pub(crate) fn on_request(&mut self, op: OpId, command: &Command) {
         let slot = command.address().and_then(|(table, key)| self.key_slot(table, key));
+        self.watch_deadlines(op, command);
         let value = if let Command::CompareAndSet { value, .. }
         | Command::Put { value, .. }
         | Command::PutIfAbsent { value, .. } = command
@@ -58,33 +69,43 @@ impl Oracle {
             command: command.clone(),
             floor,
             since: self.step,
-            rejected: false,
+            told: Told::Open,
         });
     }
 
     /// W13: a change that was called off has been chosen.
-    pub(super) fn check_rejected(&mut self, slot: usize, op: OpId) {
-        if self.asked_of(op).is_some_and(|asked| asked.rejected) {
-            let text = format!("{op} took effect after its client was told that it never would");
-            self.breaks_at(slot, ("W13", "rejected and yet done", text));
-        }
+    pub(super) fn check_rejected(&mut self, slot: usize, op: OpId, cell: &Cell) {
+        let text = match self.asked_of(op).map(|asked| asked.told) {
+            Some(Told::Never) => "it never would",
+            Some(Told::Over) if !self.registers[slot].is_over(cell) => "a binding had ended",
+            Some(Told::Open | Told::Over) | None => return,
+        };
+        let text = format!("{op} took effect after its client was told that {text}");
+        self.breaks_at(slot, ("W13", "rejected and yet done", text));
     }
 
-    /// A client is answered.
-    pub(crate) fn on_answer(&mut self, op: OpId, outcome: &Outcome, marks: &mut Marks) {
+    /// A client is answered by a node.
+    pub(crate) fn on_answer(
+        &mut self,
+        op: OpId,
+        node: usize,
+        outcome: &Outcome,
+        marks: &mut Marks,
+    ) {
         let Some(place) = self.asked.iter().rposition(|asked| asked.op == op) else {
             return self.breaks("REPLY", "nobody asked", format!("{op} is answered {outcome}"));
         };
         let asked = self.asked[place].clone();
         if let Outcome::Refused(refusal) = outcome {
-            self.asked[place].rejected = !matches!(refusal, Refusal::InvalidBinding(_));
-            return self.check_refused(&asked, refusal, marks);
+            let over = matches!(refusal, Refusal::InvalidBinding(_));
+            self.asked[place].told = if over { Told::Over } else { Told::Never };
+            return self.check_refused(node, &asked, refusal, marks);
         }
         if let Outcome::Keys { keys, more } = outcome {
             return self.check_keys(&asked, keys, more.as_ref());
         }
         let Some(slot) = asked.slot else { return };
-        let answer = match self.check_outcome(slot, &asked, outcome) {
+        let answer = match self.check_outcome(slot, node, &asked, outcome) {
             Ok(answer) => answer,
             Err((rule, shape)) => {
                 let newest = self.registers[slot].newest();
@@ -103,7 +124,7 @@ impl Oracle {
             }
         };
         if matches!(outcome, Outcome::Mismatch { .. }) {
-            self.asked[place].rejected = true;
+            self.asked[place].told = Told::Never;
             if self.registers[slot].change_of(op).is_some() {
                 let text = format!("{op} is answered {outcome}, but it took effect");
                 return self.breaks_at(slot, ("W13", "rejected and yet done", text));
@@ -119,6 +140,7 @@ impl Oracle {
     fn check_outcome(
         &self,
         slot: usize,
+        node: usize,
         asked: &Asked,
         outcome: &Outcome,
     ) -> Result<Option<Ballot>, (&'static str, &'static str)> {
@@ -148,6 +170,7 @@ impl Oracle {
                 if before.is_some_and(|before| before.cell.live().is_some()) {
                     return Err(("LIN", "put_if_absent over an entry"));
                 }
+                self.check_bound(node, asked, &own.cell)?;
                 entry.version
             }
             Outcome::Written { generation, version, previous } => {
@@ -163,6 +186,7 @@ impl Oracle {
                         return Err(("LIN", "compare_and_set over a mismatch"));
                     }
                 }
+                self.check_bound(node, asked, &own.cell)?;
                 *version
             }
             Outcome::Removed { previous: Previous::Known(None), version } => {
@@ -204,17 +228,38 @@ impl Oracle {
         Ok(Some(version))
     }
 
+    /// A write that is done is not bound to what was over before it was asked for.
+    fn check_bound(
+        &self,
+        node: usize,
+        asked: &Asked,
+        own: &Cell,
+    ) -> Result<(), (&'static str, &'static str)> {
+        let mut bindings = own.live().into_iter().flat_map(|live| &live.bindings);
+        if bindings.any(|binding| self.was_over(node, asked, binding)) {
+            return Err(("LIN", "bound to what was over"));
+        }
+        Ok(())
+    }
+
     /// What is refused must not happen, and must be refused for a reason.
-    fn check_refused(&mut self, asked: &Asked, refusal: &Refusal, marks: &mut Marks) {
+    fn check_refused(&mut self, node: usize, asked: &Asked, refusal: &Refusal, marks: &mut Marks) {
         match refusal {
             Refusal::NoQuorum => marks.hit(Mark::MinorityRefused),
             Refusal::InvalidBinding(bind) => {
                 marks.hit(Mark::InvalidBinding);
-                if let Bind::Session(session) = bind
-                    && !self.session_has_ended(*session)
-                {
-                    let text = format!("{} is refused: {session} is said to have ended", asked.op);
-                    self.breaks("W8", "refused for a session that goes on", text);
+                if !bindings::binds(&asked.command).contains(bind) {
+                    let text = format!("{} is refused for {bind}", asked.op);
+                    self.breaks("W8", "refused for a binding not asked for", text);
+                } else if !self.was_down(node, asked, bind) {
+                    let text = format!("{} is refused: {bind} is said to have ended", asked.op);
+                    let shape = match bind {
+                        Bind::Key { .. } => "refused for a key that lived",
+                        Bind::Node(_) => "refused for a node session that went on",
+                        Bind::Session(_) => "refused for a session that goes on",
+                        Bind::Until(_) => "refused before its deadline",
+                    };
+                    self.breaks("W8", shape, text);
                 }
             }
             Refusal::Busy
@@ -229,8 +274,7 @@ impl Oracle {
         let Some(done) = register.change_of(asked.op) else { return };
         if matches!(refusal, Refusal::InvalidBinding(_)) {
             // It may have been born; then it is dead again, by choice, before the answer.
-            let over = done.cell.live().is_none_or(|live| register.has_ended(live.generation));
-            if over {
+            if register.is_over(&done.cell) {
                 return;
             }
         }
@@ -336,12 +380,7 @@ fn check_previous(
 
 /// Whether bindings are those asked for, each resolved to one life of its target.
 pub(super) fn are_asked(command: &Command, bindings: &[Binding]) -> bool {
-    let (Command::CompareAndSet { bindings: asked, .. }
-    | Command::Put { bindings: asked, .. }
-    | Command::PutIfAbsent { bindings: asked, .. }) = command
-    else {
-        return false;
-    };
+    let asked = bindings::binds(command);
     let meets = |bind: &Bind, binding: &Binding| match (bind, binding) {
         (Bind::Key { table, key }, Binding::Key { register, .. }) => {
             matches!(register, RegisterId::Key(of, name) if of == table && name == key)

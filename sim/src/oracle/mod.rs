@@ -8,6 +8,8 @@
 //! Must never know: the scheduler. It changes nothing in a run.
 
 mod answers;
+mod bindings;
+mod reach;
 mod register;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ mod tests;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use synod::cluster;
 use synod::consensus::{self, Cell, Change, State};
 use synod::monitor::{Cause, NodeSession};
 use synod::{
@@ -24,9 +27,11 @@ use synod::{
 
 use crate::marks::{Mark, Marks};
 use crate::plan::{Nanos, Nodes, Plan};
-use register::{Register, Wrong};
-
 use answers::Asked;
+use bindings::{Deadline, SessionTruth};
+pub(crate) use reach::Echo;
+use reach::Reach;
+use register::{Register, Wrong};
 
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,15 @@ pub(crate) struct Breach {
     /// What broke it, without numbers.
     pub(crate) shape: &'static str,
     pub(crate) message: String,
+}
+
+/// An entry that lives on though a binding of it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Orphan {
+    pub(crate) register: RegisterId,
+    pub(crate) binding: Binding,
+    /// Whether only the passing of a deadline has ended it: nobody need have done anything.
+    pub(crate) late: bool,
 }
 
 /// What one acceptor is known to have said and to have made durable about one register.
@@ -68,13 +82,6 @@ struct Truth {
     quorum: Option<bool>,
 }
 
-/// A client session.
-#[derive(Clone, Copy, Debug)]
-struct SessionTruth {
-    id: SessionId,
-    ended: bool,
-}
-
 /// Something that a proposer did about an ambiguous operation of its own.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
@@ -103,6 +110,9 @@ pub(crate) struct Oracle {
     /// them, with the event at which that was.
     downs: Vec<(Binding, u64)>,
     asked: Vec<Asked>,
+    /// Of the calls under way.
+    deadlines: Vec<Deadline>,
+    reach: Reach,
     attempts: Vec<Attempt>,
     erasures: Vec<(usize, u64)>,
     breach: Option<Breach>,
@@ -130,6 +140,8 @@ impl Oracle {
             silences: Vec::new(),
             downs: Vec::new(),
             asked: Vec::new(),
+            deadlines: Vec::new(),
+            reach: Reach::new(nodes),
             attempts: Vec::new(),
             erasures: Vec::new(),
             breach: None,
@@ -207,6 +219,7 @@ impl Oracle {
     pub(crate) fn on_send(
         &mut self,
         node: usize,
+        to: usize,
         message: &Message,
         slot: Option<usize>,
         marks: &mut Marks,
@@ -230,7 +243,27 @@ impl Oracle {
         }
         match &message.body {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
-            Body::Cluster(_) | Body::Monitor(_) => {}
+            Body::Cluster(message) => self.on_cluster(node, to, message),
+            Body::Monitor(_) => {}
+        }
+    }
+
+    /// W12: that a peer's storage is on record is told once it is on the disk. Who counts its
+    /// witnesses relies on them never to forget it (P-32).
+    fn on_cluster(&mut self, node: usize, to: usize, message: &cluster::Message) {
+        let cluster::Message::HeartbeatAck { recorded, .. } = message else { return };
+        if self.truths[node].witnessed[to] != Some(recorded.0) {
+            self.breaks(
+                "W12",
+                "witness not durable",
+                format!(
+                    "n{} tells n{} that it has taken note of storage life {:x}, which is not on \
+                     its disk",
+                    node + 1,
+                    to + 1,
+                    recorded.0
+                ),
+            );
         }
     }
 
@@ -769,6 +802,7 @@ impl Oracle {
         }
         let cell = self.registers[slot].proposals[place].cell.clone();
         if slot < self.nodes {
+            self.registers[slot].fresh.clear();
             if let Some(session) = cell.node_session() {
                 self.node_session_chosen(slot, session, marks);
             }
@@ -782,7 +816,7 @@ impl Oracle {
             }
             self.mark_chosen(slot, &cell, marks);
             if let Some(change) = cell.lineage.last() {
-                self.check_rejected(slot, change.op);
+                self.check_rejected(slot, change.op, &cell);
             }
         }
     }
@@ -868,11 +902,16 @@ impl Oracle {
         }
     }
 
-    /// A node handles an input: its wall clock shows this.
+    /// A message leaves: what its arrival will show of the links.
     #[inline]
-    pub(crate) fn on_clock(&mut self, node: usize, wall: Wall) {
-        let truth = &mut self.truths[node];
-        truth.wall_max = truth.wall_max.max(wall.0);
+    pub(crate) fn depart(&self, from: usize, to: usize, mono: Nanos) -> Echo {
+        self.reach.depart(from, to, mono)
+    }
+
+    /// A node is about to handle a message.
+    #[inline]
+    pub(crate) fn arrive(&mut self, from: usize, to: usize, echo: Echo) {
+        self.reach.arrive(from, to, echo);
     }
 
     /// A node has handled a message from a peer.
@@ -894,7 +933,7 @@ impl Oracle {
         if self.sessions.iter().any(|known| known.id == session) {
             self.breaks("W8", "session number used twice", format!("{session} is opened again"));
         }
-        self.sessions.push(SessionTruth { id: session, ended: false });
+        self.sessions.push(SessionTruth { id: session, ended: false, told: None });
     }
 
     /// A session is over: its client died, or is about to be told that it is closed.
@@ -907,6 +946,7 @@ impl Oracle {
     /// A node's process has started with these records durable. A host that lost its memory lost
     /// its client sessions.
     pub(crate) fn on_start(&mut self, node: usize, records: &[Record], mono: Nanos) {
+        self.reach.start(node);
         let truth = &mut self.truths[node];
         truth.heard.fill(mono);
         truth.witnessed.fill(None);
@@ -919,9 +959,10 @@ impl Oracle {
                 }
             }
         }
-        let host = node_of(node);
-        for session in &mut self.sessions {
-            session.ended |= session.id.host == host;
+        let (host, step) = (node_of(node), self.step);
+        for session in self.sessions.iter_mut().filter(|session| session.id.host == host) {
+            session.ended = true;
+            session.told.get_or_insert(step);
         }
     }
 
@@ -952,8 +993,15 @@ impl Oracle {
         self.truths[node].active && !self.truths[node].lost
     }
 
-    /// Quorum events alternate, and start with the state as it is (P-25).
-    pub(crate) fn on_quorum_event(&mut self, node: usize, event: &Event, marks: &mut Marks) {
+    /// Quorum events alternate, and start with the state as it is; a quorum that is said to be
+    /// reached has lately been heard and has heard (P-25).
+    pub(crate) fn on_quorum_event(
+        &mut self,
+        node: usize,
+        event: &Event,
+        mono: Nanos,
+        marks: &mut Marks,
+    ) {
         let reached = matches!(event, Event::QuorumReached { .. });
         if !reached && !matches!(event, Event::QuorumLost { .. }) {
             return;
@@ -962,6 +1010,17 @@ impl Oracle {
         if before == Some(reached) {
             let text = format!("n{} says twice in a row: {event}", node + 1);
             self.breaks("L5", "quorum events do not alternate", text);
+        }
+        let members = self.reach.both_ways(node, mono, self.down);
+        if reached && members < self.quorum {
+            let text = format!(
+                "n{} says that it reaches a quorum; only {members} of the {} needed, itself \
+                 included, have heard it and answered within {} ms",
+                node + 1,
+                self.quorum,
+                self.down / 1_000_000
+            );
+            self.breaks("L5", "quorum reached that is not", text);
         }
         match (before, reached) {
             (Some(true), false) => marks.hit(Mark::QuorumLost),
@@ -989,36 +1048,84 @@ impl Oracle {
     // ---- for the end of a run -------------------------------------------------------------
 
     /// L2: a live entry of which a binding has ended, or names a node that is gone for good, or
-    /// whose deadline has passed by the clock `wall`. Asks whether such a life, so bound, is still
-    /// what a reader would find: what is accepted but not chosen is completed by who reads it.
+    /// whose deadline has passed by the clock `wall`; rather one that no deadline accounts for.
+    /// Asks whether such a life, so bound, is still what a reader would find: what is accepted but
+    /// not chosen is completed by who reads it.
     pub(crate) fn orphan(
         &self,
         gone: Nodes,
         wall: Wall,
         is_found: impl Fn(&RegisterId, Ballot, &Binding) -> bool,
-    ) -> Option<(RegisterId, Binding)> {
-        (self.nodes..self.slots).find_map(|slot| {
-            let live = self.registers[slot].live()?;
-            let binding = live.bindings.iter().find(|binding| {
-                self.has_ended(binding)
-                    || match binding {
-                        Binding::Node { node, .. } => gone.has(node.0),
-                        Binding::Session(session) => gone.has(session.host.0),
-                        Binding::Until(until) => *until <= wall,
-                        Binding::Key { .. } => false,
-                    }
-            })?;
-            let register = self.name(slot);
-            is_found(&register, live.generation, binding).then(|| (register, binding.clone()))
-        })
+    ) -> Option<Orphan> {
+        let is_over = |binding: &Binding| {
+            self.has_ended(binding)
+                || match binding {
+                    Binding::Node { node, .. } => gone.has(node.0),
+                    Binding::Session(session) => gone.has(session.host.0),
+                    Binding::Until(until) => *until <= wall,
+                    Binding::Key { .. } => false,
+                }
+        };
+        let orphans = (self.nodes..self.slots).flat_map(|slot| {
+            let live = self.registers[slot].live();
+            let over = live.into_iter().flat_map(|live| {
+                let over = live.bindings.iter().filter(|binding| is_over(binding));
+                over.map(|binding| (live.generation, binding))
+            });
+            over.filter_map(|(generation, binding)| {
+                let register = self.name(slot);
+                is_found(&register, generation, binding).then(|| Orphan {
+                    register,
+                    binding: binding.clone(),
+                    late: self.is_late(binding),
+                })
+            })
+            .collect::<Vec<_>>()
+        });
+        orphans.min_by_key(|orphan| orphan.late)
     }
 
-    /// Whether a deadline is still to come: its entry will be erased in a quiet time.
-    pub(crate) fn is_pending_deadline(&self) -> bool {
-        self.registers[self.nodes..].iter().any(|register| {
-            let live = register.live();
-            live.is_some_and(|live| live.bindings.iter().any(|b| matches!(b, Binding::Until(_))))
-        })
+    /// Whether a binding is a deadline, or ended with an entry that a deadline ended, however many
+    /// others lie between.
+    fn is_late(&self, binding: &Binding) -> bool {
+        let mut binding = binding;
+        // Each was over before the next; so what goes round in circles did not happen.
+        for _ in 0..self.slots {
+            let (register, generation) = match binding {
+                Binding::Until(_) => return true,
+                Binding::Key { register, generation } => (register, *generation),
+                Binding::Node { .. } | Binding::Session(_) => return false,
+            };
+            let end = self.slot(register).and_then(|slot| self.registers[slot].end_of(generation));
+            match end.map(|end| &end.cell.state) {
+                Some(State::Dead(Cause::Erased(before))) => binding = before,
+                Some(State::Dead(_) | State::Live(_)) | None => return false,
+            }
+        }
+        false
+    }
+
+    /// The deadlines of all entries that are chosen or may be yet, and how many registers hold
+    /// entries that may end with them.
+    pub(crate) fn deadlines_to_come(&self) -> (Vec<Wall>, usize) {
+        let (mut deadlines, mut dependants) = (Vec::new(), 0);
+        for register in &self.registers[self.nodes..] {
+            let newest = register.newest().map(|chosen| chosen.ballot);
+            let maybe = register.proposals.iter().rev();
+            let maybe = maybe.take_while(|proposal| Some(proposal.ballot) >= newest);
+            let bindings = maybe.filter_map(|proposal| proposal.cell.live());
+            let bindings = bindings.flat_map(|live| &live.bindings);
+            let mut is_dependant = false;
+            for binding in bindings {
+                match binding {
+                    Binding::Until(wall) => deadlines.push(*wall),
+                    Binding::Key { .. } => is_dependant = true,
+                    Binding::Node { .. } | Binding::Session(_) => {}
+                }
+            }
+            dependants += usize::from(is_dependant);
+        }
+        (deadlines, dependants)
     }
 
     /// How many ballots were prepared, but for those on the sessions of nodes that are gone: how

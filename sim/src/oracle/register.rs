@@ -31,6 +31,8 @@ pub(super) struct Chosen {
 pub(super) struct Version {
     pub(super) version: Ballot,
     pub(super) cell: Arc<Cell>,
+    /// The event at which it did.
+    pub(super) since: u64,
 }
 
 /// Everything seen of one register.
@@ -125,12 +127,42 @@ impl Register {
         from.checked_sub(1).map(|place| &self.versions[place])
     }
 
+    /// What the register held at the end of an event; `None` before its first change, and before
+    /// what is forgotten.
+    pub(super) fn held_at(&self, step: u64) -> Option<&Version> {
+        self.versions.iter().rev().find(|known| known.since <= step)
+    }
+
+    /// Everything that the register has held from the end of an event on, newest first.
+    pub(super) fn held_since(&self, step: u64) -> impl Iterator<Item = Option<&Cell>> {
+        let mut versions = self.versions.iter().rev().map(Some).chain([None]);
+        let mut reached = false;
+        std::iter::from_fn(move || {
+            let held = versions.next().filter(|_| !reached)?;
+            reached = held.is_none_or(|known| known.since <= step);
+            Some(held.map(|known| &*known.cell))
+        })
+    }
+
     /// Whether a life is over: something else is chosen above its birth.
     pub(super) fn has_ended(&self, generation: Ballot) -> bool {
         self.newest().is_some_and(|newest| {
             newest.ballot > generation
                 && newest.cell.live().is_none_or(|live| live.generation != generation)
         })
+    }
+
+    /// The change that ended a life.
+    pub(super) fn end_of(&self, generation: Ballot) -> Option<&Version> {
+        let from = self.versions.partition_point(|known| known.version <= generation);
+        self.versions[from..]
+            .iter()
+            .find(|known| known.cell.live().is_none_or(|live| live.generation != generation))
+    }
+
+    /// Whether a content is no more to be seen: it is no life, or one that is over.
+    pub(super) fn is_over(&self, cell: &Cell) -> bool {
+        cell.live().is_none_or(|live| self.has_ended(live.generation))
     }
 
     /// The last change that an operation is known to have made.
@@ -177,12 +209,12 @@ impl Register {
         if at + 1 < self.chosen.len() {
             check_lives(&self.chosen[at], &self.chosen[at + 1])?;
         }
-        self.take_effect(place)
+        self.take_effect(place, step)
     }
 
     /// Enters the changes that took effect with the choice of the proposal at `place`: its own, and
     /// those that it builds on though they were never chosen themselves.
-    fn take_effect(&mut self, place: usize) -> Result<(), Wrong> {
+    fn take_effect(&mut self, place: usize, step: u64) -> Result<(), Wrong> {
         let mut next = Some(self.proposals[place].cell.clone());
         while let Some(cell) = next.take() {
             // What it names, and the last change that it names no more.
@@ -207,7 +239,8 @@ impl Register {
                 let Some(change) = change else { continue };
                 self.check_once(change)?;
                 self.fresh.push(origin.clone());
-                self.versions.insert(at, Version { version: ballot, cell: origin.clone() });
+                let change = Version { version: ballot, cell: origin.clone(), since: step };
+                self.versions.insert(at, change);
                 next = Some(origin);
             }
         }

@@ -10,7 +10,7 @@ use synod::{
     SessionId, TableId, Value, Wall,
 };
 
-use super::Oracle;
+use super::{Oracle, Orphan};
 use crate::marks::Marks;
 use crate::plan::{MILLI, Plan};
 
@@ -101,7 +101,37 @@ impl Rig {
         };
         let Body::Consensus(about) = &message.body else { unreachable!() };
         let slot = about.register().and_then(|register| self.oracle.slot(register));
-        self.oracle.on_send(node, &message, slot, &mut self.marks);
+        self.oracle.on_send(node, usize::from(node == 0), &message, slot, &mut self.marks);
+    }
+
+    /// A node tells another of the storage that it has on record.
+    fn acknowledges(&mut self, node: usize, to: usize, recorded: u64) {
+        let ack = synod::cluster::Message::HeartbeatAck {
+            sequence: 1,
+            recorded: Life(recorded),
+            session: None,
+        };
+        let message = synod::Message {
+            cluster: ClusterId(1),
+            epoch: Epoch(1),
+            life: Life(node as u64 + 1),
+            incarnation: Incarnation(1),
+            body: Body::Cluster(ack),
+        };
+        self.oracle.on_send(node, to, &message, None, &mut self.marks);
+    }
+
+    /// A message of any kind gets from one node to another, both of whose clocks show these.
+    fn passes(&mut self, from: usize, to: usize, sent: u64) {
+        let echo = self.oracle.depart(from, to, sent);
+        self.oracle.arrive(from, to, echo);
+    }
+
+    fn says_quorum(&mut self, node: usize, reached: bool, mono: u64) {
+        let epoch = Epoch(1);
+        let event =
+            if reached { Event::QuorumReached { epoch } } else { Event::QuorumLost { epoch } };
+        self.oracle.on_quorum_event(node, &event, mono, &mut self.marks);
     }
 
     fn proposes(&mut self, at: Ballot, register: RegisterId, cell: &Arc<Cell>) {
@@ -142,8 +172,25 @@ impl Rig {
         self.asks(request, command);
     }
 
+    /// Node 1 answers.
     fn answers(&mut self, request: u64, outcome: &Outcome) {
-        self.oracle.on_answer(op(request), outcome, &mut self.marks);
+        self.oracle.on_answer(op(request), 0, outcome, &mut self.marks);
+    }
+
+    fn refuses(&mut self, request: u64, bind: &Bind) {
+        self.answers(request, &Outcome::Refused(Refusal::InvalidBinding(bind.clone())));
+    }
+
+    /// The put of this request, bound to `binding`, is chosen and answered.
+    fn writes_bound(&mut self, request: u64, round: u64, binding: &Binding) {
+        let newest = self.oracle.registers[K0].newest().map(|chosen| chosen.cell.clone());
+        let before = newest.as_deref().cloned().unwrap_or_else(absent);
+        let at = ballot(round, 1);
+        let cell = put(&before, request, at, std::slice::from_ref(binding));
+        self.chooses(at, &key(), &cell);
+        let generation = cell.live().map(|live| live.generation);
+        let previous = Previous::Known(found(&before).entry().cloned());
+        self.answers(request, &Outcome::Written { generation, version: at, previous });
     }
 
     #[track_caller]
@@ -431,15 +478,190 @@ fn w8_a_binding_is_refused_only_if_it_ended() {
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
     rig.oracle.on_session(host);
     rig.asks_put(1);
-    let refused = Outcome::Refused(Refusal::InvalidBinding(Bind::Session(host)));
-    rig.answers(1, &refused);
+    let bind = Bind::Session(host);
+    rig.refuses(1, &bind);
+    rig.broken("W8", "refused for a binding not asked for");
+    rig.asks_bound(2, vec![bind.clone()]);
+    rig.refuses(2, &bind);
     rig.broken("W8", "refused for a session that goes on");
     rig.oracle.on_session(host);
     rig.broken("W8", "session number used twice");
     rig.oracle.on_session_end(host);
-    rig.asks_put(2);
-    rig.answers(2, &refused);
+    rig.asks_bound(3, vec![bind.clone()]);
+    rig.refuses(3, &bind);
     rig.quiet();
+}
+
+/// P-09: each kind of target, refused while it is good and once it is over.
+#[test]
+fn w8_a_key_is_refused_only_if_it_was_dead() {
+    let mut rig = Rig::new();
+    let k1 = RegisterId::Key(TableId(0), Key::from("k1"));
+    let bind = Bind::Key { table: TableId(0), key: Key::from("k1") };
+    // Nobody ever put it.
+    rig.asks_bound(1, vec![bind.clone()]);
+    rig.refuses(1, &bind);
+    rig.quiet();
+    rig.oracle.at(1);
+    rig.asks_bound(2, vec![bind.clone()]);
+    rig.oracle.at(2);
+    let (table, name) = (TableId(0), Key::from("k1"));
+    rig.asks(3, Command::Put { table, key: name, value: value(3), bindings: Vec::new() });
+    let live = put(&absent(), 3, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &k1, &live);
+    rig.asks_bound(4, vec![bind.clone()]);
+    // It was dead when the second asked; it has been there since before the fourth.
+    rig.refuses(2, &bind);
+    rig.quiet();
+    rig.refuses(4, &bind);
+    rig.broken("W8", "refused for a key that lived");
+    // Dead for a moment of the call.
+    rig.oracle.at(3);
+    rig.asks_bound(5, vec![bind.clone()]);
+    rig.oracle.at(4);
+    let gone = dead(&live, Cause::Removed, 21, ballot(2, 2));
+    rig.chooses(ballot(2, 2), &k1, &gone);
+    rig.oracle.at(5);
+    rig.asks(
+        6,
+        Command::Put { table, key: Key::from("k1"), value: value(6), bindings: Vec::new() },
+    );
+    rig.chooses(ballot(3, 1), &k1, &put(&gone, 6, ballot(3, 1), &[]));
+    rig.refuses(5, &bind);
+    rig.quiet();
+}
+
+#[test]
+fn w8_a_node_is_refused_only_if_no_session_of_it_lasted() {
+    let mut rig = Rig::new();
+    let register = RegisterId::NodeSession(NodeId(3));
+    let bind = Bind::Node(NodeId(3));
+    let own = |request| OpId { client: ClientId::new(5), request: RequestId(request) };
+    rig.asks_bound(1, vec![bind.clone()]);
+    rig.refuses(1, &bind);
+    rig.quiet();
+    rig.oracle.at(1);
+    let first = session(1, true, &absent(), ballot(1, 3), own(1));
+    rig.chooses(ballot(1, 3), &register, &first);
+    rig.asks_bound(2, vec![bind.clone()]);
+    rig.asks_bound(3, vec![bind.clone()]);
+    // Renewed, it is the same session.
+    rig.oracle.at(2);
+    let again = session(1, true, &first, ballot(2, 3), own(2));
+    rig.chooses(ballot(2, 3), &register, &again);
+    rig.refuses(2, &bind);
+    rig.broken("W8", "refused for a node session that went on");
+    // Followed by another, it ended.
+    let second = session(2, true, &again, ballot(3, 3), own(3));
+    rig.chooses(ballot(3, 3), &register, &second);
+    rig.refuses(3, &bind);
+    rig.quiet();
+}
+
+#[test]
+fn w8_a_deadline_is_refused_only_by_a_clock_that_shows_it() {
+    let mut rig = Rig::new();
+    let bind = Bind::Until(Wall(1_000));
+    // Shown once, long ago, by a clock that was then set right.
+    rig.oracle.on_clock(0, Wall(5_000));
+    rig.asks_bound(1, vec![bind.clone()]);
+    rig.oracle.on_clock(0, Wall(900));
+    rig.oracle.on_clock(1, Wall(5_000));
+    rig.refuses(1, &bind);
+    rig.broken("W8", "refused before its deadline");
+    rig.asks_bound(2, vec![bind.clone()]);
+    rig.oracle.on_clock(0, Wall(1_000));
+    rig.refuses(2, &bind);
+    rig.quiet();
+}
+
+/// What is answered of a write that is bound to what was over before it was asked for.
+const OVER: &str = "bound to what was over";
+
+/// P-19: what was over before the call is no target for its write.
+#[test]
+fn lin_a_write_is_not_bound_to_a_dead_key() {
+    let mut rig = Rig::new();
+    let k1 = RegisterId::Key(TableId(0), Key::from("k1"));
+    let (table, name) = (TableId(0), Key::from("k1"));
+    let bind = Bind::Key { table, key: name.clone() };
+    let binding = Binding::Key { register: k1.clone(), generation: ballot(1, 1) };
+    rig.asks(1, Command::Put { table, key: name, value: value(1), bindings: Vec::new() });
+    let live = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &k1, &live);
+    rig.oracle.at(1);
+    rig.asks_bound(2, vec![bind.clone()]);
+    rig.oracle.at(2);
+    rig.chooses(ballot(2, 2), &k1, &dead(&live, Cause::Removed, 20, ballot(2, 2)));
+    // It ended while the call went on.
+    rig.writes_bound(2, 1, &binding);
+    rig.quiet();
+    rig.oracle.at(3);
+    rig.asks_bound(3, vec![bind]);
+    rig.writes_bound(3, 2, &binding);
+    rig.broken("LIN", OVER);
+}
+
+#[test]
+fn lin_a_write_is_not_bound_to_a_session_that_its_host_ended() {
+    for (host, told) in [(1, true), (1, false), (2, true)] {
+        let mut rig = Rig::new();
+        let session = SessionId { host: NodeId(host), node_session: 1, number: 1 };
+        rig.oracle.on_session(session);
+        rig.oracle.on_session_end(session);
+        if told {
+            rig.oracle.on_session_told(session);
+        }
+        rig.oracle.at(1);
+        rig.asks_bound(1, vec![Bind::Session(session)]);
+        rig.writes_bound(1, 1, &Binding::Session(session));
+        // Node 1 answers; it knows what it was told of its own sessions, and need not of others'.
+        if (host, told) == (1, true) {
+            rig.broken("LIN", OVER);
+        } else {
+            rig.quiet();
+        }
+    }
+}
+
+#[test]
+fn lin_a_write_is_not_bound_to_a_closed_node_session() {
+    let mut rig = Rig::new();
+    let register = RegisterId::NodeSession(NodeId(3));
+    let own = |request| OpId { client: ClientId::new(5), request: RequestId(request) };
+    let first = session(1, true, &absent(), ballot(1, 3), own(1));
+    rig.chooses(ballot(1, 3), &register, &first);
+    rig.asks_bound(1, vec![Bind::Node(NodeId(3))]);
+    rig.oracle.at(1);
+    rig.chooses(ballot(2, 3), &register, &session(2, true, &first, ballot(2, 3), own(2)));
+    rig.writes_bound(1, 1, &Binding::Node { node: NodeId(3), session: 1 });
+    rig.quiet();
+    rig.asks_bound(2, vec![Bind::Node(NodeId(3))]);
+    rig.writes_bound(2, 2, &Binding::Node { node: NodeId(3), session: 1 });
+    rig.broken("LIN", OVER);
+    // Nor to what was hosted in it, though its host may not know yet.
+    let hosted = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    rig.oracle.on_session(hosted);
+    rig.asks_bound(3, vec![Bind::Session(hosted)]);
+    rig.writes_bound(3, 3, &Binding::Session(hosted));
+    rig.broken("LIN", OVER);
+}
+
+#[test]
+fn lin_a_write_is_not_bound_to_a_deadline_past() {
+    // Past by the clock of who answers, all the while; and not.
+    for (before, broken) in [(1_000, true), (999, false)] {
+        let mut rig = Rig::new();
+        rig.asks_bound(1, vec![Bind::Until(Wall(1_000))]);
+        rig.oracle.on_clock(0, Wall(before));
+        rig.oracle.on_clock(0, Wall(1_000));
+        rig.writes_bound(1, 1, &Binding::Until(Wall(1_000)));
+        if broken {
+            rig.broken("LIN", OVER);
+        } else {
+            rig.quiet();
+        }
+    }
 }
 
 #[test]
@@ -507,6 +729,61 @@ fn w12_nothing_is_said_before_it_is_durable() {
     rig.oracle.truths[0].incarnation = None;
     rig.sends(0, Message::Read { tag: TAG, register: key() });
     rig.broken("W12", "message from a life that is not durable");
+}
+
+/// P-32: who counts its witnesses relies on them never to forget it.
+#[test]
+fn w12_a_witness_has_it_on_disk() {
+    let mut rig = Rig::new();
+    rig.acknowledges(0, 1, 2);
+    rig.broken("W12", "witness not durable");
+    rig.durable(0, &[Record::Witnessed { peer: NodeId(2), life: Life(2) }]);
+    rig.acknowledges(0, 1, 2);
+    rig.quiet();
+    rig.acknowledges(0, 1, 7);
+    rig.broken("W12", "witness not durable");
+    rig.oracle.on_start(0, &[], 0);
+    rig.acknowledges(0, 1, 2);
+    rig.broken("W12", "witness not durable");
+}
+
+/// A put that was refused because of its binding may have been born, but then it is buried.
+#[test]
+fn w13_what_a_binding_forbids_is_never_seen() {
+    let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    let refused = |rig: &mut Rig| {
+        rig.oracle.on_session(host);
+        rig.oracle.on_session_end(host);
+        rig.asks_bound(1, vec![Bind::Session(host)]);
+    };
+    let born = put(&absent(), 1, ballot(1, 1), &[Binding::Session(host)]);
+    let gone = dead(&born, Cause::Erased(Binding::Session(host)), 20, ballot(2, 2));
+    // Chosen, and visible, after the answer.
+    let mut rig = Rig::new();
+    refused(&mut rig);
+    rig.refuses(1, &Bind::Session(host));
+    rig.quiet();
+    rig.chooses(ballot(1, 1), &key(), &born);
+    rig.broken("W13", "rejected and yet done");
+    // Visible when it is answered.
+    let mut rig = Rig::new();
+    refused(&mut rig);
+    rig.chooses(ballot(1, 1), &key(), &born);
+    rig.refuses(1, &Bind::Session(host));
+    rig.broken("W13", "rejected and yet done");
+    // Born and buried in one (E4), after the answer; and both before it.
+    let mut rig = Rig::new();
+    refused(&mut rig);
+    rig.proposes(ballot(1, 1), key(), &born);
+    rig.refuses(1, &Bind::Session(host));
+    rig.chooses(ballot(2, 2), &key(), &gone);
+    rig.quiet();
+    let mut rig = Rig::new();
+    refused(&mut rig);
+    rig.chooses(ballot(1, 1), &key(), &born);
+    rig.chooses(ballot(2, 2), &key(), &gone);
+    rig.refuses(1, &Bind::Session(host));
+    rig.quiet();
 }
 
 #[test]
@@ -598,13 +875,43 @@ fn lin_listings_hold_what_was_there_all_the_while() {
 #[test]
 fn l5_quorum_events_alternate() {
     let mut rig = Rig::new();
-    let reached = Event::QuorumReached { epoch: Epoch(1) };
-    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
-    rig.oracle.on_quorum_event(0, &Event::QuorumLost { epoch: Epoch(1) }, &mut rig.marks);
-    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
+    rig.passes(0, 1, 0);
+    rig.passes(1, 0, 0);
+    rig.says_quorum(0, true, MILLI);
+    rig.says_quorum(0, false, MILLI);
+    rig.says_quorum(0, true, MILLI);
     rig.quiet();
-    rig.oracle.on_quorum_event(0, &reached, &mut rig.marks);
+    rig.says_quorum(0, true, MILLI);
     rig.broken("L5", "quorum events do not alternate");
+}
+
+#[test]
+fn l5_a_quorum_is_heard_and_hears() {
+    let down = Plan::default().cluster.down;
+    let mut rig = Rig::new();
+    // Both others are heard; neither has heard anything.
+    rig.passes(1, 0, 5 * MILLI);
+    rig.passes(2, 0, 5 * MILLI);
+    rig.says_quorum(0, true, 6 * MILLI);
+    rig.broken("L5", "quorum reached that is not");
+    rig.says_quorum(0, false, 6 * MILLI);
+    // One has heard it, and says so by whatever it says.
+    rig.passes(0, 2, 7 * MILLI);
+    rig.passes(2, 0, 8 * MILLI);
+    rig.says_quorum(0, true, 9 * MILLI);
+    rig.says_quorum(0, false, 9 * MILLI);
+    rig.quiet();
+    // That is long ago, though it has been heard since.
+    rig.passes(2, 0, 7 * MILLI + down);
+    rig.says_quorum(0, true, 7 * MILLI + down);
+    rig.broken("L5", "quorum reached that is not");
+    rig.says_quorum(0, false, 7 * MILLI + down);
+    // What was heard of a former life says nothing of this one.
+    rig.passes(0, 1, 8 * MILLI + down);
+    rig.oracle.on_start(0, &[], 0);
+    rig.passes(1, 0, 9 * MILLI + down);
+    rig.says_quorum(0, true, 9 * MILLI + down);
+    rig.broken("L5", "quorum reached that is not");
 }
 
 #[test]
@@ -619,9 +926,53 @@ fn l2_orphans_are_seen() {
     assert_eq!(rig.oracle.orphan(none, now, |_, _, _| true), None);
     rig.oracle.on_session_end(host);
     let orphan = rig.oracle.orphan(none, now, |_, _, _| true);
-    assert_eq!(orphan, Some((key(), Binding::Session(host))));
+    let binding = Binding::Session(host);
+    assert_eq!(orphan, Some(Orphan { register: key(), binding, late: false }));
     // A burial that every reader would complete is as good as done.
     assert_eq!(rig.oracle.orphan(none, now, |_, _, _| false), None);
+}
+
+/// What a deadline has ended, itself or through others, is late; anything else is not, and is
+/// named first.
+#[test]
+fn l2_only_deadlines_are_late() {
+    let mut rig = Rig::new();
+    let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
+    rig.oracle.on_session(host);
+    let register = |number: u16| RegisterId::Key(TableId(0), Key::from(&*format!("k{number}")));
+    let bound = |round: u64, bindings: &[Binding]| put(&absent(), 1, ballot(round, 1), bindings);
+    let until = Binding::Until(Wall(1_000));
+    let to =
+        |number, round| Binding::Key { register: register(number), generation: ballot(round, 1) };
+    for (number, round, binding) in
+        [(3, 4, Binding::Session(host)), (2, 3, to(1, 2)), (1, 2, to(0, 1)), (0, 1, until.clone())]
+    {
+        let (table, key) = (TableId(0), Key::from(&*format!("k{number}")));
+        let request = u64::from(number) + 1;
+        rig.asks(request, Command::Put { table, key, value: value(1), bindings: Vec::new() });
+        rig.chooses(ballot(round, 1), &register(number), &bound(round, &[binding]));
+        let _ = rig.oracle.breach();
+    }
+    let none = crate::plan::Nodes::default();
+    let orphan = |rig: &Rig, now| rig.oracle.orphan(none, Wall(now), |_, _, _| true);
+    assert_eq!(orphan(&rig, 999), None);
+    let late = |number, binding| Some(Orphan { register: register(number), binding, late: true });
+    assert_eq!(orphan(&rig, 1_000), late(0, until.clone()));
+    assert_eq!(rig.oracle.deadlines_to_come(), (vec![Wall(1_000)], 2));
+    // Its dependants follow, and theirs.
+    for (number, round, cause) in [(0, 1, until), (1, 2, to(0, 1))] {
+        let Some(live) = rig.oracle.registers[K0 + usize::from(number)].newest() else { panic!() };
+        let cell = dead(&live.cell.clone(), Cause::Erased(cause), 20 + round, ballot(9, 2));
+        rig.oracle.on_clock(0, Wall(1_000));
+        rig.oracle.on_clock(1, Wall(1_000));
+        rig.chooses(ballot(9, 2), &register(number), &cell);
+        rig.quiet();
+        assert_eq!(orphan(&rig, 1_000), late(number + 1, to(number, round)));
+    }
+    rig.oracle.on_session_end(host);
+    let orphan = orphan(&rig, 1_000);
+    let binding = Binding::Session(host);
+    assert_eq!(orphan, Some(Orphan { register: register(3), binding, late: false }));
 }
 
 #[test]

@@ -1,21 +1,22 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 27] = [
+const RULES: [(&str, &str); 28] = [
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L2", "after healing, every entry whose binding has ended is erased; there are no orphans"),
-    ("L3", "after healing, nothing is left over that an idle cluster would clean up"),
-    ("L4", "after healing, every member takes part in the newest epoch"),
-    ("L5", "a connected node's last quorum event is `reached`, and there are no more events"),
-    ("L6", "concurrent writers of one key do not duel for ever"),
+    ("L4", "after healing, every member that keeps its storage is ready"),
+    ("L5", "quorum events are true: they alternate, and end with `reached` where that is so"),
+    ("L6", "an operation takes few ballots, and none are prepared for nothing"),
     ("L7", "a session whose node reaches a quorum is never closed"),
     ("L8", "a client told that its session is suspended is told how that ended"),
     ("L9", "memory is bounded"),
     ("LIN", "clients see one copy of each key: every history is linearizable"),
+    ("PLAN", "the plan can be run"),
+    ("REPLY", "each request is answered once"),
+    ("SEAM", "a node sends to other members only"),
     ("W1", "one ballot carries one content"),
     ("W10", "an operation changes its register once at most"),
-    ("W11", "acceptors that accepted the same hold the same"),
     ("W12", "nobody is told of what is not yet durable"),
     ("W13", "an operation that was definitely refused never takes effect"),
     ("W2", "what is chosen later builds on what was chosen before"),
@@ -24,9 +25,9 @@ const RULES: [(&str, &str); 27] = [
     ("W5", "nothing is accepted below a promise"),
     ("W6", "only members of the configuration vote, each in one storage life"),
     ("W7", "a life that has ended never comes back"),
-    ("W8", "nothing is erased but for a binding that has truly ended"),
+    ("W8", "nothing is erased or refused but for a binding that has truly ended"),
     ("W9", "what is known to be chosen is chosen"),
-    ("W10'", "an operation is executed once"),
+    ("WIRE", "a message survives its bytes"),
     ("hang", "every run ends"),
     ("panic", "the engine never panics, whatever it is told"),
 ];

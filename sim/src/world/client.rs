@@ -375,7 +375,7 @@ impl World<'_> {
         asked.swap_remove(at);
         let number = client.number();
         if number >= PROBER {
-            return self.on_probe_answer(client, request, &outcome);
+            return self.on_probe_answer(place, client, request, &outcome);
         }
         if number >= WATCHER {
             return;
@@ -385,7 +385,7 @@ impl World<'_> {
             // The client has died since. Nobody hears this.
             return;
         }
-        self.oracle.on_answer(op(client, request), &outcome, &mut self.marks);
+        self.oracle.on_answer(op(client, request), place, &outcome, &mut self.marks);
         self.check_oracle();
         self.on_outcome(who, outcome);
     }
@@ -586,6 +586,9 @@ impl World<'_> {
         monitored.swap_remove(at);
         self.event(0xD033 ^ session.number << 16 ^ (place as u64) << 56);
         self.tell(Some(place), EventKind::Down, format_args!("the client of {session} is gone"));
+        if self.hosts[place].paused == 0 {
+            self.oracle.on_session_told(session);
+        }
         self.input(place, Input::Down { session });
     }
 
@@ -596,7 +599,8 @@ impl World<'_> {
             if matches!(event, Event::QuorumLost { .. } | Event::QuorumReached { .. }) {
                 self.liveness.last_quorum_event = self.now;
             }
-            return self.oracle.on_quorum_event(place, event, &mut self.marks);
+            let mono = self.hosts[place].clock.mono(self.now);
+            return self.oracle.on_quorum_event(place, event, mono, &mut self.marks);
         }
         let who = (client.number().wrapping_sub(1)) as usize;
         match event {
@@ -627,6 +631,7 @@ impl World<'_> {
             Event::SessionLost(session) => {
                 self.marks.hit(Mark::Lost);
                 self.oracle.on_session_end(*session);
+                self.oracle.on_session_told(*session);
                 self.hosts[place].monitored.retain(|(known, _)| known != session);
                 if let Some(client) = self.clients.get_mut(who) {
                     client.suspended.retain(|known| known != session);

@@ -330,21 +330,15 @@ impl World<'_> {
             self.oracle.on_awake(place, mono);
         }
         // What became durable while it stood still becomes a vote when it learns of it.
-        if inbox.iter().any(|input| matches!(input, Input::Persisted { .. })) {
+        if inbox.iter().any(|(input, _)| matches!(input, Input::Persisted { .. })) {
             self.oracle.on_votes(place, &self.hosts[place].disk.durable, &mut self.marks);
         }
         self.event(0x9060 ^ (place as u64) << 16);
         self.tell(Some(place), EventKind::Fault, format_args!("goes on"));
-        for input in inbox {
-            let heard = if let Input::Message { from, message } = &input {
-                Some((from.0, message.life.0))
-            } else {
-                None
-            };
-            self.input(place, input);
-            if let Some((from, life)) = heard {
-                let mono = self.hosts[place].clock.mono(self.now);
-                self.oracle.on_heard(place, usize::from(from - 1), life, mono);
+        for (input, echo) in inbox {
+            match echo {
+                Some(echo) => self.hear(place, input, echo),
+                None => self.input(place, input),
             }
         }
         self.schedule_timer(place);

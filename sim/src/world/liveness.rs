@@ -18,11 +18,11 @@ use super::client::{key_of, value_of};
 use super::clock::{millis, true_wall};
 use super::queue::Task;
 use super::{EventKind, FailureKind, PROBER, World};
-use crate::oracle::{node_of, op};
+use crate::oracle::{Orphan, node_of, op};
 use crate::plan::{Keep, Nanos, Nodes};
 use crate::random::{Site, below, draw};
 
-/// The shape of an entry that outlives its deadline.
+/// The shape of an entry that outlives its deadline, or another entry that ended at its own.
 const DEADLINE: &str = "deadline passed";
 
 /// Where a run is.
@@ -54,6 +54,10 @@ pub(super) struct Liveness {
     asked: u64,
     session: Option<SessionId>,
     prepared: u64,
+    /// The deadlines that there were when nothing more was asked, and how many registers may
+    /// follow when one passes.
+    deadlines: Vec<Wall>,
+    dependants: usize,
 }
 
 /// One thing asked of the core.
@@ -144,11 +148,9 @@ impl World<'_> {
             }
         }
         if voters.len() < quorum {
-            // The cluster has never begun. `required` is the engine's number of witnesses (P-32).
-            let size = u32::from(self.plan.cluster.size);
-            let required = if size == 1 { 0 } else { (2 * size - quorum - 2) / 2 + 1 };
-            let vouched = !self.plan.cluster.witnessed;
-            let enough = vouched || intact.len() > required;
+            // The cluster has never begun (P-32).
+            let witnesses = self.hosts.first().and_then(|host| host.config.witnesses().ok());
+            let enough = witnesses.is_some_and(|witnesses| intact.len() > witnesses);
             self.liveness.core = intact;
             self.liveness.due = intact.len() >= quorum && enough && self.no_storage_lost();
             return;
@@ -214,8 +216,8 @@ impl World<'_> {
                 }
                 (Stage::Quiet, None) if self.is_quiet_long() => self.end_quiet(),
                 // A deadline may pass in a quiet time; its entry goes with the next sweep, and then
-                // what is bound to that.
-                (Stage::Quiet, Some(("L2", ..))) => {}
+                // what is bound to that. Nothing else ends while nobody does anything.
+                (Stage::Quiet, Some(("L2", DEADLINE, _))) => {}
                 (Stage::Quiet, Some((rule, shape, text))) => {
                     let text = format!("unsettled again: {text}");
                     return self.fail(FailureKind::NoProgress, rule, shape, text);
@@ -294,8 +296,7 @@ impl World<'_> {
         let orphan = self.oracle.orphan(self.gone(), wall, |register, generation, binding| {
             self.is_found(register, generation, binding)
         });
-        if let Some((register, binding)) = orphan {
-            let late = matches!(binding, Binding::Until(_));
+        if let Some(Orphan { register, binding, late }) = orphan {
             let shape = if late { DEADLINE } else { "orphan" };
             return Some(("L2", shape, format!("{register} lives on though {binding} has ended")));
         }
@@ -391,8 +392,14 @@ impl World<'_> {
     }
 
     /// L1: what is asked of a healed core is answered definitely, and rightly.
-    pub(super) fn on_probe_answer(&mut self, client: ClientId, id: RequestId, outcome: &Outcome) {
-        self.oracle.on_answer(op(client, id), outcome, &mut self.marks);
+    pub(super) fn on_probe_answer(
+        &mut self,
+        at: usize,
+        client: ClientId,
+        id: RequestId,
+        outcome: &Outcome,
+    ) {
+        self.oracle.on_answer(op(client, id), at, outcome, &mut self.marks);
         self.recorder.on_outcome(op(client, id), Some(outcome));
         self.check_oracle();
         let number = self.liveness.probe;
@@ -466,6 +473,8 @@ impl World<'_> {
         self.liveness.stage = Stage::Quiet;
         self.liveness.quiet_since = self.now;
         self.liveness.prepared = self.oracle.prepared(self.gone());
+        let (deadlines, dependants) = self.oracle.deadlines_to_come();
+        (self.liveness.deadlines, self.liveness.dependants) = (deadlines, dependants);
         self.tell(None, EventKind::Phase, format_args!("nothing is asked; nothing may happen"));
     }
 
@@ -476,10 +485,17 @@ impl World<'_> {
             return self.fail(FailureKind::NoProgress, "L5", "quorum events go on", text);
         }
         let spent = self.oracle.prepared(self.gone()) - self.liveness.prepared;
-        // What was begun before may still come to its end; what never ends shows.
-        let most = 4 * self.hosts.len() as u64;
-        if spent > most && !self.oracle.is_pending_deadline() {
-            let text = format!("{spent} ballots are prepared though nothing is asked");
+        // What was begun before may still come to its end, and so may entries whose deadlines have
+        // passed, with what is bound to them; what never ends shows.
+        let wall = Wall(millis(true_wall(self.now)));
+        let late = self.liveness.deadlines.iter().filter(|until| **until <= wall).count();
+        let burials = if late > 0 { late + self.liveness.dependants } else { 0 };
+        let most = 4 * self.hosts.len() as u64 * (1 + burials as u64);
+        if spent > most {
+            let text = format!(
+                "{spent} ballots are prepared though nothing is asked and {burials} entries at \
+                 most had to be erased"
+            );
             return self.fail(FailureKind::NoProgress, "L6", "ballots for nothing", text);
         }
         self.ask_probe();

@@ -32,7 +32,7 @@ use synod::{
 };
 
 use crate::marks::{Mark, Marks};
-use crate::oracle::{Oracle, node_of};
+use crate::oracle::{Echo, Oracle, node_of};
 use crate::plan::{FaultKind, Mode, Nanos, Plan};
 use crate::random::{Site, below, chance, draw};
 use crate::trace::TraceHash;
@@ -86,7 +86,7 @@ struct Host {
     /// Whether its storage was ever destroyed.
     wiped: bool,
     /// What arrived while it stood still.
-    inbox: Vec<Input>,
+    inbox: Vec<(Input, Option<Echo>)>,
     disk: Disk,
     clock: Clock,
     /// When its timer task is due; `None` if there is none.
@@ -348,7 +348,7 @@ impl<'a> World<'a> {
         if host.paused > 0 {
             // A timer that goes off while nobody runs goes off once.
             if input != Input::Timeout {
-                host.inbox.push(input);
+                host.inbox.push((input, None));
             }
             return;
         }
@@ -376,7 +376,7 @@ impl<'a> World<'a> {
     #[inline]
     fn carry_out(&mut self, place: usize, effect: Effect, now: Now) {
         match effect {
-            Effect::Send { to, message } => self.send(place, to, message),
+            Effect::Send { to, message } => self.send(place, to, message, now),
             Effect::Persist { ticket, records } => self.persist(place, ticket, records, now),
             Effect::Reply { client, request, outcome } => {
                 self.event(0x0E91 ^ request.0 << 16);
@@ -389,6 +389,7 @@ impl<'a> World<'a> {
             Effect::Demonitor { session } => {
                 self.event(0x0404 ^ session.number << 16);
                 self.oracle.on_session_end(session);
+                self.oracle.on_session_told(session);
                 self.hosts[place].monitored.retain(|(known, _)| *known != session);
             }
             Effect::Notify { client, event } => {
@@ -433,7 +434,7 @@ impl<'a> World<'a> {
     // ---- messages -------------------------------------------------------------------------
 
     #[inline]
-    fn send(&mut self, place: usize, to: NodeId, message: Message) {
+    fn send(&mut self, place: usize, to: NodeId, message: Message, now: Now) {
         let target = usize::from(to.0).wrapping_sub(1);
         if target >= self.hosts.len() || target == place {
             let text = format!("n{} sends to {to}: {message}", place + 1);
@@ -448,7 +449,7 @@ impl<'a> World<'a> {
         self.messages += 1;
         let number = self.messages;
         self.event(0x5E4D ^ (place as u64) << 16 ^ (target as u64) << 24 ^ fingerprint(&message));
-        self.oracle.on_send(place, &message, slot, &mut self.marks);
+        self.oracle.on_send(place, target, &message, slot, &mut self.marks);
         self.tell(
             Some(place),
             EventKind::Send { message: number, to },
@@ -475,6 +476,7 @@ impl<'a> World<'a> {
             message,
             number,
             sent: self.now,
+            echo: self.oracle.depart(place, target, now.instant.0),
             boots: (self.hosts[place].boots, self.hosts[target].boots),
             entity,
             counter,
@@ -602,13 +604,22 @@ impl<'a> World<'a> {
         } else {
             flight.message
         };
-        let life = message.life.0;
-        let standing = self.hosts[to].paused > 0;
-        self.input(to, Input::Message { from: sender, message });
-        if !standing {
-            let mono = self.hosts[to].clock.mono(self.now);
-            self.oracle.on_heard(to, from, life, mono);
+        let input = Input::Message { from: sender, message };
+        if self.hosts[to].paused > 0 {
+            self.hosts[to].inbox.push((input, Some(flight.echo)));
+        } else {
+            self.hear(to, input, flight.echo);
         }
+    }
+
+    /// A node handles a message.
+    fn hear(&mut self, place: usize, input: Input, echo: Echo) {
+        let Input::Message { from, message } = &input else { return };
+        let (from, life) = (usize::from(from.0 - 1), message.life.0);
+        self.oracle.arrive(from, place, echo);
+        self.input(place, input);
+        let mono = self.hosts[place].clock.mono(self.now);
+        self.oracle.on_heard(place, from, life, mono);
     }
 
     /// Some messages make the round trip through bytes that all of them make between processes.

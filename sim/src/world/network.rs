@@ -6,6 +6,7 @@
 
 use synod::Message;
 
+use crate::oracle::Echo;
 use crate::plan::{Cut, Fault, FaultKind, Links, Nanos, Nodes, Trouble};
 
 /// A message in flight.
@@ -17,6 +18,8 @@ pub(super) struct Flight {
     /// Its number, for observers; a duplicate has its original's.
     pub(super) number: u64,
     pub(super) sent: Nanos,
+    /// What its arrival shows the oracles.
+    pub(super) echo: Echo,
     /// The process lives of both ends when it was sent.
     pub(super) boots: (u32, u32),
     /// What its draws are keyed by.
