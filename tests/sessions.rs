@@ -65,6 +65,28 @@ fn a_long_cut_suspends_and_loses() {
     assert_eq!(next.node_session, session.node_session + 1);
 }
 
+/// P-09, M4: a host that was cut off does not vouch for what it hosts before it knows again where
+/// its own session stands; neither it nor anybody else binds to what was over by then.
+#[test]
+fn a_suspended_host_vouches_for_nobody() {
+    for asked in [1, 2] {
+        let mut cluster = Cluster::new(3);
+        let session = cluster.open_session(1);
+        cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+        cluster.split(&[1], &[2, 3]);
+        while value(&cluster.call(2, get("k"))).is_some() {
+            cluster.step(ms(10));
+        }
+        cluster.heal();
+        let bound = put("j", "v", vec![Bind::Session(session)]);
+        let (retry, patience) = (OnNoQuorum::Retry, Duration::from_secs(5));
+        let put = cluster.ask_with(asked, retry, patience, bound);
+        let answer = cluster.answer(put);
+        let refused = Outcome::Refused(Refusal::InvalidBinding(Bind::Session(session)));
+        assert_eq!(answer, refused, "asked at node {asked}");
+    }
+}
+
 /// M3: the host was not running (a pause, a suspended laptop): its first step after that tells the
 /// holder before anything else can be relied on.
 #[test]

@@ -97,9 +97,15 @@ impl Sessions {
     }
 
     /// Whether a session said to be hosted here goes on. One this process does not know has ended:
-    /// every session it hosts is in its memory from birth to end, and dies with that memory.
+    /// every session it hosts is in its memory from birth to end, and dies with that memory. Of one
+    /// it does know, it can only say so while the node session is open: while that is suspended,
+    /// others may have closed it, and all that it hosts with it (M4).
     pub(crate) fn fact(&self, session: SessionId) -> Fact {
         debug_assert_eq!(session.host, self.node);
-        if self.alive.contains_key(&session) { Fact::Alive } else { Fact::Ended }
+        match self.standing {
+            _ if !self.alive.contains_key(&session) => Fact::Ended,
+            Standing::Open(_) => Fact::Alive,
+            Standing::None | Standing::Suspended(_) => Fact::Unknown,
+        }
     }
 }

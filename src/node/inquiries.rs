@@ -53,8 +53,13 @@ impl Node {
     /// Asks the host of a session whether it goes on.
     pub(super) fn ask(&mut self, number: u64, session: SessionId, effects: &mut Effects) {
         if session.host == self.config.node {
-            let fact = self.sessions.fact(session);
-            return self.finish(number, Outcome::Done, Finding::Fact(fact), effects);
+            return match self.sessions.fact(session) {
+                // Whether this node's own session is still open has to be asked of the others.
+                Fact::Unknown => self.read(number, effects),
+                fact @ (Fact::Alive | Fact::Ended) => {
+                    self.finish(number, Outcome::Done, Finding::Fact(fact), effects);
+                }
+            };
         }
         let Some(host) = self.members.index(session.host) else {
             // Nobody of that name can have opened it.

@@ -58,11 +58,14 @@ impl Node {
             Message::AskSessions(mut sessions) => {
                 sessions.truncate(ASKED_MAX);
                 sessions.retain(|session| session.host == self.config.node);
-                let answer = sessions
-                    .iter()
-                    .map(|&session| (session, self.sessions.fact(session) == Fact::Ended));
-                let answer = Message::Sessions(answer.collect());
-                self.send_monitor(from, answer, effects);
+                let facts = sessions.iter().map(|&session| (session, self.sessions.fact(session)));
+                // Who gets no answer finds out from the session register of this node.
+                let known = facts.filter(|(_, fact)| *fact != Fact::Unknown);
+                let answer: Vec<_> =
+                    known.map(|(session, fact)| (session, fact == Fact::Ended)).collect();
+                if !answer.is_empty() {
+                    self.send_monitor(from, Message::Sessions(answer), effects);
+                }
             }
             Message::Sessions(answers) => {
                 // M4: only the host of a session can say.

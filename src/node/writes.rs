@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
+use super::burials::over;
 use super::{Effects, Node, Timer};
 use crate::base::RegisterId;
 use crate::consensus::{
@@ -145,6 +146,8 @@ impl Node {
                 Goal::Bury { generation, .. } => {
                     let burial = match before.live() {
                         Some(live) if live.generation == generation => Burial::Alive,
+                        // Somebody else has buried it.
+                        None if is_chosen => over(&before),
                         Some(_) | None => Burial::Over,
                     };
                     return self.finish(number, Outcome::Done, Finding::Burial(burial), effects);
