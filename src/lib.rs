@@ -48,6 +48,8 @@ pub use consensus::{
     Command, Entry, Expect, OnNoQuorum, Outcome, Previous, ReadLevel, Readiness, Refusal, Request,
     Sent, Status, Topic,
 };
+#[cfg(all(feature = "host", not(madsim)))]
+pub use host::embed::*;
 pub use monitor::{Bind, Binding};
 pub use node::{
     Body, Config, ConfigError, Effect, Effects, Ending, Event, Foreign, Genesis, Input, Limits,

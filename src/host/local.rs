@@ -3,7 +3,7 @@
 //! Must never know: what commands mean, how they came here.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use super::handle::CallOptions;
 use super::inbox::Inbox;
 use super::task::Signal;
 use crate::base::{ClientId, Random, RequestId, SessionId};
-use crate::consensus::{Command, Outcome, Request, Sent};
+use crate::consensus::{Command, Outcome, Request, Sent, Topic};
 use crate::node::{Event, Input};
 
 /// How many events may wait for a client that does not look.
@@ -93,6 +93,7 @@ impl Local {
         LocalClient {
             id,
             next: Cell::new(1),
+            topics: RefCell::default(),
             mailbox,
             local: self.clone(),
             grace: Cell::new(Duration::ZERO),
@@ -111,6 +112,8 @@ impl fmt::Debug for Local {
 pub struct LocalClient {
     id: ClientId,
     next: Cell<u64>,
+    /// What it is told of, and must not be any more once it has gone.
+    topics: RefCell<BTreeSet<Topic>>,
     mailbox: Rc<Mailbox>,
     local: Local,
     grace: Cell<Duration>,
@@ -126,6 +129,11 @@ impl LocalClient {
     /// Asks; the answer comes as [`News::Answer`] with this number. Many asked before the task
     /// next waits are handled together.
     pub fn ask(&self, command: Command, options: CallOptions) -> RequestId {
+        if let Command::Subscribe(topic) = &command {
+            self.topics.borrow_mut().insert(topic.clone());
+        } else if let Command::Unsubscribe(topic) = &command {
+            self.topics.borrow_mut().remove(topic);
+        }
         let id = RequestId(self.next.get());
         self.next.set(id.0 + 1);
         let CallOptions { patience, on_no_quorum } = options;
@@ -185,6 +193,9 @@ impl LocalClient {
 
 impl Drop for LocalClient {
     fn drop(&mut self) {
+        for topic in self.topics.take() {
+            self.ask(Command::Unsubscribe(topic), CallOptions::default());
+        }
         self.local.clients.mailboxes.borrow_mut().remove(&self.id);
         let until = self.local.clock.now().instant + self.grace.get();
         self.local.clients.sessions.borrow_mut().release(self.id, until);

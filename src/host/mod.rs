@@ -12,6 +12,8 @@ mod alarm;
 mod clock;
 mod disk;
 mod driver;
+#[cfg(not(madsim))]
+pub mod embed;
 mod handle;
 mod hello;
 mod inbox;

@@ -3,6 +3,8 @@
 //! Must never know: what the node is for.
 
 use std::cell::RefCell;
+#[cfg(not(madsim))]
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
+#[cfg(not(madsim))]
+use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::clock::Clock;
@@ -26,9 +30,11 @@ use super::local::Local;
 use super::network::Network;
 use super::options::LinkOptions;
 use super::task::Task;
+#[cfg(not(madsim))]
+use crate::base::NodeId;
 use crate::base::{ClientId, Epoch, Random};
 use crate::node::{Config, ConfigError};
-use crate::storage::{Opened, Storage, StorageError};
+use crate::storage::{OpenError, Opened, Storage, StorageError};
 
 /// What runs beside the node on its thread, such as a server's listener.
 pub type Service = Box<dyn FnOnce(Local) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -155,12 +161,22 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
+/// What a node on a thread of its own is made of.
+#[cfg(not(madsim))]
+pub(super) struct Parts {
+    pub(super) config: HostConfig,
+    pub(super) listener: std::net::TcpListener,
+    pub(super) addresses: BTreeMap<NodeId, String>,
+    pub(super) opened: Opened<Box<dyn Storage>>,
+}
+
 /// A node that runs on a thread of its own.
 #[cfg(not(madsim))]
 #[derive(Debug)]
 pub struct Running {
     handle: Handle,
-    thread: std::thread::JoinHandle<Result<(), HostError>>,
+    ended: oneshot::Receiver<Result<(), HostError>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[cfg(not(madsim))]
@@ -169,44 +185,35 @@ impl Running {
     ///
     /// # Errors
     /// If the configuration is impossible or no thread is to be had.
-    pub fn start(
+    pub async fn start(
         config: HostConfig,
         listener: std::net::TcpListener,
-        addresses: std::collections::BTreeMap<crate::base::NodeId, String>,
+        addresses: BTreeMap<NodeId, String>,
         opened: Opened<Box<dyn Storage>>,
     ) -> Result<Self, StartError> {
-        use super::{clock::SystemClock, tcp::Tcp};
-        let name = format!("synod-{}", config.node.node);
-        // What is prepared stays on the thread that prepares it; only the handle comes back.
-        let (tell, told) = std::sync::mpsc::channel();
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(HostError::Thread)?;
-            let network = || Tcp::new(listener, addresses);
-            let prepared = prepare(config, network, || Rc::new(SystemClock::default()), opened);
-            let life = match prepared {
+        Self::launch(move || Ok(Parts { config, listener, addresses, opened })).await
+    }
+
+    /// Starts it with what is made on its thread, where it may block.
+    pub(super) async fn launch(
+        make: impl FnOnce() -> Result<Parts, StartError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let (tell, told) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(String::from("synod"))
+            .spawn(move || match begin(make) {
                 Ok((handle, life)) => {
                     drop(tell.send(Ok(handle)));
-                    life
+                    drop(end.send(life()));
                 }
-                Err(error) => {
-                    drop(tell.send(Err(error)));
-                    return Ok(());
-                }
-            };
-            tokio::task::LocalSet::new().block_on(&runtime, life)
-        };
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(run)
+                Err(error) => drop(tell.send(Err(error))),
+            })
             .map_err(|error| StartError::Host(HostError::Thread(error)))?;
-        match told.recv() {
-            Ok(Ok(handle)) => Ok(Self { handle, thread }),
-            Ok(Err(error)) => Err(StartError::Config(error)),
-            Err(_) => match thread.join() {
-                Ok(Err(error)) => Err(StartError::Host(error)),
-                Ok(Ok(())) | Err(_) => unreachable!("it says how it started, or fails"),
-            },
+        match told.await {
+            Ok(Ok(handle)) => Ok(Self { handle, ended, thread: Some(thread) }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => std::panic::resume_unwind(thread.join().expect_err("it says how it began")),
         }
     }
 
@@ -223,13 +230,42 @@ impl Running {
     ///
     /// # Panics
     /// If the node has: an invariant did not hold.
-    pub fn stop(self) -> Result<(), HostError> {
+    pub async fn shutdown(mut self) -> Result<(), HostError> {
         self.handle.stop();
-        match self.thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
+        self.stopped().await
+    }
+
+    /// Waits until it has stopped by itself.
+    ///
+    /// # Errors
+    /// Why.
+    ///
+    /// # Panics
+    /// If the node has.
+    pub async fn stopped(&mut self) -> Result<(), HostError> {
+        let ended = (&mut self.ended).await;
+        // It has nothing left to do, so this does not wait.
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            Some(Ok(())) => ended.expect("it says how it ended"),
+            None => Ok(()),
         }
     }
+}
+
+/// A node's life, to be led on this thread; and a handle to it.
+#[cfg(not(madsim))]
+fn begin(
+    make: impl FnOnce() -> Result<Parts, StartError>,
+) -> Result<(Handle, impl FnOnce() -> Result<(), HostError>), StartError> {
+    let Parts { config, listener, addresses, opened } = make()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| StartError::Host(HostError::Thread(error)))?;
+    let network = move || super::tcp::Tcp::new(listener, addresses);
+    let clock = || -> Rc<dyn Clock> { Rc::new(super::clock::SystemClock::default()) };
+    let prepared = prepare(config, network, clock, opened);
+    let (handle, life) = prepared.map_err(StartError::Config)?;
+    Ok((handle, move || tokio::task::LocalSet::new().block_on(&runtime, life)))
 }
 
 /// Why a node does not run.
@@ -239,6 +275,15 @@ pub enum StartError {
     Config(ConfigError),
     /// Its surroundings do not allow it.
     Host(HostError),
+    /// It cannot listen for its peers.
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Its storage cannot be opened.
+    Storage(OpenError),
 }
 
 impl fmt::Display for StartError {
@@ -246,6 +291,10 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::Host(error) => write!(f, "{error}"),
+            Self::Listen { address, error } => {
+                write!(f, "cannot listen for peers on {address}: {error}")
+            }
+            Self::Storage(error) => write!(f, "{error}"),
         }
     }
 }
