@@ -9,6 +9,8 @@
 
 mod answers;
 mod bindings;
+mod claims;
+mod ending;
 mod reach;
 mod register;
 #[cfg(test)]
@@ -17,18 +19,18 @@ mod tests;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use synod::cluster;
-use synod::consensus::{self, Cell, Change, State};
+use synod::consensus::{Cell, Change, State};
 use synod::monitor::{Cause, NodeSession};
 use synod::{
-    Ballot, Binding, Body, ClientId, Event, Incarnation, Key, Message, NodeId, OpId, Record,
-    RegisterId, SessionId, TableId, Wall,
+    Ballot, Binding, ClientId, Event, Incarnation, Key, NodeId, OpId, Record, RegisterId,
+    SessionId, TableId, Wall,
 };
 
 use crate::marks::{Mark, Marks};
-use crate::plan::{Nanos, Nodes, Plan};
+use crate::plan::{Nanos, Plan};
 use answers::Asked;
 use bindings::{Deadline, SessionTruth};
+pub(crate) use ending::Orphan;
 pub(crate) use reach::Echo;
 use reach::Reach;
 use register::{Register, Wrong};
@@ -40,15 +42,6 @@ pub(crate) struct Breach {
     /// What broke it, without numbers.
     pub(crate) shape: &'static str,
     pub(crate) message: String,
-}
-
-/// An entry that lives on though a binding of it has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Orphan {
-    pub(crate) register: RegisterId,
-    pub(crate) binding: Binding,
-    /// Whether only the passing of a deadline has ended it: nobody need have done anything.
-    pub(crate) late: bool,
 }
 
 /// What one acceptor is known to have said and to have made durable about one register.
@@ -210,294 +203,6 @@ impl Oracle {
                 let key = format!("k{}", place % self.keys);
                 RegisterId::Key(TableId(table), Key::from(key.as_str()))
             }
-        }
-    }
-
-    // ---- what nodes send ------------------------------------------------------------------
-
-    /// A node sends a message: every claim it makes is compared with the truth.
-    pub(crate) fn on_send(
-        &mut self,
-        node: usize,
-        to: usize,
-        message: &Message,
-        slot: Option<usize>,
-        marks: &mut Marks,
-    ) {
-        let truth = &self.truths[node];
-        // W12: nothing leaves a process life that could be forgotten.
-        if !truth.lost
-            && (truth.life != Some(message.life.0) || truth.incarnation < Some(message.incarnation))
-            && !matches!(message.body, Body::Cluster(_) if truth.life.is_none())
-        {
-            let (life, incarnation) = (message.life.0, message.incarnation.0);
-            self.breaks(
-                "W12",
-                "message from a life that is not durable",
-                format!(
-                    "n{} sends {message} in life {life:x}, incarnation {incarnation}, of which \
-                     its disk knows nothing",
-                    node + 1
-                ),
-            );
-        }
-        match &message.body {
-            Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
-            Body::Cluster(message) => self.on_cluster(node, to, message),
-            Body::Monitor(_) => {}
-        }
-    }
-
-    /// W12: that a peer's storage is on record is told once it is on the disk. Who counts its
-    /// witnesses relies on them never to forget it (P-32).
-    fn on_cluster(&mut self, node: usize, to: usize, message: &cluster::Message) {
-        let cluster::Message::HeartbeatAck { recorded, .. } = message else { return };
-        if self.truths[node].witnessed[to] != Some(recorded.0) {
-            self.breaks(
-                "W12",
-                "witness not durable",
-                format!(
-                    "n{} tells n{} that it has taken note of storage life {:x}, which is not on \
-                     its disk",
-                    node + 1,
-                    to + 1,
-                    recorded.0
-                ),
-            );
-        }
-    }
-
-    fn on_consensus(
-        &mut self,
-        node: usize,
-        message: &consensus::Message,
-        slot: Option<usize>,
-        marks: &mut Marks,
-    ) {
-        let Some(slot) = slot else {
-            if let consensus::Message::Listing { items, .. } = message {
-                self.on_listing(node, items);
-            } else if !matches!(message, consensus::Message::List { .. }) {
-                let text = format!("n{} sends {message}", node + 1);
-                self.breaks("W1", "unknown register", text);
-            }
-            return;
-        };
-        match message {
-            consensus::Message::Prepare { ballot, .. } => self.on_prepare(node, slot, *ballot),
-            consensus::Message::Promise { ballot, accepted, cell, chosen, .. } => {
-                self.on_promise(node, slot, *ballot);
-                self.on_state(node, slot, *accepted, cell.as_ref(), *chosen, message);
-            }
-            consensus::Message::ReadReply { accepted, cell, chosen, .. } => {
-                self.mark_empties(slot, *accepted, cell.as_deref(), marks);
-                self.on_state(node, slot, *accepted, cell.as_ref(), *chosen, message);
-            }
-            consensus::Message::Accept { ballot, cell, .. } => {
-                if usize::from(ballot.node.0) != node + 1 && self.is_known(slot, *ballot) {
-                    marks.hit(Mark::ReadCompleted);
-                }
-                self.propose(node, slot, *ballot, cell, marks);
-            }
-            consensus::Message::Accepted { ballot, .. } => self.on_accepted(node, slot, *ballot),
-            consensus::Message::Commit { ballot, .. } => {
-                self.check_chosen(node, slot, *ballot, "W9", "commit of what is not chosen");
-            }
-            consensus::Message::Reject { .. }
-            | consensus::Message::Read { .. }
-            | consensus::Message::List { .. }
-            | consensus::Message::Listing { .. } => {}
-        }
-    }
-
-    fn on_prepare(&mut self, node: usize, slot: usize, ballot: Ballot) {
-        let truth = &self.truths[node];
-        if usize::from(ballot.node.0) != node + 1 || Some(ballot.incarnation) != truth.incarnation {
-            self.breaks(
-                "W1",
-                "ballot of another life",
-                format!("n{} prepares {ballot}, which is not its own", node + 1),
-            );
-        }
-        let register = &mut self.registers[slot];
-        if ballot != register.prepared_max {
-            register.prepared += 1;
-            register.prepared_max = ballot;
-        }
-    }
-
-    /// A member that counts: its storage is what it was when it first voted (W6).
-    fn check_voter(&mut self, node: usize, what: &str) {
-        let truth = &mut self.truths[node];
-        if truth.lost || !truth.active {
-            let why = if truth.lost {
-                "its storage was lost after it had voted"
-            } else {
-                "it has not durably become a voter"
-            };
-            let life = truth.life;
-            self.breaks(
-                "W6",
-                if self.truths[node].lost { "amnesiac votes" } else { "votes before active" },
-                format!("n{} {what} in life {life:x?}, but {why}", node + 1),
-            );
-        } else if truth.voted.is_none() {
-            truth.voted = truth.life;
-        }
-    }
-
-    fn on_promise(&mut self, node: usize, slot: usize, ballot: Ballot) {
-        self.check_voter(node, "promises");
-        let word = self.words[node * self.slots + slot];
-        if word.said_promised > Some(ballot) {
-            let said = word.said_promised.unwrap_or(Ballot::ZERO);
-            self.breaks(
-                "W4",
-                "promise goes back",
-                format!("n{} promises {ballot} after it had promised {said}", node + 1),
-            );
-        }
-        if word.durable_promised.max(word.durable_accepted) < Some(ballot) {
-            self.breaks(
-                "W12",
-                "promise not durable",
-                format!("n{} promises {ballot}, which is not on its disk", node + 1),
-            );
-        }
-        let word = &mut self.words[node * self.slots + slot];
-        word.said_promised = word.said_promised.max(Some(ballot));
-    }
-
-    fn on_accepted(&mut self, node: usize, slot: usize, ballot: Ballot) {
-        self.check_voter(node, "accepts");
-        let word = self.words[node * self.slots + slot];
-        // What was accepted before the promise may be said again, also late: the promise told of it.
-        let register = &self.registers[slot];
-        let voted = register
-            .find(ballot)
-            .is_ok_and(|place| register.proposals[place].votes >> node & 1 == 1);
-        if word.said_promised > Some(ballot) && !voted {
-            let said = word.said_promised.unwrap_or(Ballot::ZERO);
-            self.breaks(
-                "W5",
-                "accepted below the promise",
-                format!("n{} accepts {ballot} after it had promised {said}", node + 1),
-            );
-        }
-        if word.durable_accepted < Some(ballot) {
-            self.breaks(
-                "W12",
-                "acceptance not durable",
-                format!("n{} says it accepted {ballot}, which is not on its disk", node + 1),
-            );
-        }
-        let word = &mut self.words[node * self.slots + slot];
-        word.said_promised = word.said_promised.max(Some(ballot));
-        word.said_accepted = word.said_accepted.max(Some(ballot));
-    }
-
-    /// What an acceptor says it has accepted.
-    fn on_state(
-        &mut self,
-        node: usize,
-        slot: usize,
-        accepted: Ballot,
-        cell: Option<&Arc<Cell>>,
-        chosen: bool,
-        message: &consensus::Message,
-    ) {
-        self.check_voter(node, "tells what it accepted");
-        let word = self.words[node * self.slots + slot];
-        if !accepted.is_genesis() && word.durable_accepted < Some(accepted) {
-            self.breaks(
-                "W12",
-                "told what is not durable",
-                format!("n{} sends {message}, which is not on its disk", node + 1),
-            );
-        }
-        if word.said_accepted > Some(accepted) {
-            let said = word.said_accepted.unwrap_or(Ballot::ZERO);
-            self.breaks(
-                "W4",
-                "acceptance goes back",
-                format!("n{} sends {message} after it had accepted {said}", node + 1),
-            );
-        }
-        let word = &mut self.words[node * self.slots + slot];
-        word.said_accepted = word.said_accepted.max(Some(accepted));
-        if accepted.is_genesis() {
-            if cell.is_some_and(|cell| cell.live().is_some()) {
-                self.breaks("W1", "life at genesis", format!("n{} sends {message}", node + 1));
-            }
-            return;
-        }
-        match (self.registers[slot].find(accepted), cell) {
-            (Ok(place), Some(cell)) => {
-                let known = &self.registers[slot].proposals[place].cell;
-                if !Arc::ptr_eq(known, cell) && known != cell {
-                    let text = format!("n{} sends {message}, but {known} was proposed", node + 1);
-                    self.breaks("W1", "two contents at one ballot", text);
-                }
-            }
-            _ => self.breaks(
-                "W1",
-                "accepted what was not proposed",
-                format!("n{} sends {message}", node + 1),
-            ),
-        }
-        if chosen {
-            self.check_chosen(node, slot, accepted, "W9", "said chosen what is not");
-        }
-    }
-
-    fn on_listing(&mut self, node: usize, items: &[consensus::Listed]) {
-        self.check_voter(node, "lists");
-        // The table is not in the message, so only what holds for any table is checked: there are
-        // plans with one table, and there all of it is.
-        if self.slots != self.nodes + self.keys {
-            return;
-        }
-        for item in items {
-            let Some(slot) = self.key_slot(TableId(0), &item.key) else { continue };
-            let word = self.words[node * self.slots + slot];
-            if !item.accepted.is_genesis() && word.durable_accepted < Some(item.accepted) {
-                self.breaks(
-                    "W12",
-                    "listed what is not durable",
-                    format!("n{} lists {} at {}", node + 1, item.key, item.accepted),
-                );
-            }
-            if item.chosen {
-                let shape = "listed as chosen what is not";
-                self.check_chosen(node, slot, item.accepted, "W9", shape);
-            }
-        }
-    }
-
-    fn check_chosen(
-        &mut self,
-        node: usize,
-        slot: usize,
-        ballot: Ballot,
-        rule: &'static str,
-        shape: &'static str,
-    ) {
-        if ballot.is_genesis() {
-            return;
-        }
-        let register = &self.registers[slot];
-        if !register.find(ballot).is_ok_and(|place| register.proposals[place].chosen) {
-            let votes = register.find(ballot).map_or(0, |place| register.proposals[place].votes);
-            let register = self.name(slot);
-            self.breaks(
-                rule,
-                shape,
-                format!(
-                    "n{} says that {ballot} of {register} is chosen; only {} have accepted it",
-                    node + 1,
-                    votes.count_ones()
-                ),
-            );
         }
     }
 
@@ -1042,134 +747,6 @@ impl Oracle {
         if !self.registers[slot].has_ended(generation) {
             let text = format!("a watcher was told that life {generation} ended; it goes on");
             self.breaks_at(slot, ("W3", "told of an end that was not", text));
-        }
-    }
-
-    // ---- for the end of a run -------------------------------------------------------------
-
-    /// L2: a live entry of which a binding has ended, or names a node that is gone for good, or
-    /// whose deadline has passed by the clock `wall`; rather one that no deadline accounts for.
-    /// Asks whether such a life, so bound, is still what a reader would find: what is accepted but
-    /// not chosen is completed by who reads it.
-    pub(crate) fn orphan(
-        &self,
-        gone: Nodes,
-        wall: Wall,
-        is_found: impl Fn(&RegisterId, Ballot, &Binding) -> bool,
-    ) -> Option<Orphan> {
-        let is_over = |binding: &Binding| {
-            self.has_ended(binding)
-                || match binding {
-                    Binding::Node { node, .. } => gone.has(node.0),
-                    Binding::Session(session) => gone.has(session.host.0),
-                    Binding::Until(until) => *until <= wall,
-                    Binding::Key { .. } => false,
-                }
-        };
-        let orphans = (self.nodes..self.slots).flat_map(|slot| {
-            let live = self.registers[slot].live();
-            let over = live.into_iter().flat_map(|live| {
-                let over = live.bindings.iter().filter(|binding| is_over(binding));
-                over.map(|binding| (live.generation, binding))
-            });
-            over.filter_map(|(generation, binding)| {
-                let register = self.name(slot);
-                is_found(&register, generation, binding).then(|| Orphan {
-                    register,
-                    binding: binding.clone(),
-                    late: self.is_late(binding),
-                })
-            })
-            .collect::<Vec<_>>()
-        });
-        orphans.min_by_key(|orphan| orphan.late)
-    }
-
-    /// Whether a binding is a deadline, or ended with an entry that a deadline ended, however many
-    /// others lie between.
-    fn is_late(&self, binding: &Binding) -> bool {
-        let mut binding = binding;
-        // Each was over before the next; so what goes round in circles did not happen.
-        for _ in 0..self.slots {
-            let (register, generation) = match binding {
-                Binding::Until(_) => return true,
-                Binding::Key { register, generation } => (register, *generation),
-                Binding::Node { .. } | Binding::Session(_) => return false,
-            };
-            let end = self.slot(register).and_then(|slot| self.registers[slot].end_of(generation));
-            match end.map(|end| &end.cell.state) {
-                Some(State::Dead(Cause::Erased(before))) => binding = before,
-                Some(State::Dead(_) | State::Live(_)) | None => return false,
-            }
-        }
-        false
-    }
-
-    /// The deadlines of all entries that are chosen or may be yet, and how many registers hold
-    /// entries that may end with them.
-    pub(crate) fn deadlines_to_come(&self) -> (Vec<Wall>, usize) {
-        let (mut deadlines, mut dependants) = (Vec::new(), 0);
-        for register in &self.registers[self.nodes..] {
-            let newest = register.newest().map(|chosen| chosen.ballot);
-            let maybe = register.proposals.iter().rev();
-            let maybe = maybe.take_while(|proposal| Some(proposal.ballot) >= newest);
-            let bindings = maybe.filter_map(|proposal| proposal.cell.live());
-            let bindings = bindings.flat_map(|live| &live.bindings);
-            let mut is_dependant = false;
-            for binding in bindings {
-                match binding {
-                    Binding::Until(wall) => deadlines.push(*wall),
-                    Binding::Key { .. } => is_dependant = true,
-                    Binding::Node { .. } | Binding::Session(_) => {}
-                }
-            }
-            dependants += usize::from(is_dependant);
-        }
-        (deadlines, dependants)
-    }
-
-    /// How many ballots were prepared, but for those on the sessions of nodes that are gone: how
-    /// soon these are closed, and by how many at once, is not counted.
-    pub(crate) fn prepared(&self, gone: Nodes) -> u64 {
-        let registers = self.registers.iter().enumerate();
-        let counted = registers.filter(|(slot, _)| *slot >= self.nodes || gone.0 >> slot & 1 == 0);
-        counted.map(|(_, register)| register.prepared).sum()
-    }
-
-    /// The newest chosen session of a node.
-    pub(crate) fn node_session(&self, node: usize) -> Option<NodeSession> {
-        self.node_sessions[node]
-    }
-
-    /// Bindings that something was erased for, and the event of the first such erasure.
-    pub(crate) fn downs(&self) -> &[(Binding, u64)] {
-        &self.downs
-    }
-
-    /// The bindings with which an operation's entry was chosen.
-    pub(crate) fn bindings_of(&self, slot: usize, op: OpId) -> Option<Vec<Binding>> {
-        let change = self.registers[slot].change_of(op)?;
-        Some(change.cell.live()?.bindings.clone())
-    }
-
-    /// The value that a life began with.
-    pub(crate) fn birth(&self, register: &RegisterId, generation: Ballot) -> Option<synod::Value> {
-        let slot = self.slot(register)?;
-        let birth = self.registers[slot].version(generation)?;
-        register::value(&birth.cell).cloned()
-    }
-
-    /// Forgets what no check will ask for any more, so that a run of a year stays small: all but
-    /// the newest proposals of each register, and the chosen ones among them.
-    pub(crate) fn forget(&mut self) {
-        const KEPT: usize = 256;
-        for register in &mut self.registers {
-            if register.proposals.len().max(register.chosen.len()) > 4 * KEPT {
-                register.forget(KEPT);
-            }
-        }
-        if self.asked.len() > 8 * KEPT {
-            self.asked.drain(..4 * KEPT);
         }
     }
 
