@@ -218,6 +218,8 @@ const EDGES: [(&str, &[&str]); 11] = [
         "host",
         &[
             "base",
+            // Its ballots are the generations and versions that applications see.
+            "paxos",
             "monitor",
             "cluster",
             "consensus",
