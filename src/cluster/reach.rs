@@ -69,10 +69,15 @@ impl Reach {
 
     /// A member has answered. An answer to what was never sent, or long ago, is ignored.
     pub(crate) fn ack(&mut self, member: usize, sequence: u64) {
-        let Some(&(_, sent)) = self.sent.iter().find(|(number, _)| *number == sequence) else {
+        // Almost always it is the latest.
+        let mut latest = self.sent.iter().rev();
+        let Some(&(_, sent)) = latest.find(|(number, _)| *number == sequence) else {
             return;
         };
-        self.acked[member] = self.acked[member].max(Some(sent));
+        if self.acked[member] >= Some(sent) {
+            return;
+        }
+        self.acked[member] = Some(sent);
         // This node hears itself; of the others, one less than a quorum is needed.
         let others = self.quorum as usize - 1;
         let heard = |since: &Instant| self.acked.iter().flatten().filter(|at| *at >= since).count();

@@ -169,9 +169,7 @@ impl World<'_> {
                 let flight = pool.flights[place];
                 pool.mischief -= 1;
                 self.acted(FaultKind::Duplicate);
-                let Some(original) = self.network.flight(flight) else { return };
-                let copy = super::Flight { copy: true, ..original.clone() };
-                let copy = self.network.launch(copy);
+                let Some(copy) = self.network.copy(flight) else { return };
                 if let Some(pool) = &mut self.free {
                     pool.flights.push(copy);
                 }

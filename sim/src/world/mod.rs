@@ -473,7 +473,6 @@ impl<'a> World<'a> {
         let flight = Flight {
             from: place as u16,
             to: target as u16,
-            message,
             number,
             sent: self.now,
             echo: self.oracle.depart(place, target, now.instant.0),
@@ -484,7 +483,7 @@ impl<'a> World<'a> {
             delayed: false,
             reordered: false,
         };
-        let flight = self.network.launch(flight);
+        let flight = self.network.launch(flight, message);
         if let Some(pool) = &mut self.free {
             pool.flights.push(flight);
             return;
@@ -503,7 +502,7 @@ impl<'a> World<'a> {
     /// A message would be delivered now; faults have their way with it first.
     fn arrive(&mut self, place: u32) {
         let seed = self.plan.seed;
-        let Some(flight) = self.network.flight(place) else { return };
+        let Some(&mut flight) = self.network.flight(place) else { return };
         let (entity, counter) = (flight.entity, flight.counter);
         let link = usize::from(flight.from) * self.hosts.len() + usize::from(flight.to);
         let state = self.network.links[link];
@@ -542,11 +541,9 @@ impl<'a> World<'a> {
         let duplicate = state.duplicate.max(self.plan.network.duplicate);
         if duplicate > 0 && self.liveness.is_safety() {
             let drawn = draw(seed, Site::Duplicate, entity, counter);
-            let Some(flight) = self.network.flight(place) else { return };
             if !flight.copy && chance(drawn, duplicate) {
-                let copy = Flight { copy: true, ..flight.clone() };
+                let Some(again) = self.network.copy(place) else { return };
                 self.acted(FaultKind::Duplicate);
-                let again = self.network.launch(copy);
                 // Mostly soon, sometimes after everything has changed.
                 let far = if drawn & 7 == 0 { 200 } else { 4 };
                 let span = (self.plan.network.latency + self.plan.network.jitter) * far;
@@ -558,27 +555,29 @@ impl<'a> World<'a> {
     }
 
     fn lose(&mut self, place: u32, why: &str) {
-        let Some(flight) = self.network.land(place) else { return };
+        let Some(&mut flight) = self.network.flight(place) else { return };
+        let Some(message) = self.network.land(place) else { return };
         self.event(0x1057 ^ flight.number << 16);
         let from = node_of(usize::from(flight.from));
         self.tell(
             Some(usize::from(flight.to)),
             EventKind::Drop { message: flight.number, from },
-            format_args!("{why}: {}", flight.message),
+            format_args!("{why}: {message}"),
         );
     }
 
     /// A message is handed to its node.
     fn deliver(&mut self, place: u32) {
-        let Some(flight) = self.network.land(place) else { return };
+        let Some(&mut flight) = self.network.flight(place) else { return };
         let (from, to) = (usize::from(flight.from), usize::from(flight.to));
+        let Some(message) = self.network.land(place) else { return };
+        let sender = node_of(from);
         if self.hosts[to].node.is_none() {
             self.event(0x0DEA ^ flight.number << 16);
-            let from = node_of(from);
             self.tell(
                 Some(to),
-                EventKind::Drop { message: flight.number, from },
-                format_args!("nobody is there: {}", flight.message),
+                EventKind::Drop { message: flight.number, from: sender },
+                format_args!("nobody is there: {message}"),
             );
             return;
         }
@@ -589,20 +588,19 @@ impl<'a> World<'a> {
         if flight.boots != (self.hosts[from].boots, self.hosts[to].boots) {
             self.marks.hit(Mark::LateMessage);
         }
-        let sender = node_of(from);
         self.tell(
             Some(to),
             EventKind::Deliver { message: flight.number, from: sender, sent: flight.sent },
-            format_args!("from {sender}: {}", flight.message),
+            format_args!("from {sender}: {message}"),
         );
         self.deliveries += 1;
         let wire = self.plan.network.wire;
         let message = if wire > 0
             && chance(draw(self.plan.seed, Site::Wire, flight.entity, flight.counter), wire)
         {
-            self.through_wire(flight.message)
+            self.through_wire(message)
         } else {
-            flight.message
+            message
         };
         let input = Input::Message { from: sender, message };
         if self.hosts[to].paused > 0 {

@@ -9,12 +9,11 @@ use synod::Message;
 use crate::oracle::Echo;
 use crate::plan::{Cut, Fault, FaultKind, Links, Nanos, Nodes, Trouble};
 
-/// A message in flight.
-#[derive(Clone, Debug)]
+/// All of a message in flight but what it says, which stays where it is until somebody reads it.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     pub(super) from: u16,
     pub(super) to: u16,
-    pub(super) message: Message,
     /// Its number, for observers; a duplicate has its original's.
     pub(super) number: u64,
     pub(super) sent: Nanos,
@@ -52,7 +51,9 @@ pub(super) struct Network {
     pub(super) links: Vec<Link>,
     /// Whether no link has anything the matter with it.
     pub(super) calm: bool,
-    flights: Vec<Option<Flight>>,
+    flights: Vec<Flight>,
+    /// What each flight carries; none for one that has landed.
+    messages: Vec<Option<Message>>,
     free: Vec<u32>,
     /// Messages held by clogs.
     pub(super) held: Vec<u32>,
@@ -65,6 +66,7 @@ impl Network {
             links: vec![Link::default(); nodes * nodes],
             calm: true,
             flights: Vec::with_capacity(256),
+            messages: Vec::with_capacity(256),
             free: Vec::new(),
             held: Vec::new(),
         }
@@ -77,30 +79,47 @@ impl Network {
 
     /// Puts a message into flight.
     #[inline]
-    pub(super) fn launch(&mut self, flight: Flight) -> u32 {
+    pub(super) fn launch(&mut self, flight: Flight, message: Message) -> u32 {
         let link = self.link(flight.from, flight.to);
         self.links[link].in_flight += 1;
         if let Some(place) = self.free.pop() {
-            self.flights[place as usize] = Some(flight);
+            self.flights[place as usize] = flight;
+            self.messages[place as usize] = Some(message);
             return place;
         }
-        self.flights.push(Some(flight));
+        self.flights.push(flight);
+        self.messages.push(Some(message));
         (self.flights.len() - 1) as u32
     }
 
     /// Takes a message out of flight.
     #[inline]
-    pub(super) fn land(&mut self, place: u32) -> Option<Flight> {
-        let flight = self.flights[place as usize].take()?;
+    pub(super) fn land(&mut self, place: u32) -> Option<Message> {
+        let message = self.messages[place as usize].take()?;
         self.free.push(place);
+        let flight = &self.flights[place as usize];
         let link = self.link(flight.from, flight.to);
         self.links[link].in_flight -= 1;
-        Some(flight)
+        Some(message)
     }
 
+    /// One that has not landed.
     #[inline]
     pub(super) fn flight(&mut self, place: u32) -> Option<&mut Flight> {
-        self.flights[place as usize].as_mut()
+        self.messages[place as usize].is_some().then(|| &mut self.flights[place as usize])
+    }
+
+    /// What a flight carries.
+    #[inline]
+    pub(super) fn message(&self, place: u32) -> Option<&Message> {
+        self.messages[place as usize].as_ref()
+    }
+
+    /// Puts a copy of a message into flight.
+    pub(super) fn copy(&mut self, place: u32) -> Option<u32> {
+        let message = self.message(place)?.clone();
+        let flight = Flight { copy: true, ..self.flights[place as usize] };
+        Some(self.launch(flight, message))
     }
 
     /// Works out anew what is the matter with each link. Returns whether a clog has ended
