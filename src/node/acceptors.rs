@@ -101,28 +101,31 @@ impl Node {
         let floor = self.registers.floor(&register);
         let ticket = self.ticket;
         let record = self.registers.entry(&register);
-        if record.acceptor().accepted_ballot(&floor) == ballot {
+        let after = if record.acceptor().accepted_ballot(&floor) == ballot {
             // A duplicate, or a reader completing what is accepted here already: the same content,
             // and on its way to the disk already. Other content would be a second one for one
             // ballot (I1): whoever sends that gets no vote for it.
-            let after = record.ticket();
             if record.acceptor().content() != Some(&cell) {
                 return;
             }
-            return self.accepted_again(from, tag, register, ballot, after, effects);
-        }
-        let before = record.bindings().to_vec();
-        if let Err(promised) = record.accept(&floor, ballot, cell.clone(), ticket) {
-            return self.reject(from, tag, register, ballot, promised, effects);
-        }
-        if before != record.bindings() {
-            self.index.remove(&register, &before);
-            if let Some(live) = cell.live() {
-                self.index.insert(&register, &live.bindings);
+            record.ticket()
+        } else {
+            let before = record.bindings().to_vec();
+            if let Err(promised) = record.accept(&floor, ballot, cell.clone(), ticket) {
+                return self.reject(from, tag, register, ballot, promised, effects);
             }
-        }
-        self.log(Record::Accepted { register: register.clone(), ballot, cell });
-        self.accepted_again(from, tag, register, ballot, ticket, effects);
+            if before != record.bindings() {
+                self.index.remove(&register, &before);
+                if let Some(live) = cell.live() {
+                    self.index.insert(&register, &live.bindings);
+                }
+            }
+            self.log(Record::Accepted { register: register.clone(), ballot, cell: cell.clone() })
+        };
+        let bindings = cell.live().map_or(&[][..], |live| &live.bindings);
+        let suspect = bindings.iter().any(|binding| self.may_have_ended(binding));
+        let accepted = Message::Accepted { tag, register, ballot, suspect };
+        self.tell(from, accepted, after, effects);
     }
 
     /// Nothing changed, so nothing more must be durable than what was promised already; and a "no"
@@ -138,20 +141,6 @@ impl Node {
     ) {
         let reject = Message::Reject { tag, register, ballot, promised };
         self.tell(from, reject, Ticket(0), effects);
-    }
-
-    fn accepted_again(
-        &mut self,
-        from: usize,
-        tag: Tag,
-        register: RegisterId,
-        ballot: Ballot,
-        after: Ticket,
-        effects: &mut Effects,
-    ) {
-        let (.., suspect) = self.accepted(&register);
-        let accepted = Message::Accepted { tag, register, ballot, suspect };
-        self.tell(from, accepted, after, effects);
     }
 
     fn on_read(&mut self, from: usize, tag: Tag, register: RegisterId, effects: &mut Effects) {

@@ -294,6 +294,7 @@ impl Node {
         self.ticket
     }
 
+    #[inline]
     fn envelope(&self, body: Body) -> Message {
         Message {
             cluster: self.config.cluster,
@@ -308,6 +309,7 @@ impl Node {
     ///
     /// What waits is bounded: while a disk stands still, peers keep repeating themselves. What is
     /// dropped then is like a message lost.
+    #[inline]
     fn send(&mut self, to: usize, body: Body, after: Ticket, effects: &mut Effects) {
         debug_assert_ne!(to, self.me);
         let message = self.envelope(body);
@@ -347,10 +349,12 @@ impl Node {
     }
 
     /// Tells every member, this node included.
-    fn tell_all(&mut self, message: &consensus::Message, effects: &mut Effects) {
-        for member in 0..self.members.nodes().len() {
+    fn tell_all(&mut self, message: consensus::Message, effects: &mut Effects) {
+        let last = self.members.nodes().len() - 1;
+        for member in 0..last {
             self.tell(member, message.clone(), Ticket(0), effects);
         }
+        self.tell(last, message, Ticket(0), effects);
     }
 
     /// A0: what is not for this node, or not from whom it says, changes nothing.

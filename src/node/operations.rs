@@ -112,14 +112,14 @@ impl Node {
                 let (ballot, cell) = (*ballot, content.clone());
                 let tag = self.tag(number);
                 self.wake_after(number, round);
-                self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
+                self.tell_all(Message::Accept { tag, register, ballot, cell }, effects);
             }
             // Late replies to the first asking are as good as those to a repetition: every one of
             // them was given after the call began.
             Stage::Reading { .. } => {
                 let tag = self.tag(number);
                 self.wake_after(number, round);
-                self.tell_all(&Message::Read { tag, register }, effects);
+                self.tell_all(Message::Read { tag, register }, effects);
             }
             Stage::Listing { listing } => {
                 let (table, after) = (listing.table, listing.after.clone());
@@ -128,7 +128,7 @@ impl Node {
                 self.wake_after(number, round);
                 if gathering {
                     let tag = self.tag(number);
-                    self.tell_all(&Message::List { tag, table, after, limit }, effects);
+                    self.tell_all(Message::List { tag, table, after, limit }, effects);
                 }
             }
             Stage::Asking => {

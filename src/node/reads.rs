@@ -18,7 +18,7 @@ impl Node {
         let register = operation.register.clone();
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(&Message::Read { tag, register }, effects);
+        self.tell_all(Message::Read { tag, register }, effects);
     }
 
     pub(super) fn on_read_reply(&mut self, from: usize, reply: Message, effects: &mut Effects) {
@@ -69,6 +69,6 @@ impl Node {
         operation.stage = Stage::Completing { ballot, cell: cell.clone(), tally: Tally::default() };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
+        self.tell_all(Message::Accept { tag, register, ballot, cell }, effects);
     }
 }

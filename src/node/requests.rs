@@ -330,7 +330,7 @@ impl Node {
                     limit: listing.limit,
                 };
                 self.wake_after(number, self.config.timing.round);
-                self.tell_all(&message, effects);
+                self.tell_all(message, effects);
             }
             (_, Goal::Get | Goal::Look | Goal::CloseNodeSession { .. }) => {
                 self.read(number, effects);

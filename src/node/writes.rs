@@ -70,7 +70,7 @@ impl Node {
             Stage::Preparing { ballot, proposer: Proposer::default(), quorum: Quorum::UNHEARD };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(&Message::Prepare { tag, register, ballot }, effects);
+        self.tell_all(Message::Prepare { tag, register, ballot }, effects);
     }
 
     pub(super) fn on_promise(&mut self, from: usize, promise: Message, effects: &mut Effects) {
@@ -200,7 +200,7 @@ impl Node {
         operation.stage = Stage::Accepting { ballot, proposer, content, repeats: 0 };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
-        self.tell_all(&Message::Accept { tag, register, ballot, cell }, effects);
+        self.tell_all(Message::Accept { tag, register, ballot, cell }, effects);
     }
 
     pub(super) fn on_accepted(
@@ -268,7 +268,7 @@ impl Node {
 
     /// Tells everybody what a quorum of acceptances has made a fact.
     fn commit(&mut self, register: &RegisterId, ballot: Ballot, effects: &mut Effects) {
-        self.tell_all(&Message::Commit { register: register.clone(), ballot }, effects);
+        self.tell_all(Message::Commit { register: register.clone(), ballot }, effects);
     }
 
     pub(super) fn on_reject(

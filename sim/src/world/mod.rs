@@ -340,6 +340,7 @@ impl<'a> World<'a> {
     }
 
     /// Gives a node an input now; one that stands still gets it when it goes on.
+    #[inline]
     fn input(&mut self, place: usize, input: Input) {
         let host = &mut self.hosts[place];
         if host.node.is_none() {
@@ -595,13 +596,11 @@ impl<'a> World<'a> {
         );
         self.deliveries += 1;
         let wire = self.plan.network.wire;
-        let message = if wire > 0
-            && chance(draw(self.plan.seed, Site::Wire, flight.entity, flight.counter), wire)
+        let mut message = message;
+        if wire > 0 && chance(draw(self.plan.seed, Site::Wire, flight.entity, flight.counter), wire)
         {
-            self.through_wire(message)
-        } else {
-            message
-        };
+            message = self.through_wire(message);
+        }
         let input = Input::Message { from: sender, message };
         if self.hosts[to].paused > 0 {
             self.hosts[to].inbox.push((input, Some(flight.echo)));
