@@ -15,7 +15,7 @@ pub struct Checkpoint {
     incarnation: Incarnation,
     witnessed: BTreeMap<NodeId, Record>,
     active: Option<Record>,
-    registers: BTreeMap<RegisterId, Held>,
+    pub(super) registers: BTreeMap<RegisterId, Held>,
 }
 
 /// What is held of one register; the promise only if it is above what was accepted.
@@ -88,16 +88,23 @@ impl Checkpoint {
     ///
     /// Incarnations are counted, not kept: one record stands for each of the lives up to the last.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let incarnations = expand(self.incarnation);
-        let registers = self.registers.values().flat_map(Held::records);
-        let before = self.born.iter().cloned().chain(incarnations);
-        before.chain(self.witnessed.values().chain(&self.active).chain(registers).cloned())
+        let registers = self.registers.values().flat_map(Held::records).cloned();
+        self.preamble().flat_map(expand).chain(registers)
+    }
+
+    /// What is not of a register, the lives as the last one.
+    pub(super) fn preamble(&self) -> impl Iterator<Item = Record> + '_ {
+        let lives = (self.incarnation.0 > 0).then_some(Record::Incarnation(self.incarnation));
+        let others = self.witnessed.values().chain(&self.active).cloned();
+        self.born.iter().cloned().chain(lives).chain(others)
     }
 }
 
-/// The records of all lives up to this one.
-pub(super) fn expand(last: Incarnation) -> impl Iterator<Item = Record> {
-    (1..=last.0).map(|life| Record::Incarnation(Incarnation(life)))
+/// What a record of a checkpoint stands for: a life, for all lives up to it.
+pub(super) fn expand(record: Record) -> impl Iterator<Item = Record> {
+    let last = if let Record::Incarnation(last) = record { last.0 } else { 0 };
+    let itself = (last == 0).then_some(record);
+    (1..=last).map(|life| Record::Incarnation(Incarnation(life))).chain(itself)
 }
 
 impl Extend<Record> for Checkpoint {

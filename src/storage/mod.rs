@@ -8,14 +8,23 @@
 //! Everything here blocks. It must never know who asks, nor why: it holds no protocol, and folds
 //! records only by the rule that a register's later promise and acceptance replace earlier ones.
 
+mod block;
 mod checkpoint;
+mod disk;
+mod faulty;
+mod log;
+mod manifest;
 mod memory;
+mod merge;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 pub use checkpoint::Checkpoint;
+pub use disk::{Directory, Disk, DiskFile};
+pub use faulty::{Fault, FaultyDisk, FaultyFile};
+pub use log::{Log, LogOptions};
 pub use memory::{Memory, Volatile};
 
 use crate::base::{ClusterId, NodeId, Ticket};
