@@ -16,16 +16,20 @@ mod log;
 mod manifest;
 mod memory;
 mod merge;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use checkpoint::Checkpoint;
 pub use disk::{Directory, Disk, DiskFile};
 pub use faulty::{Fault, FaultyDisk, FaultyFile};
 pub use log::{Log, LogOptions};
 pub use memory::{Memory, Volatile};
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
 
 use crate::base::{ClusterId, NodeId, Ticket};
 use crate::node::{Config, ConfigError, Node, Record};
@@ -87,6 +91,33 @@ impl<S: Storage + 'static> Opened<S> {
     #[must_use]
     pub fn boxed(self) -> Opened<Box<dyn Storage>> {
         Opened { storage: Box::new(self.storage), found: self.found }
+    }
+}
+
+/// Which store keeps a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Store {
+    /// A log of its own and checkpoints: [`Log`]. The default.
+    #[default]
+    Log,
+    /// An SQLite database: [`Sqlite`].
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+}
+
+impl Store {
+    /// Opens a directory, which is made if there is none, and locks it for as long as the store
+    /// lives.
+    ///
+    /// # Errors
+    /// If it is somebody else's, or the operating system says no. Damage is no error: it is found.
+    pub fn open(self, path: &Path, owner: &Owner) -> Result<Opened<Box<dyn Storage>>, OpenError> {
+        match self {
+            Self::Log => Ok(Log::open(path, owner)?.boxed()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => Ok(Sqlite::open(path, owner)?.boxed()),
+        }
     }
 }
 

@@ -86,6 +86,13 @@ impl Source {
     }
 }
 
+/// An acceptance of this value.
+pub(crate) fn accepted(value: Vec<u8>) -> Record {
+    let register = RegisterId::Key(TableId(0), Key::from("large"));
+    let ballot = Ballot { round: 1, ..Ballot::genesis(Epoch(1)) };
+    Record::Accepted { register, ballot, cell: Arc::new(cell(Value::from(value), ballot)) }
+}
+
 fn cell(value: Value, ballot: Ballot) -> Cell {
     let op = OpId { client: ClientId::new(3), request: RequestId(ballot.round) };
     let live = Live { generation: ballot, content: Content::Value(value), bindings: Vec::new() };
