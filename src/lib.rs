@@ -36,6 +36,7 @@ pub mod cluster;
 pub mod consensus;
 #[cfg(feature = "host")]
 pub mod host;
+pub mod merged;
 pub mod monitor;
 pub mod node;
 pub mod paxos;

@@ -1,0 +1,128 @@
+//! What copies of a table say to each other.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::{Decode, Encode};
+
+use super::schema::Agreement;
+use super::table::Row;
+use super::version::{Actor, Version, VersionVector};
+
+/// Which table: a hash of its name, so that copies made independently of each other meet (L-06).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct TableName(pub u64);
+
+impl TableName {
+    /// Of this name, by FNV-1a.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let start = 0xcbf2_9ce4_8422_2325;
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        Self(name.bytes().fold(start, step))
+    }
+}
+
+/// What a copy says, and about which table.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Message {
+    /// Which table.
+    pub table: TableName,
+    /// What.
+    pub body: Body,
+}
+
+/// What a copy says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Some of what was asked for.
+    Chunk(Chunk),
+    /// What this copy has; said again and again.
+    Digest(Digest),
+    /// Let me have what I have not.
+    Pull(Pull),
+    /// What was just written here. One version for each dot, without a gap.
+    Push(Vec<(Row, Version)>),
+    /// I have forgotten what you would need: ask for everything.
+    Resync {
+        /// Of the question answered.
+        session: u64,
+    },
+}
+
+/// What a copy has.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Digest {
+    /// What others must have in common with it.
+    pub agreement: Agreement,
+    /// Which copy.
+    pub actor: Actor,
+    /// What it has seen, durably.
+    pub seen: VersionVector,
+    /// Of what it has forgotten whatever lost.
+    pub stable: VersionVector,
+    /// Which copy of the receiver's it takes into account before it forgets anything.
+    pub counting: Option<Actor>,
+}
+
+/// A question for versions. The answer needs no memory of earlier ones.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Pull {
+    /// Told apart from other questions of the asker by this.
+    pub session: u64,
+    /// What the asker has seen.
+    pub have: VersionVector,
+    /// What it needs not be sent, or has been sent already.
+    pub got: VersionVector,
+    /// Whether it asks for everything, to compare with what it holds.
+    pub full: bool,
+}
+
+/// Part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Chunk {
+    /// Of the question.
+    pub session: u64,
+    /// What the question said was got already.
+    pub after: VersionVector,
+    /// Versions that are held here and not among those.
+    pub versions: Vec<(Row, Version)>,
+    /// What the asker has got then. If this is the last chunk, all that was seen here.
+    pub upto: VersionVector,
+    /// Whether nothing more is held here that the asker has not got.
+    pub complete: bool,
+    /// Of what the answerer has forgotten whatever lost.
+    pub stable: VersionVector,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.body {
+            Body::Chunk(chunk) => {
+                write!(f, "Chunk")?;
+                versions(f, &chunk.versions)?;
+                write!(f, " upto={}{}", chunk.upto, if chunk.complete { " all" } else { "" })
+            }
+            Body::Digest(digest) => {
+                write!(f, "Digest seen={}", digest.seen)?;
+                if digest.stable.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " stable={}", digest.stable)
+                }
+            }
+            Body::Pull(pull) => {
+                write!(f, "Pull got={}{}", pull.got, if pull.full { " full" } else { "" })
+            }
+            Body::Push(pushed) => {
+                write!(f, "Push")?;
+                versions(f, pushed)
+            }
+            Body::Resync { .. } => write!(f, "Resync"),
+        }
+    }
+}
+
+fn versions(f: &mut fmt::Formatter<'_>, versions: &[(Row, Version)]) -> fmt::Result {
+    versions.iter().try_for_each(|(row, version)| write!(f, " {row}={version}"))
+}

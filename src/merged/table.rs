@@ -1,0 +1,550 @@
+//! One copy of a merged table.
+//!
+//! Everything that alters a copy is a [`Change`], applied in one step and written down as it is: a
+//! client's write, what a peer sent, and what all copies may forget. So what recovers from a log is
+//! what wrote it.
+//!
+//! Two rules carry the rest (`docs/MERGED.md`):
+//!
+//! - **Exact**: each dot that a copy has *seen* names a version that it holds, or one that was
+//!   replaced, or one that lost where every copy knew all that it could lose to.
+//! - **Closed**: with a version, a copy has seen everything that version replaces.
+//!
+//! Must never know: peers, messages, time.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::{Decode, Encode};
+
+use super::schema::{Agreement, Kind, Schema};
+use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
+use super::view::view;
+use crate::base::{Key, Value, Wall};
+
+/// What versions are kept by: a key, and in a bag an element of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Row {
+    /// The key.
+    pub key: Key,
+    /// In a bag, what tells the element from others of its key; otherwise nothing.
+    pub element: Option<Value>,
+}
+
+/// A step of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Change {
+    /// Versions to be put in, in any order.
+    pub versions: Vec<(Row, Version)>,
+    /// Versions to be dropped, since a copy that has seen them holds them no more.
+    pub forgotten: Vec<Dot>,
+    /// Dots that are seen then.
+    pub seen: VersionVector,
+    /// Dots that every copy has seen then, and everything that was written without knowledge of
+    /// them: what lost among these can be forgotten.
+    pub stable: VersionVector,
+    /// Whether the copy knows from then on all that others may have forgotten.
+    pub settled: bool,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows that show something else than before, and something.
+    pub copied: u64,
+    /// Rows that show nothing any more.
+    pub deleted: u64,
+    /// Rows that are in conflict now and were not.
+    pub raised: Vec<Row>,
+    /// Rows that were in conflict and are not now.
+    pub cleared: Vec<Row>,
+}
+
+/// What clients do to a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Mutation {
+    /// In a set: overwrite. In a bag: have this element.
+    Put(Key, Value),
+    /// Remove the key, with all its elements.
+    Remove(Key),
+    /// Remove this exact value, if it is there (L-42).
+    RemoveValue(Key, Value),
+}
+
+/// Why a write was not done. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A value ends before a field that every value of the table must have.
+    NoField {
+        /// Whose value.
+        key: Key,
+    },
+    /// A key does not hold what it should.
+    Mismatch {
+        /// Which.
+        key: Key,
+    },
+}
+
+/// One copy.
+#[derive(Clone, Debug)]
+pub struct Table {
+    agreement: Agreement,
+    fields: Vec<super::schema::Field>,
+    actor: Actor,
+    rows: BTreeMap<Row, Vec<Version>>,
+    /// Every version held, by its dot.
+    index: BTreeMap<Dot, Row>,
+    seen: VersionVector,
+    stable: VersionVector,
+    settled: bool,
+    conflicts: BTreeSet<Row>,
+}
+
+impl Row {
+    /// The row that a value of a key belongs to; nothing if it lacks the field that says which.
+    fn of(kind: Kind, key: &Key, value: &Value) -> Option<Self> {
+        let element = match kind {
+            Kind::Bag { secondary: None } => Some(value.clone()),
+            Kind::Bag { secondary: Some(field) } => Some(Value::from(field.of(value)?)),
+            Kind::OrderedSet | Kind::Set => None,
+        };
+        Some(Self { key: key.clone(), element })
+    }
+}
+
+impl Table {
+    /// An empty copy. `alone`: no other copy exists, so there is nobody who could have forgotten
+    /// anything.
+    #[must_use]
+    pub fn new(schema: &Schema, actor: Actor, alone: bool) -> Self {
+        Self {
+            agreement: schema.agreement(),
+            fields: schema.fields().collect(),
+            actor,
+            rows: BTreeMap::new(),
+            index: BTreeMap::new(),
+            seen: VersionVector::EMPTY,
+            stable: VersionVector::EMPTY,
+            settled: alone,
+            conflicts: BTreeSet::new(),
+        }
+    }
+
+    /// Under which name this copy writes.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// What it must have in common with other copies.
+    #[must_use]
+    pub const fn agreement(&self) -> Agreement {
+        self.agreement
+    }
+
+    /// The dots that it has seen.
+    #[must_use]
+    pub const fn seen(&self) -> &VersionVector {
+        &self.seen
+    }
+
+    /// The dots of which it has forgotten whatever lost.
+    #[must_use]
+    pub const fn stable(&self) -> &VersionVector {
+        &self.stable
+    }
+
+    /// Whether it knows all that others may have forgotten.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Every version held, tombstones too, in the order of rows.
+    pub fn versions(&self) -> impl Iterator<Item = (&Row, &Version)> {
+        self.rows.iter().flat_map(|(row, all)| all.iter().map(move |version| (row, version)))
+    }
+
+    /// The versions of one row that do not replace each other.
+    #[must_use]
+    pub fn row(&self, row: &Row) -> &[Version] {
+        self.rows.get(row).map_or(&[], |versions| versions)
+    }
+
+    /// How many versions are held, tombstones too.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether nothing is held, not even a tombstone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The rows in conflict, in order.
+    #[must_use]
+    pub const fn conflicts(&self) -> &BTreeSet<Row> {
+        &self.conflicts
+    }
+
+    /// Versions held that `known` does not hold, in the order of their dots.
+    pub fn unknown_to<'a>(
+        &'a self,
+        known: &'a VersionVector,
+    ) -> impl Iterator<Item = (&'a Row, &'a Version)> + 'a {
+        let news = self.seen.iter().flat_map(move |(actor, last)| {
+            let first = Dot { actor, number: known.last(&actor).saturating_add(1) };
+            let last = Dot { actor, number: last };
+            let some = first <= last;
+            some.then(|| self.index.range(first..=last)).into_iter().flatten()
+        });
+        news.filter_map(move |(dot, row)| self.find(row, dot).map(|version| (row, version)))
+    }
+
+    fn find(&self, row: &Row, dot: &Dot) -> Option<&Version> {
+        self.row(row).iter().find(|version| version.dot == *dot)
+    }
+
+    // ------------------------------------------------------------------ reading
+
+    /// What a row shows: nothing, one version, or several in conflict, the latest first.
+    #[must_use]
+    pub fn shown(&self, row: &Row) -> Vec<&Version> {
+        view(&self.agreement, self.row(row))
+    }
+
+    /// The rows of a key, whether they show anything or not.
+    fn rows_of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a Row, &'a Vec<Version>)> {
+        let first = Row { key: key.clone(), element: None };
+        self.rows.range(first..).take_while(move |(row, _)| row.key == *key)
+    }
+
+    /// What a key shows, row by row; rows that show nothing are left out.
+    pub fn get<'a>(
+        &'a self,
+        key: &'a Key,
+    ) -> impl Iterator<Item = (&'a Row, Vec<&'a Version>)> + 'a {
+        self.rows_of(key).filter_map(|(row, versions)| self.visible(row, versions))
+    }
+
+    /// What the rows behind a key show, in order; from the first key on without one.
+    pub fn scan<'a>(
+        &'a self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&'a Row, Vec<&'a Version>)> + 'a {
+        // The first row there can be: no key lies between a key and itself with a zero behind it.
+        let first = after.map_or_else(Vec::new, |key| [key.as_bytes(), &[0]].concat());
+        let range = self.rows.range(Row { key: Key::from(first), element: None }..);
+        range.filter_map(|(row, versions)| self.visible(row, versions))
+    }
+
+    fn visible<'a>(
+        &self,
+        row: &'a Row,
+        versions: &'a [Version],
+    ) -> Option<(&'a Row, Vec<&'a Version>)> {
+        let shown = view(&self.agreement, versions);
+        (!shown.is_empty()).then_some((row, shown))
+    }
+
+    // ------------------------------------------------------------------ writing
+
+    /// What a batch of a client's writes comes to: all of it or nothing. Nothing is changed yet.
+    ///
+    /// Of several writes to one row the last counts. Writing what is there, and removing what is
+    /// not, is no write at all (L-09, L-10).
+    ///
+    /// # Errors
+    /// If a value lacks a field that the table needs.
+    pub fn write(&self, mutations: &[Mutation], wall: Wall) -> Result<Change, Unfit> {
+        let mut wanted: BTreeMap<Row, Content> = BTreeMap::new();
+        for mutation in mutations {
+            match mutation {
+                Mutation::Put(key, value) => {
+                    let fits = self.fields.iter().all(|field| field.of(value).is_some());
+                    let row = Row::of(self.agreement.kind, key, value).filter(|_| fits);
+                    let row = row.ok_or_else(|| Unfit::NoField { key: key.clone() })?;
+                    wanted.insert(row, Content::Live(value.clone()));
+                }
+                Mutation::Remove(key) => {
+                    for (row, _) in self.rows_of(key) {
+                        wanted.insert(row.clone(), Content::Dead);
+                    }
+                    for (row, content) in &mut wanted {
+                        if row.key == *key {
+                            *content = Content::Dead;
+                        }
+                    }
+                }
+                Mutation::RemoveValue(key, value) => {
+                    let Some(row) = Row::of(self.agreement.kind, key, value) else { continue };
+                    let there = wanted.get(&row).cloned().or_else(|| self.content(&row));
+                    if there == Some(Content::Live(value.clone())) {
+                        wanted.insert(row, Content::Dead);
+                    }
+                }
+            }
+        }
+        Ok(self.written(wanted, wall))
+    }
+
+    /// What a row holds, if it holds one thing and is in no conflict.
+    fn content(&self, row: &Row) -> Option<Content> {
+        match &self.shown(row)[..] {
+            [only] => Some(only.content.clone()),
+            _ => None,
+        }
+    }
+
+    fn written(&self, wanted: BTreeMap<Row, Content>, wall: Wall) -> Change {
+        let mut change = Change::default();
+        let origin = if self.settled { Origin::Written } else { Origin::Late };
+        let mut number = self.seen.last(&self.actor);
+        for (row, content) in wanted {
+            let same = match &self.shown(&row)[..] {
+                [] => content == Content::Dead,
+                [only] => only.content == content,
+                [_, ..] => false,
+            };
+            if same {
+                continue;
+            }
+            number += 1;
+            let dot = Dot { actor: self.actor, number };
+            let version = self.successor(&row, dot, wall, origin, content);
+            change.versions.push((row, version));
+        }
+        if !change.versions.is_empty() {
+            change.seen.insert(Dot { actor: self.actor, number });
+        }
+        change
+    }
+
+    /// A version that replaces all that the row holds, and whatever it held and forgot.
+    fn successor(
+        &self,
+        row: &Row,
+        dot: Dot,
+        wall: Wall,
+        origin: Origin,
+        content: Content,
+    ) -> Version {
+        let mut past = self.stable.clone();
+        let mut latest = Stamp::default();
+        for known in self.row(row) {
+            past.join(&known.past);
+            past.insert(known.dot);
+            latest = latest.max(known.stamp);
+        }
+        Version { dot, past, stamp: latest.next(wall), origin, content }
+    }
+
+    /// What an answer of a resolver comes to: one version that replaces exactly those that it was
+    /// asked about. Nothing if the row holds others by now; it is asked again about those.
+    #[must_use]
+    pub fn resolve(
+        &self,
+        row: &Row,
+        dots: &[Dot],
+        value: Option<&Value>,
+        wall: Wall,
+    ) -> Option<Change> {
+        let held = self.row(row).iter().map(|version| &version.dot);
+        if !self.conflicts.contains(row) || !held.eq(dots.iter()) {
+            return None;
+        }
+        if let Some(value) = value {
+            let fits = self.fields.iter().all(|field| field.of(value).is_some());
+            if !fits || Row::of(self.agreement.kind, &row.key, value).as_ref() != Some(row) {
+                return None;
+            }
+        }
+        let dot = Dot { actor: self.actor, number: self.seen.last(&self.actor) + 1 };
+        let content = value.map_or(Content::Dead, |value| Content::Live(value.clone()));
+        let version = self.successor(row, dot, wall, Origin::Resolved, content);
+        let mut change =
+            Change { versions: alloc::vec![(row.clone(), version)], ..Change::default() };
+        change.seen.insert(dot);
+        Some(change)
+    }
+
+    // ------------------------------------------------------------------ changing
+
+    /// Takes a step. Whatever the change is, taking it twice is taking it once.
+    pub fn apply(&mut self, change: &Change) -> Applied {
+        let mut before: BTreeMap<Row, Vec<Version>> = BTreeMap::new();
+        for (row, version) in &change.versions {
+            // What was seen and is not here was replaced, or lost: it does not come back (C3).
+            if self.seen.contains(&version.dot) {
+                continue;
+            }
+            self.remember(row, &mut before);
+            let versions = self.rows.entry(row.clone()).or_default();
+            let (added, replaced) = join(versions, version.clone());
+            if added {
+                self.index.insert(version.dot, row.clone());
+            }
+            for gone in replaced {
+                self.index.remove(&gone.dot);
+            }
+        }
+        for dot in &change.forgotten {
+            if let Some(row) = self.index.remove(dot) {
+                self.remember(&row, &mut before);
+                self.drop_versions(&row, |version| version.dot != *dot);
+            }
+        }
+        self.seen.join(&change.seen);
+        self.settled |= change.settled;
+        self.forget(&change.stable);
+        self.compare(before)
+    }
+
+    fn remember(&self, row: &Row, before: &mut BTreeMap<Row, Vec<Version>>) {
+        if !before.contains_key(row) {
+            before.insert(row.clone(), self.row(row).to_vec());
+        }
+    }
+
+    fn drop_versions(&mut self, row: &Row, keep: impl Fn(&Version) -> bool) {
+        if let Some(versions) = self.rows.get_mut(row) {
+            versions.retain(keep);
+            if versions.is_empty() {
+                self.rows.remove(row);
+            }
+        }
+    }
+
+    /// Forgets, of rows that hold nothing but stable versions, those that are not to be seen; and
+    /// what stable versions replaced. No copy holds any of it, or ever will again, without losing
+    /// it in the same way.
+    fn forget(&mut self, stable: &VersionVector) {
+        let mut rows: BTreeSet<Row> = BTreeSet::new();
+        for (actor, last) in stable.iter() {
+            let first = Dot { actor, number: self.stable.last(&actor).saturating_add(1) };
+            let last = Dot { actor, number: last };
+            if first <= last {
+                rows.extend(self.index.range(first..=last).map(|(_, row)| row.clone()));
+            }
+        }
+        self.stable.join(stable);
+        for row in rows {
+            let Some(versions) = self.rows.get_mut(&row) else { continue };
+            for version in &mut *versions {
+                if self.stable.contains(&version.dot) {
+                    version.past = VersionVector::EMPTY;
+                }
+            }
+            if !versions.iter().all(|version| self.stable.contains(&version.dot)) {
+                continue;
+            }
+            let shown: Vec<Dot> =
+                view(&self.agreement, versions).iter().map(|version| version.dot).collect();
+            for version in &*versions {
+                if !shown.contains(&version.dot) {
+                    self.index.remove(&version.dot);
+                }
+            }
+            self.drop_versions(&row, |version| shown.contains(&version.dot));
+        }
+    }
+
+    /// Says what the rows show that did not show it `before`, and keeps the list of conflicts.
+    fn compare(&mut self, before: BTreeMap<Row, Vec<Version>>) -> Applied {
+        let mut applied = Applied::default();
+        for (row, versions) in before {
+            let old = view(&self.agreement, &versions);
+            let new = view(&self.agreement, self.row(&row));
+            let same = old.iter().map(|v| &v.content).eq(new.iter().map(|v| &v.content));
+            if !same && new.is_empty() {
+                applied.deleted += 1;
+            } else if !same {
+                applied.copied += 1;
+            }
+            let conflict = new.len() > 1;
+            if conflict && self.conflicts.insert(row.clone()) {
+                applied.raised.push(row);
+            } else if !conflict && self.conflicts.remove(&row) {
+                applied.cleared.push(row);
+            }
+        }
+        applied
+    }
+
+    /// What is wrong with the copy, if anything is: for tests and for the simulator.
+    ///
+    /// # Errors
+    /// Says which rule is broken, and where.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut count = 0;
+        for (row, versions) in &self.rows {
+            count += versions.len();
+            if versions.is_empty() {
+                return Err("an empty row is kept");
+            }
+            if (view(&self.agreement, versions).len() > 1) != self.conflicts.contains(row) {
+                return Err("the list of conflicts is wrong");
+            }
+            for version in versions {
+                if !self.seen.contains(&version.dot) {
+                    return Err("a version is held that was not seen");
+                }
+                if !self.seen.covers(&version.past) {
+                    return Err("a version is held whose past was not seen");
+                }
+                if self.index.get(&version.dot) != Some(row) {
+                    return Err("the index misses a version");
+                }
+                if versions.iter().any(|other| other.replaces(version)) {
+                    return Err("a version is held that another replaces");
+                }
+            }
+        }
+        if count != self.index.len() {
+            return Err("the index holds more than the rows");
+        }
+        if !self.seen.covers(&self.stable) {
+            return Err("something is stable that was not seen");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.element {
+            Some(element) => write!(f, "{}:{element}", self.key),
+            None => write!(f, "{}", self.key),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (row, version)) in self.versions.iter().enumerate() {
+            write!(f, "{}{row}={version}", if place == 0 { "" } else { " " })?;
+        }
+        if !self.forgotten.is_empty() {
+            write!(f, " forgot {}", self.forgotten.len())?;
+        }
+        write!(f, " seen {}", self.seen)?;
+        if !self.stable.is_empty() {
+            write!(f, " stable {}", self.stable)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(key, value) => write!(f, "put {key} {value}"),
+            Self::Remove(key) => write!(f, "remove {key}"),
+            Self::RemoveValue(key, value) => write!(f, "remove {key} {value}"),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What is to be seen of versions that do not replace each other.
+//!
+//! A pure function of their set, so replicas that hold the same versions show the same, whoever
+//! merged them, from where and in which order (C6, M-10).
+//!
+//! Must never know: how the versions came together.
+
+use alloc::vec::Vec;
+
+use super::schema::{Agreement, Contest, Strategy};
+use super::version::{Origin, Version};
+
+/// What a row shows: nothing, one version, or several that are in conflict, the latest first.
+pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'a Version> {
+    let mut live = contest(agreement.contest, versions);
+    live.sort_unstable_by_key(|version| core::cmp::Reverse(version.rank()));
+    // Equal values are one value: no conflict. The latest stands for them.
+    let mut shown: Vec<&Version> = Vec::with_capacity(live.len());
+    for version in live {
+        if !shown.iter().any(|other| other.value() == version.value()) {
+            shown.push(version);
+        }
+    }
+    if shown.len() < 2 {
+        return shown;
+    }
+    match agreement.strategy {
+        Strategy::LastModified => shown.truncate(1),
+        Strategy::LastVersion(field) => {
+            // Stable: of equal fields the latest stays first.
+            shown.sort_by_key(|version| {
+                core::cmp::Reverse(version.value().and_then(|v| field.of(v)))
+            });
+            shown.truncate(1);
+        }
+        Strategy::Custom if shown.iter().all(|version| version.origin == Origin::Resolved) => {
+            shown.truncate(1);
+        }
+        Strategy::Custom | Strategy::Ignore | Strategy::Siblings => {}
+    }
+    shown
+}
+
+/// The values that the removals among the versions leave.
+fn contest(contest: Contest, versions: &[Version]) -> Vec<&Version> {
+    let removed = versions.iter().filter(|version| version.value().is_none());
+    let removed = removed.map(Version::rank).max();
+    let stays = |version: &&Version| match (contest, removed) {
+        (Contest::UpdateWins, _) | (_, None) => true,
+        _ if version.origin == Origin::Late => true,
+        (Contest::DeleteWins, Some(_)) => false,
+        (Contest::LaterWins, Some(removed)) => version.rank() > removed,
+    };
+    versions.iter().filter(|version| version.value().is_some()).filter(stays).collect()
+}

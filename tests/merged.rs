@@ -1,0 +1,866 @@
+//! Copies of merged tables among each other, in small worlds where anything may happen: messages
+//! lost, doubled, late; islands, one-way links; copies that restart with or without their disk.
+//!
+//! What they show is held against a specification that knows the full causal history and shares
+//! nothing with the engine: the writes that a copy has seen, less those that others of them knew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use synod::merged::{
+    Actor, Change, Content, Contest, Dot, ExchangeEvent, Field, Kind, Message, Mutation, Origin,
+    Pace, Replica, Row, Schema, Stamp, Step, Strategy, Table, TableName, Unfit, Version,
+    VersionVector,
+};
+use synod::{Incarnation, Instant, Key, Life, NodeId, Value, Wall};
+
+/// Numbers that are even enough, the same on every machine.
+struct Lottery(u64);
+
+impl Lottery {
+    const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+}
+
+/// What the specification keeps of a write.
+#[derive(Clone)]
+struct Write {
+    row: Row,
+    value: Option<Value>,
+    stamp: Stamp,
+    origin: Origin,
+    /// Every write to the row that its writer had seen.
+    past: BTreeSet<Dot>,
+}
+
+struct Host {
+    replica: Replica,
+    log: Vec<Change>,
+    incarnation: u32,
+    shift: i64,
+}
+
+struct World {
+    schema: Schema,
+    durable: bool,
+    hosts: Vec<Host>,
+    flying: Vec<(NodeId, NodeId, Message)>,
+    cut: BTreeSet<(u16, u16)>,
+    now: Instant,
+    writes: BTreeMap<Dot, Write>,
+    events: Vec<ExchangeEvent>,
+    sent: usize,
+}
+
+fn key(number: u64) -> Key {
+    Key::from(format!("k{number}").as_str())
+}
+
+fn actor(node: u16, incarnation: u32) -> Actor {
+    Actor { node: NodeId(node), life: Life(u64::from(node)), incarnation: Incarnation(incarnation) }
+}
+
+const NAME: &str = "things";
+
+impl World {
+    fn new(nodes: u16, schema: Schema, durable: bool, shifts: &[i64]) -> Self {
+        let mut world = Self {
+            schema,
+            durable,
+            hosts: Vec::new(),
+            flying: Vec::new(),
+            cut: BTreeSet::new(),
+            now: Instant(1_000_000_000),
+            writes: BTreeMap::new(),
+            events: Vec::new(),
+            sent: 0,
+        };
+        for node in 1..=nodes {
+            let replica = world.replica(node, nodes, 1, &[]);
+            let shift = shifts.get(usize::from(node) - 1).copied().unwrap_or_default();
+            world.hosts.push(Host { replica, log: Vec::new(), incarnation: 1, shift });
+        }
+        world
+    }
+
+    fn replica(&self, node: u16, nodes: u16, incarnation: u32, log: &[Change]) -> Replica {
+        let name = actor(node, if self.durable { 0 } else { incarnation });
+        let mut table = Table::new(&self.schema, name, nodes == 1);
+        for change in log {
+            table.apply(change);
+        }
+        let peers = (1..=nodes).filter(|peer| *peer != node).map(NodeId);
+        let pace = Pace { round: Duration::from_millis(100), debounce: Duration::ZERO };
+        let incarnation = Incarnation(incarnation);
+        Replica::new(TableName::of(NAME), &self.schema, table, peers, incarnation, pace)
+    }
+
+    fn wall(&self, place: usize) -> Wall {
+        let now = 4_000_000_000_000 + (self.now.0 / 1_000_000) as i64;
+        Wall((now + self.hosts[place].shift) as u64)
+    }
+
+    fn table(&self, place: usize) -> &Table {
+        self.hosts[place].replica.table()
+    }
+
+    fn take(&mut self, place: usize, mut step: Step) {
+        let from = NodeId(place as u16 + 1);
+        for change in &step.changes {
+            for (row, version) in &change.versions {
+                // Whatever was written as late again keeps what the writer of it had seen.
+                if version.dot.actor.node != from || self.writes.contains_key(&version.dot) {
+                    continue;
+                }
+                let again = self.writes.iter().filter(|(_, write)| write.row == *row);
+                let past = again.map(|(dot, _)| *dot).filter(|dot| version.past.contains(dot));
+                let past = past.collect();
+                self.record(row, version, past);
+            }
+        }
+        self.hosts[place].log.append(&mut step.changes);
+        self.events.append(&mut step.events);
+        self.sent += step.sends.len();
+        for (to, message) in step.sends {
+            self.flying.push((from, to, message));
+        }
+        self.table(place).check().expect("a sound copy");
+    }
+
+    fn record(&mut self, row: &Row, version: &Version, past: BTreeSet<Dot>) {
+        let value = match &version.content {
+            Content::Dead => None,
+            Content::Live(value) => Some(value.clone()),
+        };
+        let (stamp, origin) = (version.stamp, version.origin);
+        self.writes.insert(version.dot, Write { row: row.clone(), value, stamp, origin, past });
+    }
+
+    fn write(&mut self, place: usize, mutations: &[Mutation]) {
+        let change = self.table(place).write(mutations, self.wall(place)).expect("fitting");
+        for (row, version) in &change.versions {
+            let seen = self.table(place).seen();
+            let known = self.writes.iter().filter(|(dot, w)| w.row == *row && seen.contains(dot));
+            let past = known.map(|(dot, _)| *dot).collect();
+            self.record(row, version, past);
+        }
+        let mut step = Step::default();
+        self.hosts[place].replica.write(change, |_| true, &mut step);
+        self.take(place, step);
+    }
+
+    fn put(&mut self, place: usize, number: u64, value: &str) {
+        self.write(place, &[Mutation::Put(key(number), Value::from(value))]);
+    }
+
+    fn remove(&mut self, place: usize, number: u64) {
+        self.write(place, &[Mutation::Remove(key(number))]);
+    }
+
+    fn tick(&mut self, place: usize) {
+        let mut step = Step::default();
+        self.hosts[place].replica.on_tick(self.now, &mut step);
+        self.take(place, step);
+    }
+
+    fn deliver(&mut self, flying: usize) {
+        let (from, to, message) = self.flying.swap_remove(flying);
+        if self.cut.contains(&(from.0, to.0)) {
+            return;
+        }
+        let place = usize::from(to.0) - 1;
+        let mut step = Step::default();
+        self.hosts[place].replica.on_message(from, message.body, self.now, &mut step);
+        self.take(place, step);
+    }
+
+    fn restart(&mut self, place: usize) {
+        let node = place as u16 + 1;
+        let incarnation = self.hosts[place].incarnation + 1;
+        if !self.durable {
+            self.hosts[place].log.clear();
+        }
+        let log = std::mem::take(&mut self.hosts[place].log);
+        let before = self.table(place).versions().map(|(r, v)| (r.clone(), v.clone())).collect();
+        let replica = self.replica(node, self.hosts.len() as u16, incarnation, &log);
+        if self.durable {
+            let after: Vec<_> =
+                replica.table().versions().map(|(r, v)| (r.clone(), v.clone())).collect();
+            let before: Vec<(Row, Version)> = before;
+            assert_eq!(before, after, "what recovers is what wrote the log");
+        }
+        let shift = self.hosts[place].shift;
+        self.hosts[place] = Host { replica, log, incarnation, shift };
+    }
+
+    /// Everything arrives, everybody ticks.
+    fn round(&mut self) {
+        self.now = self.now + Duration::from_millis(250);
+        for place in 0..self.hosts.len() {
+            self.tick(place);
+        }
+        while !self.flying.is_empty() {
+            self.deliver(0);
+        }
+    }
+
+    /// Heals all links; copies must be equal within a bound of rounds, and have nothing to forget.
+    fn heal(&mut self) {
+        self.cut.clear();
+        for _ in 0..12 {
+            self.round();
+        }
+        let first: Vec<_> = self.table(0).versions().collect();
+        for place in 1..self.hosts.len() {
+            let other: Vec<_> = self.table(place).versions().collect();
+            assert_eq!(first, other, "copies 1 and {} are equal", place + 1);
+            assert_eq!(self.table(0).seen(), self.table(place).seen());
+            assert_eq!(self.table(0).conflicts(), self.table(place).conflicts(), "alarms too");
+        }
+        let table = self.table(0);
+        assert_eq!(table.stable(), table.seen(), "all is stable in the end");
+        assert!(table.versions().all(|(_, version)| version.content != Content::Dead));
+    }
+
+    /// The specification: what a copy shows of a row, by the writes it has seen alone.
+    fn expected(&self, place: usize, row: &Row) -> Vec<Value> {
+        let seen = self.table(place).seen();
+        let known: Vec<(&Dot, &Write)> =
+            self.writes.iter().filter(|(d, w)| w.row == *row && seen.contains(d)).collect();
+        let maximal: Vec<&(&Dot, &Write)> = known
+            .iter()
+            .filter(|(dot, _)| !known.iter().any(|(_, other)| other.past.contains(dot)))
+            .collect();
+        let rank = |(dot, write): &(&Dot, &Write)| (write.stamp, **dot);
+        let removed = maximal.iter().filter(|(_, w)| w.value.is_none()).map(|w| rank(w)).max();
+        let mut live: Vec<&&(&Dot, &Write)> = maximal
+            .iter()
+            .filter(|(_, write)| write.value.is_some())
+            .filter(|found| match (self.schema.contest, removed) {
+                (_, None) | (Contest::UpdateWins, _) => true,
+                (Contest::DeleteWins, _) => found.1.origin == Origin::Late,
+                (Contest::LaterWins, Some(removed)) => {
+                    found.1.origin == Origin::Late || rank(found) > removed
+                }
+            })
+            .collect();
+        live.sort_by_key(|found| std::cmp::Reverse(rank(found)));
+        let mut values: Vec<Value> = Vec::new();
+        for (_, write) in live {
+            let value = write.value.clone().expect("live");
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        match self.schema.strategy {
+            Strategy::LastModified => values.truncate(1),
+            Strategy::LastVersion(field) => {
+                let of = |value: &Value| field.of(value).map(<[u8]>::to_vec);
+                let best = values.iter().map(of).max().flatten();
+                values.retain(|value| of(value) == best);
+                values.truncate(1);
+            }
+            Strategy::Custom | Strategy::Ignore | Strategy::Siblings => {}
+        }
+        values
+    }
+
+    fn shown(&self, place: usize, row: &Row) -> Vec<Value> {
+        let shown = self.table(place).shown(row).into_iter();
+        shown.filter_map(|version| version.value().cloned()).collect()
+    }
+
+    fn rows(&self) -> BTreeSet<Row> {
+        self.writes.values().map(|write| write.row.clone()).collect()
+    }
+
+    /// C2, C3, C4, C6: each copy shows what the specification says, at every moment.
+    fn check(&self) {
+        for row in self.rows() {
+            for place in 0..self.hosts.len() {
+                let (shown, expected) = (self.shown(place, &row), self.expected(place, &row));
+                assert_eq!(shown, expected, "row {row} of copy {}", place + 1);
+            }
+        }
+    }
+
+    /// The same for some rows, where there are many.
+    fn check_few(&self) {
+        for row in self.rows().iter().take(8) {
+            for place in 0..self.hosts.len() {
+                assert_eq!(self.shown(place, row), self.expected(place, row), "row {row}");
+            }
+        }
+    }
+
+    fn get(&self, place: usize, number: u64) -> Vec<Value> {
+        let key = key(number);
+        let shown = self.table(place).get(&key).flat_map(|(_, shown)| shown);
+        shown.filter_map(|version| version.value().cloned()).collect()
+    }
+
+    fn isolate(&mut self, islands: &[&[u16]]) {
+        let island = |node: u16| islands.iter().position(|island| island.contains(&node));
+        let count = self.hosts.len() as u16;
+        let pairs = (1..=count).flat_map(|a| (1..=count).map(move |b| (a, b)));
+        self.cut = pairs.filter(|(a, b)| island(*a) != island(*b)).collect();
+    }
+}
+
+fn values(texts: &[&str]) -> Vec<Value> {
+    texts.iter().map(|text| Value::from(*text)).collect()
+}
+
+fn schema(strategy: Strategy, contest: Contest) -> Schema {
+    Schema { strategy, contest, ..Schema::default() }
+}
+
+const FIELD: Field = Field { offset: 0, len: 1 };
+
+fn any_schema(lottery: &mut Lottery) -> Schema {
+    let strategies = [
+        Strategy::Siblings,
+        Strategy::LastModified,
+        Strategy::LastVersion(FIELD),
+        Strategy::Custom,
+    ];
+    let contests = [Contest::LaterWins, Contest::DeleteWins, Contest::UpdateWins];
+    let kinds = [
+        Kind::Set,
+        Kind::OrderedSet,
+        Kind::Bag { secondary: None },
+        Kind::Bag { secondary: Some(Field { offset: 1, len: 1 }) },
+    ];
+    Schema {
+        kind: kinds[lottery.below(4) as usize],
+        strategy: strategies[lottery.below(4) as usize],
+        contest: contests[lottery.below(3) as usize],
+        ..Schema::default()
+    }
+}
+
+fn any_mutation(lottery: &mut Lottery) -> Mutation {
+    let key = key(lottery.below(3));
+    let value = format!("{}{}{}", lottery.below(3), lottery.below(2), lottery.below(3));
+    let value = Value::from(value.as_str());
+    match lottery.below(6) {
+        0 | 1 => Mutation::Remove(key),
+        2 => Mutation::RemoveValue(key, value),
+        _ => Mutation::Put(key, value),
+    }
+}
+
+/// One step of a world in which anything may happen.
+fn any_step(world: &mut World, lottery: &mut Lottery) {
+    let nodes = world.hosts.len() as u64;
+    let place = lottery.below(nodes) as usize;
+    match lottery.below(20) {
+        0..=4 => {
+            let count = 1 + lottery.below(2);
+            let mutations: Vec<Mutation> = (0..count).map(|_| any_mutation(lottery)).collect();
+            world.write(place, &mutations);
+        }
+        5 | 6 => world.tick(place),
+        7 => world.now = world.now + Duration::from_millis(lottery.below(400)),
+        8 => world.restart(place),
+        9 => {
+            let pair = (1 + place as u16, 1 + lottery.below(nodes) as u16);
+            if !world.cut.remove(&pair) {
+                world.cut.insert(pair);
+            }
+        }
+        10 if lottery.below(4) == 0 => world.cut.clear(),
+        11 if !world.flying.is_empty() => {
+            let flying = lottery.below(world.flying.len() as u64) as usize;
+            world.flying.swap_remove(flying);
+        }
+        12 if !world.flying.is_empty() => {
+            let flying = lottery.below(world.flying.len() as u64) as usize;
+            world.flying.push(world.flying[flying].clone());
+        }
+        _ if !world.flying.is_empty() => {
+            // Mostly the eldest, so that conversations get somewhere.
+            let flying = match lottery.below(3) {
+                0 => lottery.below(world.flying.len() as u64) as usize,
+                _ => 0,
+            };
+            world.deliver(flying);
+        }
+        _ => {}
+    }
+}
+
+fn random_worlds(seeds: std::ops::Range<u64>, durable: bool) {
+    for seed in seeds {
+        let mut lottery = Lottery::new(seed);
+        let nodes = 2 + lottery.below(3) as u16;
+        let shifts: Vec<i64> =
+            (0..nodes).map(|_| lottery.below(20_000_000) as i64 - 10_000_000).collect();
+        let mut world = World::new(nodes, any_schema(&mut lottery), durable, &shifts);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..120 {
+                any_step(&mut world, &mut lottery);
+                world.check();
+            }
+            world.heal();
+            world.check();
+        }));
+        if outcome.is_err() {
+            panic!("seed {seed}: {nodes} copies, {:?}", world.schema);
+        }
+    }
+}
+
+/// C1-C4, L-25, L-31, L-32, L-34, L-35, L-37, L-38, M-10, M-34, M-37, U-04, U-06: whatever happens
+/// between copies that keep their disks, each shows at every moment what the causal history says,
+/// and when all links work again all are equal.
+#[test]
+fn copies_on_disk_show_what_history_says_and_become_equal() {
+    random_worlds(0..500, true);
+}
+
+/// Z69: copies that lose everything when they restart use no name of a write twice.
+#[test]
+fn copies_in_memory_forget_and_become_equal() {
+    random_worlds(0..500, false);
+}
+
+/// C5: putting versions into a row in any order, any number of times, comes to the same. Every
+/// history of up to four writes by three writers, each of whom has seen any of the earlier ones.
+#[test]
+fn every_order_of_every_small_history_comes_to_the_same() {
+    let mut histories = 0;
+    for count in 1..=4_usize {
+        // For each write but the first, which of the earlier ones its writer had seen directly.
+        let choices: usize = (1..count).map(|place| 1 << place).product();
+        for choice in 0..choices {
+            let versions = history(count, choice);
+            let mut outcomes = BTreeSet::new();
+            for order in orders(count) {
+                let mut table = Table::new(&Schema::default(), actor(9, 0), true);
+                for place in order.iter().chain(&order) {
+                    let row = Row { key: key(0), element: None };
+                    let version = versions[*place].clone();
+                    table.apply(&Change { versions: vec![(row, version)], ..Change::default() });
+                }
+                outcomes.insert(table.versions().map(|(_, v)| v.dot).collect::<Vec<_>>());
+            }
+            assert_eq!(outcomes.len(), 1, "{versions:?}");
+            histories += 1;
+        }
+    }
+    assert_eq!(histories, 1 + 2 + 8 + 64);
+}
+
+/// Writes of one row, each by a writer of its own; bits of `choice` say what each has seen.
+fn history(count: usize, mut choice: usize) -> Vec<Version> {
+    let mut versions: Vec<Version> = Vec::new();
+    for place in 0..count {
+        let mut past = VersionVector::EMPTY;
+        for version in &versions {
+            if choice & 1 == 1 {
+                past.join(&version.past);
+                past.insert(version.dot);
+            }
+            choice >>= 1;
+        }
+        versions.push(Version {
+            dot: Dot { actor: actor(place as u16 + 1, 0), number: 1 },
+            past,
+            stamp: Stamp::default().next(Wall(100 - place as u64)),
+            origin: Origin::Written,
+            content: Content::Live(Value::from(format!("v{place}").as_str())),
+        });
+    }
+    versions
+}
+
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for order in orders(count - 1) {
+        for place in 0..count {
+            let mut longer = order.clone();
+            longer.insert(place, count - 1);
+            all.push(longer);
+        }
+    }
+    all
+}
+
+/// C12, M-06, M-41: the same run with other clocks. Where no clock is asked nothing differs; where
+/// clocks break ties, only rows with concurrent versions do.
+#[test]
+fn other_clocks_change_nothing_but_ties() {
+    let mut ties = 0;
+    for seed in 0..400 {
+        let run = |shifted: bool, clockless: bool| {
+            let mut lottery = Lottery::new(seed);
+            let mut schema = any_schema(&mut lottery);
+            if clockless {
+                (schema.strategy, schema.contest) = (Strategy::Siblings, Contest::UpdateWins);
+            }
+            let hours = 3_600_000;
+            let shifts = if shifted { [5 * hours, -7 * hours, 365 * 24 * hours] } else { [0; 3] };
+            let mut world = World::new(3, schema, true, &shifts);
+            for _ in 0..100 {
+                any_step(&mut world, &mut lottery);
+            }
+            world.heal();
+            world
+        };
+        for clockless in [true, false] {
+            let (one, other) = (run(false, clockless), run(true, clockless));
+            for row in one.rows().union(&other.rows()) {
+                let concurrent = |world: &World| {
+                    let of_row = || world.writes.iter().filter(|(_, write)| write.row == *row);
+                    of_row().any(|(dot, write)| {
+                        of_row().any(|(before, earlier)| {
+                            before != dot
+                                && !write.past.contains(before)
+                                && !earlier.past.contains(dot)
+                        })
+                    })
+                };
+                let mut shown = [one.shown(0, row), other.shown(0, row)];
+                if clockless {
+                    // The order of siblings is by clock; what they are is not.
+                    shown.iter_mut().for_each(|values| values.sort());
+                }
+                if shown[0] != shown[1] {
+                    assert!(!clockless && concurrent(&one), "seed {seed}, row {row}: {shown:?}");
+                    ties += 1;
+                }
+            }
+        }
+    }
+    assert!(ties > 20, "clocks broke only {ties} ties: the test sees too little");
+}
+
+/// M-13, M-14, U-05: both sides of a bag are united, without doubles, and C11: an element deleted
+/// on one side and left alone on the other is gone.
+#[test]
+fn bags_are_united_and_deletions_stay() {
+    let bag = Schema { kind: Kind::Bag { secondary: None }, ..Schema::default() };
+    let mut world = World::new(2, bag, true, &[]);
+    world.put(0, 1, "c");
+    world.put(0, 1, "d");
+    world.heal();
+    world.isolate(&[&[1], &[2]]);
+    world.put(0, 1, "a");
+    world.put(1, 1, "b");
+    world.write(1, &[Mutation::RemoveValue(key(1), Value::from("d"))]);
+    world.heal();
+    assert_eq!(world.get(0, 1), values(&["a", "b", "c"]));
+}
+
+/// M-21: elements that agree in a secondary field are versions of one element; the greater version
+/// stays. Others are united.
+#[test]
+fn elements_with_one_secondary_key_are_versions_of_one() {
+    let kind = Kind::Bag { secondary: Some(Field { offset: 1, len: 1 }) };
+    let schema = Schema { kind, strategy: Strategy::LastVersion(FIELD), ..Schema::default() };
+    let mut world = World::new(2, schema, true, &[]);
+    world.isolate(&[&[1], &[2]]);
+    world.write(0, &["1a", "1b", "5c", "1d"].map(|v| Mutation::Put(key(1), Value::from(v))));
+    world.write(1, &["0a", "2b", "5c", "1e"].map(|v| Mutation::Put(key(1), Value::from(v))));
+    world.heal();
+    assert_eq!(world.get(1, 1), values(&["1a", "2b", "5c", "1d", "1e"]));
+}
+
+/// M-18, M-19: the greater field stays, whichever side has it; of equal fields one stays, the same
+/// on both sides. A value without the field is refused.
+#[test]
+fn the_greater_field_stays_on_both_sides() {
+    let strategy = Strategy::LastVersion(FIELD);
+    let mut world = World::new(2, schema(strategy, Contest::default()), true, &[9_000_000, 0]);
+    world.isolate(&[&[1], &[2]]);
+    for (number, here, there) in [(1, "1x", "2y"), (2, "2x", "1y"), (3, "3x", "3y")] {
+        world.put(0, number, here);
+        world.put(1, number, there);
+    }
+    world.heal();
+    assert_eq!(world.get(0, 1), values(&["2y"]));
+    assert_eq!(world.get(0, 2), values(&["2x"]));
+    assert_eq!(world.get(0, 3).len(), 1);
+    assert_eq!(world.get(0, 3), world.get(1, 3));
+    let refused = world.table(0).write(&[Mutation::Put(key(4), Value::from(""))], Wall(0));
+    assert_eq!(refused, Err(Unfit::NoField { key: key(4) }));
+}
+
+/// L-28, M-15, M-16, M-17, M-20: a conflict shows all values, on all copies alike, until a write
+/// ends it everywhere.
+#[test]
+fn a_conflict_is_the_same_everywhere_until_somebody_writes() {
+    let mut world = World::new(3, Schema::default(), true, &[]);
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put(0, 1, "a");
+    world.put(1, 1, "b");
+    world.put(2, 2, "c");
+    world.heal();
+    for place in 0..3 {
+        let mut shown = world.get(place, 1);
+        shown.sort();
+        assert_eq!(shown, values(&["a", "b"]), "both are kept");
+        assert_eq!(world.table(place).conflicts().len(), 1, "one alarm, not one for each peer");
+    }
+    world.put(2, 1, "settled");
+    world.heal();
+    for place in 0..3 {
+        assert_eq!(world.get(place, 1), values(&["settled"]));
+        assert!(world.table(place).conflicts().is_empty());
+    }
+}
+
+/// L-33: equal values written apart are one value: no conflict then or later.
+#[test]
+fn equal_values_written_apart_are_no_conflict() {
+    let mut world = World::new(3, Schema::default(), true, &[]);
+    world.put(2, 1, "old");
+    world.heal();
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put(0, 1, "same");
+    world.put(1, 1, "same");
+    world.heal();
+    assert_eq!(world.get(2, 1), values(&["same"]));
+    assert!(world.table(2).conflicts().is_empty());
+}
+
+/// M-05, M-09: a removal against an update that did not know of it, by each policy, whichever side
+/// merges, whatever the clocks. L-32: what was removed and written again on one side knows of both.
+#[test]
+fn removals_against_updates_go_by_the_policy() {
+    let cases = [
+        (Contest::DeleteWins, [0, 9_000_000], &[][..]),
+        (Contest::DeleteWins, [9_000_000, 0], &[][..]),
+        (Contest::UpdateWins, [0, 9_000_000], &["new"][..]),
+        (Contest::UpdateWins, [9_000_000, 0], &["new"][..]),
+        (Contest::LaterWins, [0, 9_000_000], &["new"][..]),
+        (Contest::LaterWins, [9_000_000, 0], &[][..]),
+    ];
+    for (contest, shifts, expected) in cases {
+        let mut world = World::new(2, schema(Strategy::Siblings, contest), true, &shifts);
+        world.put(0, 1, "old");
+        world.put(0, 2, "old");
+        world.heal();
+        world.isolate(&[&[1], &[2]]);
+        world.remove(0, 1);
+        world.put(1, 1, "new");
+        world.remove(0, 2);
+        world.put(0, 2, "again");
+        world.heal();
+        assert_eq!(world.get(0, 1), values(expected), "{contest} {shifts:?}");
+        assert_eq!(world.get(1, 2), values(&["again"]));
+    }
+}
+
+/// L-31, M-08: what was removed on one side while the other left it alone stays removed, and in the
+/// end no tombstone is left (`heal` asserts it).
+#[test]
+fn a_removal_is_not_undone_by_healing() {
+    let mut world = World::new(3, Schema::default(), true, &[0, 5_000_000, -5_000_000]);
+    world.put(0, 1, "a");
+    world.heal();
+    world.isolate(&[&[1, 2], &[3]]);
+    world.remove(1, 1);
+    world.round();
+    world.restart(2);
+    world.heal();
+    assert_eq!(world.get(2, 1), values(&[]));
+}
+
+/// L-08, L-09, L-10, L-42: batches, the last of two writes to a row, no write if nothing changes.
+#[test]
+fn batches_are_one_step_and_what_changes_nothing_is_no_write() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    let value = |text: &str| Value::from(text);
+    world.write(0, &[Mutation::Put(key(1), value("a")), Mutation::Put(key(1), value("b"))]);
+    assert_eq!(world.get(0, 1), values(&["b"]));
+    let seen = world.table(0).seen().clone();
+    world.put(0, 1, "b");
+    world.remove(0, 2);
+    world.write(0, &[Mutation::RemoveValue(key(1), value("a"))]);
+    world.write(0, &[]);
+    assert_eq!(*world.table(0).seen(), seen, "nothing was written");
+    world.write(0, &[Mutation::RemoveValue(key(1), value("b")), Mutation::Put(key(2), value("c"))]);
+    assert!(world.get(0, 1).is_empty());
+    world.heal();
+    assert_eq!(world.get(1, 2), values(&["c"]));
+}
+
+/// L-14: any bytes are a key: none of them means anything.
+#[test]
+fn no_key_is_special() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    for text in ["_", "$1", "", "*", "\0"] {
+        world.write(0, &[Mutation::Put(Key::from(text), Value::from(text))]);
+    }
+    world.write(0, &[Mutation::Remove(Key::from("_"))]);
+    world.heal();
+    let keys: Vec<&Key> = world.table(1).scan(None).map(|(row, _)| &row.key).collect();
+    assert_eq!(keys, ["", "\0", "$1", "*"].map(Key::from).iter().collect::<Vec<_>>());
+    let behind: Vec<&Key> =
+        world.table(1).scan(Some(&Key::from("$1"))).map(|(row, _)| &row.key).collect();
+    assert_eq!(behind, [&Key::from("*")]);
+}
+
+/// M-35, U-09, C7: copies that differ in little send little, though nobody noticed a split.
+#[test]
+fn the_cost_is_that_of_the_difference() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    let filling: Vec<Mutation> =
+        (0..20_000).map(|n| Mutation::Put(key(n), Value::from("some value"))).collect();
+    world.write(0, &filling);
+    world.heal();
+    world.put(0, 7, "changed");
+    world.flying.clear(); // A message is lost, and that is all that happens.
+    world.round();
+    let mut carried = 0;
+    world.tick(0);
+    while let Some((_, _, message)) = world.flying.first() {
+        if let synod::merged::Body::Chunk(chunk) = &message.body {
+            carried += chunk.versions.len();
+        }
+        world.deliver(0);
+    }
+    assert!(carried <= 1, "{carried} versions were sent for one that differed");
+    world.heal();
+    assert_eq!(world.get(1, 7), values(&["changed"]));
+}
+
+/// C8, M-34, M-36, L-35, L-36: a large difference comes in chunks; what is written meanwhile on
+/// both sides, and chunks that are lost, change nothing in the end.
+#[test]
+fn writes_between_chunks_are_not_lost() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    world.isolate(&[&[1], &[2]]);
+    let value = Value::from(vec![7; 1_000]);
+    let filling: Vec<Mutation> = (0..1_500).map(|n| Mutation::Put(key(n), value.clone())).collect();
+    world.write(0, &filling);
+    world.cut.clear();
+    world.tick(0);
+    world.tick(1);
+    let (mut chunks, mut lost) = (0, 0);
+    for round in 0..400 {
+        let Some((_, _, message)) = world.flying.first() else {
+            world.now = world.now + Duration::from_millis(250);
+            world.tick(0);
+            world.tick(1);
+            continue;
+        };
+        if matches!(message.body, synod::merged::Body::Chunk(_)) {
+            chunks += 1;
+            world.put(0, 2_000 + round, "here");
+            world.put(1, 3_000 + round, "there");
+            world.remove(1, round);
+            if chunks % 5 == 3 {
+                lost += 1;
+                world.flying.swap_remove(0);
+                continue;
+            }
+        }
+        world.deliver(0);
+        world.check_few();
+    }
+    assert!(chunks > 5 && lost > 0, "{chunks} chunks, {lost} lost");
+    world.heal();
+    world.check();
+}
+
+/// M-11, M-12, L-31: a copy that was away for longer than tombstones wait brings nothing back and
+/// loses nothing that was written there.
+#[test]
+fn a_copy_away_for_too_long_brings_nothing_back_and_loses_nothing() {
+    let retention = Duration::from_secs(60);
+    let mut world = World::new(3, Schema { retention, ..Schema::default() }, true, &[]);
+    for number in 1..=4 {
+        world.put(0, number, "old");
+    }
+    world.heal();
+    world.isolate(&[&[1, 2], &[3]]);
+    world.put(2, 5, "new there");
+    world.put(2, 3, "changed there");
+    for number in [1, 2, 3] {
+        world.remove(0, number);
+    }
+    world.put(1, 2, "again");
+    for _ in 0..400 {
+        world.round();
+    }
+    assert!(world.table(0).versions().all(|(_, v)| v.content != Content::Dead), "did not wait");
+    world.heal();
+    assert!(world.get(2, 1).is_empty(), "it is not back");
+    assert_eq!(world.get(2, 2), values(&["again"]));
+    assert_eq!(world.get(0, 3), values(&["changed there"]), "nobody can tell when it was removed");
+    assert_eq!(world.get(0, 4), values(&["old"]));
+    assert_eq!(world.get(0, 5), values(&["new there"]));
+}
+
+/// L-27: copies that differ in what the table is are not merged; both keep all and say so.
+#[test]
+fn copies_that_disagree_are_left_apart() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    world.isolate(&[&[1], &[2]]);
+    world.put(0, 1, "a");
+    world.put(1, 1, "b");
+    world.schema.strategy = Strategy::LastModified;
+    world.restart(1);
+    world.cut.clear();
+    for _ in 0..4 {
+        world.round();
+    }
+    assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["a"]), values(&["b"])));
+    let told = |event: &&ExchangeEvent| matches!(event, ExchangeEvent::Disagreed { .. });
+    assert_eq!(world.events.iter().filter(told).count(), 2, "each says so, once");
+}
+
+/// M-27: ignored tables are not exchanged at all.
+#[test]
+fn ignored_tables_send_nothing() {
+    let mut world = World::new(2, schema(Strategy::Ignore, Contest::default()), true, &[]);
+    world.put(0, 1, "a");
+    for _ in 0..3 {
+        world.round();
+    }
+    assert_eq!(world.sent, 0);
+    assert!(world.get(1, 1).is_empty());
+}
+
+/// L-26, L-34, C8: a resolver's answer replaces exactly what it was asked about. A write that came
+/// in between wins over the answer; two answers that differ settle without asking again.
+#[test]
+fn an_answer_of_a_resolver_replaces_what_it_was_asked_about() {
+    let mut world = World::new(3, schema(Strategy::Custom, Contest::default()), true, &[]);
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put(0, 1, "a");
+    world.put(1, 1, "b");
+    world.heal();
+    let row = Row { key: key(1), element: None };
+    let dots: Vec<Dot> = world.table(0).row(&row).iter().map(|version| version.dot).collect();
+    let late = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), Wall(1));
+    for (place, answer) in [(0, "one"), (1, "two")] {
+        let value = Value::from(answer);
+        let change = world.table(place).resolve(&row, &dots, Some(&value), Wall(9)).expect("fits");
+        let (_, version) = &change.versions[0];
+        world.record(&row, version, dots.iter().copied().collect());
+        let mut step = Step::default();
+        world.hosts[place].replica.write(change, |_| false, &mut step);
+        world.take(place, step);
+    }
+    assert!(late.is_some());
+    world.heal();
+    assert_eq!(world.get(0, 1).len(), 1, "no conflict any more");
+    assert!(world.table(0).conflicts().is_empty());
+    let moved = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), Wall(1));
+    assert_eq!(moved, None, "it was asked about something else");
+}
