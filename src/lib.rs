@@ -32,6 +32,8 @@
 extern crate alloc;
 
 pub mod base;
+#[cfg(all(feature = "server", not(madsim)))]
+pub mod cli;
 pub mod cluster;
 pub mod consensus;
 #[cfg(feature = "host")]
@@ -40,6 +42,10 @@ pub mod merged;
 pub mod monitor;
 pub mod node;
 pub mod paxos;
+#[cfg(feature = "server")]
+pub mod resp;
+#[cfg(all(feature = "server", not(madsim)))]
+pub mod server;
 #[cfg(feature = "host")]
 pub mod storage;
 pub mod wire;

@@ -3,6 +3,7 @@
 //! Must never know: what commands mean, how they came here.
 
 use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -87,17 +88,30 @@ impl Local {
     /// A new client, which ends when it is dropped.
     #[must_use]
     pub fn client(&self) -> LocalClient {
-        let id = ClientId::new(self.random.borrow_mut().number());
+        loop {
+            let id = ClientId::new(self.random.borrow_mut().number());
+            if let Some(client) = self.client_named(id) {
+                return client;
+            }
+        }
+    }
+
+    /// A client that has chosen its own number, to be known by it over connections and nodes;
+    /// nothing while another one here goes by that number.
+    #[must_use]
+    pub fn client_named(&self, id: ClientId) -> Option<LocalClient> {
         let mailbox = Rc::new(Mailbox::default());
-        self.clients.mailboxes.borrow_mut().insert(id, mailbox.clone());
-        LocalClient {
+        let mut mailboxes = self.clients.mailboxes.borrow_mut();
+        let Entry::Vacant(place) = mailboxes.entry(id) else { return None };
+        place.insert(mailbox.clone());
+        Some(LocalClient {
             id,
             next: Cell::new(1),
             topics: RefCell::default(),
             mailbox,
             local: self.clone(),
             grace: Cell::new(Duration::ZERO),
-        }
+        })
     }
 }
 
@@ -136,11 +150,15 @@ impl LocalClient {
         }
         let id = RequestId(self.next.get());
         self.next.set(id.0 + 1);
-        let CallOptions { patience, on_no_quorum } = options;
-        let (client, sent) = (self.id, Sent::First);
-        let request = Request { client, id, sent, patience, on_no_quorum, command };
-        self.local.inbox.push(Input::Request(request));
+        self.ask_numbered(id, Sent::First, command, options);
         id
+    }
+
+    /// Asks under a number of the caller's own, perhaps not for the first time.
+    pub fn ask_numbered(&self, id: RequestId, sent: Sent, command: Command, options: CallOptions) {
+        let CallOptions { patience, on_no_quorum } = options;
+        let request = Request { client: self.id, id, sent, patience, on_no_quorum, command };
+        self.local.inbox.push(Input::Request(request));
     }
 
     /// The next news, if there are any.

@@ -37,6 +37,8 @@ pub use link::LinkStatus;
 pub use local::{Local, LocalClient, News};
 pub use network::{Network, Stream};
 pub use options::{LinkOptions, Reconnect};
+#[cfg(all(feature = "server", not(madsim)))]
+pub(crate) use quiet::Quiet;
 #[cfg(not(madsim))]
 pub use start::Running;
 pub use start::{HostConfig, HostError, Service, StartError, entropy, prepare};

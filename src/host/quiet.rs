@@ -13,7 +13,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// Lets some lines through, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(crate) struct Quiet {
     since: Cell<Option<Instant>>,
     said: Cell<u32>,
     kept: Cell<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Quiet {
 
 impl Quiet {
     /// Has the line said, with what to append to it, unless too many were.
-    pub(super) fn say(&self, line: impl FnOnce(&str)) {
+    pub(crate) fn say(&self, line: impl FnOnce(&str)) {
         let now = Instant::now();
         if self.since.get().is_none_or(|since| now - since >= PERIOD) {
             self.since.set(Some(now));

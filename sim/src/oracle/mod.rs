@@ -80,9 +80,7 @@ struct Truth {
 struct Attempt {
     op: OpId,
     slot: usize,
-    /// The first ballot at which it was proposed, and how often it was proposed again.
     ballot: Ballot,
-    again: u32,
 }
 
 /// The oracles of one run.
@@ -783,15 +781,8 @@ impl Oracle {
                     Mark::AgainDead
                 });
                 marks.hit(Mark::RoundDuel);
-                attempt.again += 1;
-                if attempt.again > 1 {
-                    marks.hit(Mark::ResolvedTwice);
-                }
             }
-            None => {
-                let Change { op, ballot } = change;
-                self.attempts.push(Attempt { op, slot, ballot, again: 0 });
-            }
+            None => self.attempts.push(Attempt { op: change.op, slot, ballot: change.ballot }),
         }
     }
 

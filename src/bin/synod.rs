@@ -1,0 +1,5 @@
+//! The server and its client, on the command line.
+
+fn main() -> std::process::ExitCode {
+    synod::cli::main()
+}

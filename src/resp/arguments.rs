@@ -1,0 +1,290 @@
+//! The arguments of one request, taken one after the other.
+
+use core::str::FromStr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::reply::Reply;
+use crate::base::{Epoch, Incarnation, Key, NodeId, SessionId, Value};
+use crate::paxos::Ballot;
+
+/// The longest that a client may ask to wait, or to be waited for.
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A cursor over arguments. Every error names the command.
+#[derive(Debug)]
+pub(super) struct Arguments<'a> {
+    name: &'static str,
+    items: &'a [Bytes],
+    at: usize,
+}
+
+impl<'a> Arguments<'a> {
+    /// Those behind the name.
+    pub(super) fn new(name: &'static str, request: &'a [Bytes]) -> Self {
+        Self { name, items: request, at: 1 }
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.items.len().saturating_sub(self.at)
+    }
+
+    /// An error about this command.
+    pub(super) fn error(&self, what: impl core::fmt::Display) -> Reply {
+        Reply::error(format!("{}: {what}", self.name))
+    }
+
+    pub(super) fn next(&mut self, what: &str) -> Result<&'a Bytes, Reply> {
+        let item = self.items.get(self.at);
+        self.at += 1;
+        item.ok_or_else(|| self.error(format_args!("{what} is missing")))
+    }
+
+    pub(super) fn key(&mut self) -> Result<Key, Reply> {
+        Ok(Key::from(&self.next("a key")?[..]))
+    }
+
+    pub(super) fn value(&mut self) -> Result<Value, Reply> {
+        Ok(Value::from(&self.next("a value")?[..]))
+    }
+
+    /// A word of the grammar, in capitals; nothing at the end.
+    pub(super) fn word(&mut self) -> Option<String> {
+        let item = self.items.get(self.at)?;
+        self.at += 1;
+        Some(String::from_utf8_lossy(item).to_ascii_uppercase())
+    }
+
+    /// Takes the next argument if it is this word.
+    pub(super) fn take(&mut self, word: &str) -> bool {
+        let found = self.items.get(self.at).is_some_and(|item| is_word(item, word));
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Something written in a form of its own.
+    pub(super) fn parse<T: FromStr>(&mut self, what: &str) -> Result<T, Reply> {
+        self.parse_with(what, |text| text.parse().ok())
+    }
+
+    pub(super) fn parse_with<T>(
+        &mut self,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Reply> {
+        let bytes = self.next(what)?;
+        core::str::from_utf8(bytes).ok().and_then(parse).ok_or_else(|| {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
+            self.error(format_args!("{what} cannot be '{shown}'"))
+        })
+    }
+
+    /// Milliseconds, a day at most.
+    pub(super) fn duration(&mut self, what: &str) -> Result<Duration, Reply> {
+        self.parse_with(what, |text| {
+            let duration = Duration::from_millis(text.parse().ok()?);
+            (duration <= DURATION_MAX).then_some(duration)
+        })
+    }
+
+    pub(super) fn end(&self) -> Result<(), Reply> {
+        match self.items.get(self.at) {
+            None => Ok(()),
+            Some(item) => Err(self.unexpected(&String::from_utf8_lossy(item))),
+        }
+    }
+
+    pub(super) fn unexpected(&self, word: &str) -> Reply {
+        let shown: String = word.chars().take(64).collect();
+        self.error(format_args!("'{shown}' is not expected here; see COMMAND DOCS {}", self.name))
+    }
+}
+
+/// Whether bytes are a word of the grammar, whatever the case.
+pub(super) fn is_word(bytes: &[u8], word: &str) -> bool {
+    bytes.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// A session as it is shown: `s1.2.3`.
+#[must_use]
+pub fn parse_session(text: &str) -> Option<SessionId> {
+    let mut parts = text.strip_prefix('s')?.split('.');
+    let host = NodeId(parts.next()?.parse().ok()?);
+    let (node_session, number) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(SessionId { host, node_session, number })
+}
+
+/// A ballot as it is shown, `1:5.2.3` or `1:5.2.3+4` or `1:0`, or as [`token`] writes it.
+#[must_use]
+pub fn parse_ballot(text: &str) -> Option<Ballot> {
+    if text.len() == TOKEN_LEN {
+        return parse_token(text);
+    }
+    let (epoch, rest) = text.split_once(':')?;
+    let epoch = Epoch(epoch.parse().ok()?);
+    if rest == "0" {
+        return Some(Ballot::genesis(epoch));
+    }
+    let (rest, sequence) = match rest.split_once('+') {
+        Some((rest, sequence)) => (rest, sequence.parse().ok()?),
+        None => (rest, 0),
+    };
+    let mut parts = rest.split('.');
+    let round = parts.next()?.parse().ok()?;
+    let node = NodeId(parts.next()?.parse().ok()?);
+    let incarnation = Incarnation(parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(Ballot { epoch, round, node, incarnation, sequence })
+}
+
+const TOKEN_LEN: usize = 8 + 16 + 4 + 8 + 8;
+
+/// A ballot as text of one length that sorts as ballots do: a fencing token that whatever it
+/// guards can compare without knowing what it means.
+#[must_use]
+pub fn token(ballot: &Ballot) -> String {
+    let Ballot { epoch, round, node, incarnation, sequence } = ballot;
+    format!("{:08x}{round:016x}{:04x}{:08x}{sequence:08x}", epoch.0, node.0, incarnation.0)
+}
+
+fn parse_token(text: &str) -> Option<Ballot> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let part = |start: usize, end: usize| u64::from_str_radix(&text[start..end], 16).ok();
+    Some(Ballot {
+        epoch: Epoch(u32::try_from(part(0, 8)?).ok()?),
+        round: part(8, 24)?,
+        node: NodeId(u16::try_from(part(24, 28)?).ok()?),
+        incarnation: Incarnation(u32::try_from(part(28, 36)?).ok()?),
+        sequence: u32::try_from(part(36, 44)?).ok()?,
+    })
+}
+
+/// Whether text matches a pattern of Redis: `*`, `?`, `[a-c]`, `[^a]`, `\x`. In time proportional
+/// to the product of the lengths at worst, whatever the pattern.
+#[must_use]
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go back to: behind the last star, and one byte further into the text.
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p + 1, t));
+            p += 1;
+            continue;
+        }
+        if t == text.len() && p == pattern.len() {
+            return true;
+        }
+        let next = text.get(t).and_then(|&byte| match_one(&pattern[p..], byte));
+        if let Some(len) = next {
+            p += len;
+            t += 1;
+            continue;
+        }
+        match star {
+            Some((back, at)) if at < text.len() => {
+                star = Some((back, at + 1));
+                (p, t) = (back, at + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// How many bytes of the pattern stand for this byte.
+fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match *pattern.first()? {
+        b'?' => Some(1),
+        b'\\' if pattern.len() > 1 => (pattern[1] == byte).then_some(2),
+        b'[' => {
+            let negated = pattern.get(1) == Some(&b'^');
+            let mut at = 1 + usize::from(negated);
+            let mut found = false;
+            while let Some(&first) = pattern.get(at) {
+                match first {
+                    b']' => break,
+                    b'\\' if at + 1 < pattern.len() => {
+                        found |= pattern[at + 1] == byte;
+                        at += 2;
+                    }
+                    _ if pattern.get(at + 1) == Some(&b'-') && at + 2 < pattern.len() => {
+                        let last = pattern[at + 2];
+                        found |= (first.min(last)..=first.max(last)).contains(&byte);
+                        at += 3;
+                    }
+                    _ => {
+                        found |= first == byte;
+                        at += 1;
+                    }
+                }
+            }
+            (found != negated).then(|| (at + 1).min(pattern.len()))
+        }
+        other => (other == byte).then_some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ballots_and_sessions_are_read_as_they_are_shown(
+            epoch: u32, round in 1_u64.., node: u16, incarnation: u32, sequence: u32, number: u64,
+        ) {
+            let (epoch, node, incarnation) = (Epoch(epoch), NodeId(node), Incarnation(incarnation));
+            let ballot = Ballot { epoch, round, node, incarnation, sequence };
+            prop_assert_eq!(parse_ballot(&ballot.to_string()), Some(ballot));
+            prop_assert_eq!(parse_ballot(&token(&ballot)), Some(ballot));
+            let genesis = Ballot::genesis(epoch);
+            prop_assert_eq!(parse_ballot(&genesis.to_string()), Some(genesis));
+            let session = SessionId { host: node, node_session: round, number };
+            prop_assert_eq!(parse_session(&session.to_string()), Some(session));
+        }
+
+        #[test]
+        fn tokens_sort_as_ballots_do(a: (u32, u64, u16, u32, u32), b: (u32, u64, u16, u32, u32)) {
+            let ballot = |(epoch, round, node, incarnation, sequence)| Ballot {
+                epoch: Epoch(epoch), round, node: NodeId(node),
+                incarnation: Incarnation(incarnation), sequence,
+            };
+            let (a, b) = (ballot(a), ballot(b));
+            prop_assert_eq!(token(&a).cmp(&token(&b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn any_text_is_a_ballot_a_session_or_neither(
+            text: String, pattern: Vec<u8>, bytes: Vec<u8>,
+        ) {
+            let _ = (parse_ballot(&text), parse_session(&text), matches(&pattern, &bytes));
+        }
+    }
+
+    #[test]
+    fn patterns_are_those_of_redis() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abb", false),
+            ("?", "", false),
+            ("h?llo", "hello", true),
+            ("h[ae]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("h[a-c]llo", "hbllo", true),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("a*b*c*d", "aXbXXcXd", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+        // Takes ages where each star tries all places of every other.
+        let pattern = "*a".repeat(60);
+        assert!(!matches(pattern.as_bytes(), "b".repeat(5_000).as_bytes()));
+    }
+}

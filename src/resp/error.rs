@@ -1,0 +1,113 @@
+//! What each refusal of the engine is called on the wire.
+//!
+//! The first word of an error is its code. Every code says something definite; `UNKNOWN` alone says
+//! that nothing definite is known, and nothing else is ever said in its place.
+
+use super::reply::Reply;
+use crate::consensus::{Outcome, Refusal};
+
+/// Every code, and what a client may conclude. The documentation is made of this list.
+pub const CODES: [(&str, &str); 13] = [
+    ("BUSY", "Too many requests are in flight on this node. No effect; send it again later."),
+    ("ERR", "The command or its arguments are wrong. No effect."),
+    (
+        "INVALIDBINDING",
+        "What the key was to be bound to had ended. The key is as if it had not been asked.",
+    ),
+    ("LIMIT", "Something is longer than a limit of this node. No effect."),
+    ("NOPROTO", "`HELLO` asked for a version of the protocol other than 2 or 3. No effect."),
+    ("NOQUORUM", "No quorum of nodes was reached. No effect, now or later; safe to ask anew."),
+    ("NOSUCHSESSION", "The session is not hosted by the node asked, or it has ended. No effect."),
+    ("NOSUCHTABLE", "The table is not in the configuration. No effect."),
+    (
+        "NOTREADY",
+        "The node does not take part, so it answers for nobody: it says why. No effect; ask \
+         another node.",
+    ),
+    (
+        "PREVIOUSUNKNOWN",
+        "The write took effect. What it replaced, which was asked for, was not seen.",
+    ),
+    (
+        "UNKNOWN",
+        "It may have taken effect, may still, or may never. Read after `SYNOD.FENCE` to find out, \
+         or send the same request with `AGAIN`.",
+    ),
+    (
+        "UNSUPPORTED",
+        "A command of Redis that would mean something else here. It says what to use instead.",
+    ),
+    ("WRITEONCE", "The table is write-once: what is chosen stays. No effect."),
+];
+
+/// The reply to an outcome that is not what was asked for.
+#[must_use]
+pub fn refused(outcome: &Outcome) -> Reply {
+    match outcome {
+        Outcome::Refused(refusal) => Reply::Error(code(refusal), refusal.to_string()),
+        Outcome::Unknown => Reply::Error(
+            "UNKNOWN",
+            "it may have taken effect, may still, or may never; SYNOD.FENCE and read to find out"
+                .to_owned(),
+        ),
+        Outcome::Chosen { .. }
+        | Outcome::Done
+        | Outcome::Found { .. }
+        | Outcome::Keys { .. }
+        | Outcome::Mismatch { .. }
+        | Outcome::Removed { .. }
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Written { .. } => {
+            // It is definite, but no answer to what was asked; to call it a failure would be a lie.
+            Reply::Error("UNKNOWN", format!("an answer to something else: {outcome}"))
+        }
+    }
+}
+
+/// The code of a refusal.
+#[must_use]
+pub const fn code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Busy => "BUSY",
+        Refusal::InvalidBinding(_) => "INVALIDBINDING",
+        Refusal::LimitExceeded { .. } => "LIMIT",
+        Refusal::NoQuorum => "NOQUORUM",
+        Refusal::NoSuchSession(_) => "NOSUCHSESSION",
+        Refusal::NoSuchTable(_) => "NOSUCHTABLE",
+        Refusal::NotReady(_) => "NOTREADY",
+        Refusal::WriteOnce(_) => "WRITEONCE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{SessionId, TableId, Wall};
+    use crate::consensus::Readiness;
+    use crate::monitor::Bind;
+
+    #[test]
+    fn every_refusal_has_a_code_of_its_own_that_is_documented() {
+        let refusals = [
+            Refusal::Busy,
+            Refusal::InvalidBinding(Bind::Until(Wall(1))),
+            Refusal::LimitExceeded { what: "key", len: 2, max: 1 },
+            Refusal::NoQuorum,
+            Refusal::NoSuchSession(SessionId {
+                host: crate::NodeId(1),
+                node_session: 1,
+                number: 1,
+            }),
+            Refusal::NoSuchTable(TableId(7)),
+            Refusal::NotReady(Readiness::Starting),
+            Refusal::WriteOnce(TableId(0)),
+        ];
+        let mut codes: Vec<&str> = refusals.iter().map(code).collect();
+        assert!(codes.iter().all(|code| CODES.iter().any(|(known, _)| known == code)));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), refusals.len());
+        assert!(CODES.is_sorted());
+    }
+}

@@ -1,0 +1,399 @@
+//! The commands of our own: everything that Redis has no word for, in one grammar.
+//!
+//! `SYNOD.VERB` what it is about, then options in any order.
+
+use core::time::Duration;
+
+use super::arguments::{Arguments, parse_ballot, parse_session};
+use super::plan::{Action, Channel, Identity, SessionCall, State, Surroundings, Then};
+use super::plan::{confirmation, find_table};
+use super::redis::Read;
+use super::reply::Reply;
+use crate::base::{Key, NodeId, TableId, Wall};
+use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
+use crate::monitor::Bind;
+use crate::paxos::Ballot;
+
+type Result<T = Action> = core::result::Result<T, Reply>;
+
+/// How long a session outlives its connection, unless it is said.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// The options behind a command.
+struct Options {
+    table: TableId,
+    level: ReadLevel,
+    patience: Duration,
+    on_no_quorum: OnNoQuorum,
+    identity: Option<(u64, u64)>,
+    again: bool,
+    bindings: Vec<Bind>,
+    generation: Option<Ballot>,
+    after: Option<Key>,
+    limit: Option<u32>,
+}
+
+/// Which options a command takes, besides those that all of them take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Bindings,
+    Generation,
+    Level,
+    Nothing,
+    Page,
+}
+
+impl Options {
+    fn read(
+        arguments: &mut Arguments<'_>,
+        state: &State,
+        surroundings: &dyn Surroundings,
+        takes: Takes,
+    ) -> Result<Self> {
+        let mut options = Self {
+            table: state.table,
+            level: state.level,
+            patience: state.patience,
+            on_no_quorum: state.on_no_quorum,
+            identity: None,
+            again: false,
+            bindings: Vec::new(),
+            generation: None,
+            after: None,
+            limit: None,
+        };
+        while let Some(word) = arguments.word() {
+            if !options.read_common(&word, arguments, surroundings)?
+                && !options.read_own(&word, arguments, surroundings, takes)?
+            {
+                return Err(arguments.unexpected(&word));
+            }
+        }
+        if options.again && options.identity.is_none() {
+            return Err(arguments.error(
+                "AGAIN says that this REQUEST was sent before; name it with REQUEST client number",
+            ));
+        }
+        Ok(options)
+    }
+
+    fn read_common(
+        &mut self,
+        word: &str,
+        arguments: &mut Arguments<'_>,
+        surroundings: &dyn Surroundings,
+    ) -> Result<bool> {
+        match word {
+            "TABLE" => self.table = find_table(surroundings.tables(), arguments.next("a table")?)?,
+            "PATIENCE" => self.patience = arguments.duration("the patience")?,
+            "RETRY" => self.on_no_quorum = OnNoQuorum::Retry,
+            "RETURN" => self.on_no_quorum = OnNoQuorum::Return,
+            "REQUEST" => {
+                let client = arguments.parse_with("the client's number", |text| {
+                    text.parse().ok().filter(|number| *number < 1_u64 << 63)
+                })?;
+                self.identity = Some((client, arguments.parse("the request's number")?));
+            }
+            "AGAIN" => self.again = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn read_own(
+        &mut self,
+        word: &str,
+        arguments: &mut Arguments<'_>,
+        surroundings: &dyn Surroundings,
+        takes: Takes,
+    ) -> Result<bool> {
+        match (takes, word) {
+            (Takes::Bindings, "SESSION") => {
+                let session = arguments.parse_with("a session", parse_session)?;
+                self.bindings.push(Bind::Session(session));
+            }
+            (Takes::Bindings, "NODE") => {
+                self.bindings.push(Bind::Node(NodeId(arguments.parse("a node")?)));
+            }
+            (Takes::Bindings, "KEY") => {
+                let table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+                self.bindings.push(Bind::Key { table, key: arguments.key()? });
+            }
+            (Takes::Bindings, "UNTIL") => {
+                self.bindings.push(Bind::Until(Wall(arguments.parse("a time")?)));
+            }
+            (Takes::Bindings, "FOR") => {
+                let duration = arguments.duration("a duration")?;
+                let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let until = surroundings.wall().0.saturating_add(milliseconds);
+                self.bindings.push(Bind::Until(Wall(until)));
+            }
+            (Takes::Generation, "GENERATION") => {
+                self.generation = Some(arguments.parse_with("a generation", parse_ballot)?);
+            }
+            (Takes::Level, "LOCAL") => self.level = ReadLevel::Local,
+            (Takes::Level, "LINEARIZABLE") => self.level = ReadLevel::Linearizable,
+            (Takes::Page, "AFTER") => self.after = Some(arguments.key()?),
+            (Takes::Page, "LIMIT") => self.limit = Some(arguments.parse("the limit")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn ask(self, command: Command, then: Then) -> Action {
+        let identity =
+            self.identity.map(|(client, request)| Identity { client, request, again: self.again });
+        let (patience, on_no_quorum) = (self.patience, self.on_no_quorum);
+        Action::Ask(vec![super::Call { command, patience, on_no_quorum, identity }], then)
+    }
+}
+
+pub(super) fn get(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    read_entry(arguments, state, surroundings, Then::Entry)
+}
+
+pub(super) fn binding(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    read_entry(arguments, state, surroundings, Then::Bindings)
+}
+
+fn read_entry(
+    arguments: &mut Arguments<'_>,
+    state: &State,
+    surroundings: &dyn Surroundings,
+    then: Then,
+) -> Result {
+    let key = arguments.key()?;
+    let options = Options::read(arguments, state, surroundings, Takes::Level)?;
+    let (table, level) = (options.table, options.level);
+    Ok(options.ask(Command::Get { table, key, level }, then))
+}
+
+pub(super) fn fence(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let key = arguments.key()?;
+    let options = Options::read(arguments, state, surroundings, Takes::Nothing)?;
+    let table = options.table;
+    Ok(options.ask(Command::Fence { table, key }, Then::Entry))
+}
+
+pub(super) fn put(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let (key, value) = (arguments.key()?, arguments.value()?);
+    let mut options = Options::read(arguments, state, surroundings, Takes::Bindings)?;
+    let (table, bindings) = (options.table, core::mem::take(&mut options.bindings));
+    Ok(options.ask(Command::Put { table, key, value, bindings }, Then::Written))
+}
+
+pub(super) fn put_if_absent(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let (key, value) = (arguments.key()?, arguments.value()?);
+    let mut options = Options::read(arguments, state, surroundings, Takes::Bindings)?;
+    let (table, bindings) = (options.table, core::mem::take(&mut options.bindings));
+    Ok(options.ask(Command::PutIfAbsent { table, key, value, bindings }, Then::Chosen))
+}
+
+pub(super) fn compare_and_set(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let (key, value) = (arguments.key()?, arguments.value()?);
+    let expect = match arguments.word().as_deref() {
+        Some("ABSENT") => Expect::Absent,
+        Some("IF") => Expect::Value(arguments.value()?),
+        Some("VERSION") => Expect::Version(arguments.parse_with("a version", parse_ballot)?),
+        _ => {
+            return Err(arguments.error("say what must be there: ABSENT, IF value or VERSION v"));
+        }
+    };
+    let mut options = Options::read(arguments, state, surroundings, Takes::Bindings)?;
+    let (table, bindings) = (options.table, core::mem::take(&mut options.bindings));
+    Ok(options.ask(Command::CompareAndSet { table, key, expect, value, bindings }, Then::Compared))
+}
+
+pub(super) fn remove(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let key = arguments.key()?;
+    let options = Options::read(arguments, state, surroundings, Takes::Generation)?;
+    let (table, generation) = (options.table, options.generation);
+    Ok(options.ask(Command::Remove { table, key, generation }, Then::Removed))
+}
+
+pub(super) fn keys(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let mut options = Options::read(arguments, state, surroundings, Takes::Page)?;
+    let (table, after) = (options.table, options.after.take());
+    let limit = options.limit.unwrap_or_else(|| surroundings.page_max().min(100));
+    Ok(options.ask(Command::Keys { table, after, limit }, Then::Page))
+}
+
+pub(super) fn session(
+    arguments: &mut Arguments<'_>,
+    _: &mut State,
+    _: &dyn Surroundings,
+) -> Result {
+    let word = arguments.word().unwrap_or_default();
+    let mut call = match word.as_str() {
+        "OPEN" => SessionCall::Open { grace: GRACE },
+        "ATTACH" => SessionCall::Attach {
+            session: arguments.parse_with("a session", parse_session)?,
+            secret: arguments.parse("the secret")?,
+            grace: GRACE,
+        },
+        "CLOSE" => SessionCall::Close {
+            session: arguments.parse_with("a session", parse_session)?,
+            secret: (arguments.left() > 0).then(|| arguments.parse("the secret")).transpose()?,
+        },
+        _ => {
+            return Err(arguments.error(
+                "there are OPEN [GRACE ms], ATTACH session secret [GRACE ms], \
+                 CLOSE session [secret]",
+            ));
+        }
+    };
+    if let SessionCall::Open { grace } | SessionCall::Attach { grace, .. } = &mut call
+        && arguments.take("GRACE")
+    {
+        *grace = arguments.duration("the grace time")?;
+    }
+    arguments.end()?;
+    Ok(Action::Session(call))
+}
+
+pub(super) fn status(_: &mut Arguments<'_>, state: &mut State, _: &dyn Surroundings) -> Result {
+    Ok(Action::Ask(vec![state.call(Command::Status)], Then::Status))
+}
+
+pub(super) fn tables(
+    _: &mut Arguments<'_>,
+    _: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let tables = surroundings.tables().iter().enumerate();
+    let describe = tables.map(|(place, table)| {
+        Reply::map([
+            ("name", Reply::bulk(table.name.clone())),
+            ("number", Reply::Integer(i64::try_from(place).unwrap_or(i64::MAX))),
+            ("discipline", Reply::bulk("consensus")),
+            ("write_once", Reply::Boolean(table.write_once)),
+        ])
+    });
+    Ok(Action::Answer(Reply::Array(describe.collect())))
+}
+
+pub(super) fn defaults(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let options = Options::read(arguments, state, surroundings, Takes::Level)?;
+    if options.identity.is_some() {
+        return Err(arguments.error("REQUEST names one request, so it has no default"));
+    }
+    state.table = options.table;
+    state.level = options.level;
+    state.patience = options.patience;
+    state.on_no_quorum = options.on_no_quorum;
+    Ok(Action::Answer(Reply::OK))
+}
+
+/// What `SUBSCRIBE` and `SYNOD.WATCH` come down to.
+pub(super) fn subscription(
+    channel: Channel,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+    plain: bool,
+) -> Action {
+    state.channels.insert(channel.clone());
+    let count = i64::try_from(state.channels.len()).unwrap_or(i64::MAX);
+    match channel.topic() {
+        Some(topic) => {
+            let call = state.call(Command::Subscribe(topic));
+            Action::Ask(vec![call], Then::Subscribed { channel, count, plain })
+        }
+        None => {
+            let name = channel.name(surroundings.tables());
+            Action::Answer(confirmation("subscribe", name, count))
+        }
+    }
+}
+
+/// What `UNSUBSCRIBE` and `SYNOD.UNWATCH` come down to.
+pub(super) fn unsubscription(
+    channel: &Channel,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+    plain: bool,
+) -> Action {
+    let was_there = state.channels.remove(channel);
+    let count = i64::try_from(state.channels.len()).unwrap_or(i64::MAX);
+    let reply = if plain {
+        Reply::OK
+    } else {
+        confirmation("unsubscribe", channel.name(surroundings.tables()), count)
+    };
+    match channel.topic() {
+        Some(topic) if was_there => {
+            Action::Ask(vec![state.call(Command::Unsubscribe(topic))], Then::Say(reply))
+        }
+        _ => Action::Answer(reply),
+    }
+}
+
+fn watched(
+    arguments: &mut Arguments<'_>,
+    state: &State,
+    surroundings: &dyn Surroundings,
+) -> Result<Channel> {
+    let key = arguments.key()?;
+    let mut table = state.table;
+    if arguments.take("TABLE") {
+        table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+    }
+    arguments.end()?;
+    Ok(Channel::Key(table, key))
+}
+
+pub(super) fn watch(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let channel = watched(arguments, state, surroundings)?;
+    Ok(subscription(channel, state, surroundings, true))
+}
+
+pub(super) fn unwatch(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let channel = watched(arguments, state, surroundings)?;
+    Ok(unsubscription(&channel, state, surroundings, true))
+}
+
+/// Every reader here has the one shape.
+const _: Read = get;

@@ -1,0 +1,829 @@
+//! What a request of a client comes down to, and how the engine's answers become its reply.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use super::arguments::{matches, parse_session, token};
+use super::error::refused;
+use super::reply::{Protocol, Reply};
+use crate::base::{Key, NodeId, RegisterId, SessionId, TableId, Value, Wall};
+use crate::consensus::{
+    Command, Entry, Expect, OnNoQuorum, Outcome, Previous, ReadLevel, Status, Topic,
+};
+use crate::monitor::{Bind, Binding};
+use crate::node::TableConfig;
+use crate::paxos::Ballot;
+
+/// Keys that one `KEYS` may return.
+pub const KEYS_MAX: usize = 100_000;
+
+/// How often a command that reads, then writes if nothing changed meanwhile, tries again.
+const REWRITES_MAX: u32 = 64;
+
+/// What a connection has to know of the node it talks to.
+pub trait Surroundings {
+    /// The node's wall clock.
+    fn wall(&self) -> Wall;
+    /// Which node this is.
+    fn node(&self) -> NodeId;
+    /// Its tables, in the order of their numbers.
+    fn tables(&self) -> &[TableConfig];
+    /// The most keys in one page.
+    fn page_max(&self) -> u32;
+    /// Whether what is written survives a crash.
+    fn is_durable(&self) -> bool;
+    /// `INFO`: the sections asked for, or all.
+    fn info(&self, status: &Status, sections: &[String]) -> String;
+    /// `CLIENT LIST`: a line for each connection.
+    fn clients(&self) -> String;
+    /// Keeps the place where a `SCAN` is to go on, and names it.
+    fn remember(&self, table: TableId, after: Key) -> u64;
+    /// The place of that name, unless it was forgotten.
+    fn recall(&self, cursor: u64) -> Option<(TableId, Key)>;
+}
+
+/// What a connection remembers between requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its number, unique on this node.
+    pub id: u64,
+    /// Which version it speaks.
+    pub protocol: Protocol,
+    /// The table that commands without one are about.
+    pub table: TableId,
+    /// `CLIENT SETNAME`.
+    pub name: String,
+    /// `CLIENT SETINFO`: the library and its version.
+    pub library: [String; 2],
+    /// How long requests may take.
+    pub patience: Duration,
+    /// What to do while there is no quorum.
+    pub on_no_quorum: OnNoQuorum,
+    /// How fresh reads are.
+    pub level: ReadLevel,
+    /// What it is subscribed to.
+    pub channels: BTreeSet<Channel>,
+    /// Whether it asked to be closed.
+    pub quitting: bool,
+}
+
+impl State {
+    /// A connection that has just been made.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self {
+            id,
+            protocol: Protocol::default(),
+            table: TableId(0),
+            name: String::new(),
+            library: [String::new(), String::new()],
+            patience: Duration::from_secs(5),
+            on_no_quorum: OnNoQuorum::default(),
+            level: ReadLevel::default(),
+            channels: BTreeSet::new(),
+            quitting: false,
+        }
+    }
+
+    /// The command, with this connection's options.
+    pub(super) const fn call(&self, command: Command) -> Call {
+        Call { command, patience: self.patience, on_no_quorum: self.on_no_quorum, identity: None }
+    }
+}
+
+/// What messages are about. A name for a topic of the engine that any client can subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Channel {
+    /// `key:TABLE:KEY`.
+    Key(TableId, Key),
+    /// `quorum`.
+    Quorum,
+    /// `session:ID`.
+    Session(SessionId),
+}
+
+impl Channel {
+    /// The channel of this name.
+    pub(super) fn parse(name: &[u8], tables: &[TableConfig]) -> Result<Self, Reply> {
+        if name == b"quorum" {
+            return Ok(Self::Quorum);
+        }
+        if let Some(session) = name.strip_prefix(b"session:") {
+            let session = core::str::from_utf8(session).ok().and_then(parse_session);
+            return session.map(Self::Session).ok_or_else(|| {
+                Reply::error("the channel of a session is session:ID, with an ID like s1.1.1")
+            });
+        }
+        if let Some(rest) = name.strip_prefix(b"key:")
+            && let Some(at) = rest.iter().position(|&byte| byte == b':')
+        {
+            let (table, key) = (&rest[..at], &rest[at + 1..]);
+            return Ok(Self::Key(find_table(tables, table)?, Key::from(key)));
+        }
+        Err(Reply::Error(
+            "UNSUPPORTED",
+            "there are no channels to publish to; subscribe to quorum, key:TABLE:KEY or session:ID"
+                .to_owned(),
+        ))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self, tables: &[TableConfig]) -> Reply {
+        match self {
+            Self::Key(table, key) => {
+                let mut name = format!("key:{}:", table_name(tables, *table)).into_bytes();
+                name.extend_from_slice(key.as_bytes());
+                Reply::bulk(name)
+            }
+            Self::Quorum => Reply::bulk("quorum"),
+            Self::Session(session) => Reply::bulk(format!("session:{session}")),
+        }
+    }
+
+    /// What to subscribe to at the engine. Of its own sessions a client is told unasked.
+    pub(super) fn topic(&self) -> Option<Topic> {
+        match self {
+            Self::Key(table, key) => Some(Topic::Key(*table, key.clone())),
+            Self::Quorum => Some(Topic::Quorum),
+            Self::Session(_) => None,
+        }
+    }
+}
+
+/// The table of this name, or of this number.
+pub(super) fn find_table(tables: &[TableConfig], name: &[u8]) -> Result<TableId, Reply> {
+    let place = tables.iter().position(|table| table.name.as_bytes() == name);
+    let number = || core::str::from_utf8(name).ok()?.parse().ok().filter(|n| *n < tables.len());
+    let found = place.or_else(number).and_then(|place| u16::try_from(place).ok());
+    found.map(TableId).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&name[..name.len().min(64)]);
+        let known: Vec<&str> = tables.iter().map(|table| table.name.as_str()).take(16).collect();
+        Reply::Error("NOSUCHTABLE", format!("no table '{shown}'; there are: {}", known.join(" ")))
+    })
+}
+
+pub(super) fn table_name(tables: &[TableConfig], table: TableId) -> &str {
+    tables.get(usize::from(table.0)).map_or("?", |table| table.name.as_str())
+}
+
+/// A request to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What is asked.
+    pub command: Command,
+    /// How long it may take.
+    pub patience: Duration,
+    /// What to do while there is no quorum.
+    pub on_no_quorum: OnNoQuorum,
+    /// Under which name of the client's own, if it may have to be sent again elsewhere.
+    pub identity: Option<Identity>,
+}
+
+/// Names one operation over connections and nodes, so that it takes effect at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The client's own number, drawn once at random.
+    pub client: u64,
+    /// Its number for this request.
+    pub request: u64,
+    /// Whether another node, or this one in another life, may have worked on it.
+    pub again: bool,
+}
+
+/// A request about a session: the server keeps it while its connection lives, and a grace time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCall {
+    /// Make this connection its keeper.
+    Attach {
+        /// Which.
+        session: SessionId,
+        /// What whoever opened it was told, as a proof of having a right to it.
+        secret: u64,
+        /// How long it outlives this connection.
+        grace: Duration,
+    },
+    /// End it.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// The proof, unless this connection is its keeper.
+        secret: Option<u64>,
+    },
+    /// Open one.
+    Open {
+        /// How long it outlives its connection.
+        grace: Duration,
+    },
+}
+
+/// What a request comes down to.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Answered here.
+    Answer(Reply),
+    /// One reply each, as `SUBSCRIBE` of several channels gives.
+    Several(Vec<Self>),
+    /// Ask the engine all of these, at once.
+    Ask(Vec<Call>, Then),
+    /// One after the other, while nothing else of this connection is in flight.
+    Alone(Call, Then),
+    /// Ask the server.
+    Session(SessionCall),
+}
+
+/// What comes of the outcomes.
+#[derive(Debug)]
+pub(super) enum Step {
+    Done(Reply),
+    /// Ask on.
+    Ask(Call, Then),
+}
+
+/// How TTLs are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    At,
+    AtSeconds,
+    In,
+    InSeconds,
+}
+
+/// How outcomes become a reply.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// `SYNOD.BINDING`.
+    Bindings,
+    /// `SYNOD.PUTIFABSENT`.
+    Chosen,
+    /// `SYNOD.CAS`.
+    Compared,
+    /// How many there were: `DEL`, `EXISTS`.
+    Count,
+    /// `SYNOD.GET`, `SYNOD.FENCE`.
+    Entry,
+    Expiry(Expiry),
+    Info(Vec<String>),
+    /// `KEYS`: page after page.
+    Keys {
+        pattern: Vec<u8>,
+        table: TableId,
+        found: Vec<Key>,
+    },
+    /// The length of the value.
+    Length,
+    /// `SYNOD.KEYS`.
+    Page,
+    /// `SET GET`, `GETDEL`: what was there.
+    Previous,
+    /// `SYNOD.REMOVE`.
+    Removed,
+    /// `RESET`.
+    Reset,
+    Rewrite(Box<Rewrite>),
+    /// Whatever the outcome, this.
+    Say(Reply),
+    Scan {
+        pattern: Option<Vec<u8>>,
+        table: TableId,
+    },
+    /// `SYNOD.SESSION ATTACH` and `CLOSE`.
+    Session,
+    Status,
+    Subscribed {
+        channel: Channel,
+        count: i64,
+        /// `SYNOD.WATCH` answers as a command does.
+        plain: bool,
+    },
+    /// `TYPE`.
+    Type,
+    Value,
+    /// `MGET`.
+    Values,
+    /// `SET NX`: whether ours won, in words.
+    WonOk,
+    /// `SETNX`: likewise, as a number.
+    WonNumber,
+    /// `SET NX GET`: what was there.
+    WonPrevious,
+    /// `SET`: plain success.
+    WrittenOk,
+    /// `SYNOD.PUT`.
+    Written,
+}
+
+/// `SET` with `XX` or `KEEPTTL`: read, and write if nothing changed meanwhile.
+#[derive(Clone, Debug)]
+pub(super) struct Rewrite {
+    pub(super) call: Call,
+    pub(super) table: TableId,
+    pub(super) key: Key,
+    pub(super) value: Value,
+    /// What the entry is bound to, unless `keep`.
+    pub(super) bindings: Vec<Bind>,
+    /// `KEEPTTL`.
+    pub(super) keep: bool,
+    /// `XX`.
+    pub(super) must_exist: bool,
+    /// `GET`.
+    pub(super) tell_previous: bool,
+    pub(super) tries: u32,
+}
+
+impl Then {
+    /// The reply, or what to ask next. As many outcomes as calls.
+    pub(super) fn finish(
+        self,
+        mut outcomes: Vec<Outcome>,
+        state: &mut State,
+        surroundings: &dyn Surroundings,
+    ) -> Step {
+        if let Self::Subscribed { channel, .. } = &self
+            && outcomes.iter().any(|outcome| *outcome != Outcome::Done)
+        {
+            state.channels.remove(channel);
+        }
+        // Definite or not, the first answer that is none stands for all.
+        if let Some(outcome) = outcomes.iter().find(|outcome| is_no(outcome)) {
+            return Step::Done(refused(outcome));
+        }
+        if let Self::Count = self {
+            let count = outcomes.iter().filter(|outcome| was_there(outcome)).count();
+            return Step::Done(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
+        }
+        if let Self::Values = self {
+            return Step::Done(Reply::Array(outcomes.into_iter().map(value).collect()));
+        }
+        let outcome = outcomes.pop().unwrap_or(Outcome::Unknown);
+        if let Self::Keys { pattern, table, found } = self {
+            return next_page(outcome, pattern, table, found, state, surroundings);
+        }
+        if let Self::Rewrite(rewrite) = self {
+            return rewrite.step(outcome);
+        }
+        Step::Done(self.reply(outcome, surroundings))
+    }
+
+    /// Of one outcome, the reply.
+    fn reply(self, outcome: Outcome, surroundings: &dyn Surroundings) -> Reply {
+        let tables = surroundings.tables();
+        let result = match self {
+            Self::Bindings => found(outcome).map(|(entry, _)| {
+                entry.map_or(Reply::Null, |entry| bindings(&entry.bindings, tables))
+            }),
+            Self::Chosen => return chosen(outcome, tables),
+            Self::Compared => return compared(outcome, tables),
+            Self::Entry => found(outcome)
+                .map(|(entry, version)| Reply::Map(described(entry.as_ref(), version, tables))),
+            Self::Expiry(expiry) => found(outcome).map(|(entry, _)| {
+                Reply::Integer(entry.map_or(-2, |entry| expiry.of(&entry, surroundings.wall())))
+            }),
+            Self::Info(sections) => {
+                status(outcome).map(|status| Reply::Text(surroundings.info(&status, &sections)))
+            }
+            Self::Length => found(outcome).map(|(entry, _)| {
+                let len = entry.map_or(0, |entry| entry.value.len());
+                Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX))
+            }),
+            Self::Page => page(outcome).map(|(keys, more)| {
+                Reply::map([
+                    ("keys", Reply::Array(keys.into_iter().map(Reply::Key).collect())),
+                    ("more", more.map_or(Reply::Null, Reply::Key)),
+                ])
+            }),
+            Self::Previous => return previous(outcome),
+            Self::Removed => return removed(outcome, tables),
+            Self::Reset => Ok(Reply::Simple("RESET")),
+            Self::Say(reply) => Ok(reply),
+            Self::Scan { pattern, table } => page(outcome).map(|(keys, more)| {
+                let fits = |key: &Key| {
+                    pattern.as_ref().is_none_or(|pattern| matches(pattern, key.as_bytes()))
+                };
+                let cursor = more.map_or(0, |more| surroundings.remember(table, more));
+                let keys = keys.into_iter().filter(fits).map(Reply::Key).collect();
+                Reply::Array(vec![Reply::bulk(cursor.to_string()), Reply::Array(keys)])
+            }),
+            Self::Session => return session(&outcome),
+            Self::Status => status(outcome).map(|status| describe(&status, surroundings)),
+            Self::Subscribed { channel, count, plain } => Ok(if plain {
+                Reply::OK
+            } else {
+                confirmation("subscribe", channel.name(tables), count)
+            }),
+            Self::Type => {
+                found(outcome).map(|(entry, _)| Reply::Simple(entry.map_or("none", |_| "string")))
+            }
+            Self::Value => return value(outcome),
+            Self::WonNumber => won(outcome).map(|(won, _)| Reply::Integer(i64::from(won))),
+            Self::WonOk => won(outcome).map(|(won, _)| if won { Reply::OK } else { Reply::Null }),
+            Self::WonPrevious => won(outcome).map(|(won, value)| match value {
+                Some(value) if !won => Reply::Value(value),
+                _ => Reply::Null,
+            }),
+            Self::Written => return written(outcome, tables),
+            Self::WrittenOk => match outcome {
+                Outcome::Written { .. } => Ok(Reply::OK),
+                other @ (Outcome::Chosen { .. }
+                | Outcome::Done
+                | Outcome::Found { .. }
+                | Outcome::Keys { .. }
+                | Outcome::Mismatch { .. }
+                | Outcome::Refused(_)
+                | Outcome::Removed { .. }
+                | Outcome::Session(_)
+                | Outcome::Status(_)
+                | Outcome::Unknown) => Err(refused(&other)),
+            },
+            // Of many outcomes, or of many steps: dealt with before.
+            Self::Count | Self::Keys { .. } | Self::Rewrite(_) | Self::Values => {
+                Err(refused(&outcome))
+            }
+        };
+        result.unwrap_or_else(|error| error)
+    }
+}
+
+const fn is_no(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(_) | Outcome::Unknown)
+}
+
+fn was_there(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Found { entry, .. } => entry.is_some(),
+        // It was removed, so it was there.
+        Outcome::Removed { previous, .. } => *previous != Previous::Known(None),
+        Outcome::Chosen { .. }
+        | Outcome::Done
+        | Outcome::Keys { .. }
+        | Outcome::Mismatch { .. }
+        | Outcome::Refused(_)
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown
+        | Outcome::Written { .. } => false,
+    }
+}
+
+fn found(outcome: Outcome) -> Result<(Option<Entry>, Ballot), Reply> {
+    if let Outcome::Found { entry, version } = outcome {
+        return Ok((entry, version));
+    }
+    Err(refused(&outcome))
+}
+
+fn page(outcome: Outcome) -> Result<(Vec<Key>, Option<Key>), Reply> {
+    if let Outcome::Keys { keys, more } = outcome {
+        return Ok((keys, more));
+    }
+    Err(refused(&outcome))
+}
+
+fn status(outcome: Outcome) -> Result<Status, Reply> {
+    if let Outcome::Status(status) = outcome {
+        return Ok(status);
+    }
+    Err(refused(&outcome))
+}
+
+/// Whether ours won, and the value that is there, where it is known.
+fn won(outcome: Outcome) -> Result<(bool, Option<Value>), Reply> {
+    if let Outcome::Chosen { entry, won } = outcome {
+        return Ok((won, Some(entry.value)));
+    }
+    if matches!(outcome, Outcome::Written { .. }) {
+        return Ok((true, None));
+    }
+    Err(refused(&outcome))
+}
+
+fn session(outcome: &Outcome) -> Reply {
+    if *outcome == Outcome::Done { Reply::OK } else { refused(outcome) }
+}
+
+fn value(outcome: Outcome) -> Reply {
+    match found(outcome) {
+        Ok((Some(entry), _)) => Reply::Value(entry.value),
+        Ok((None, _)) => Reply::Null,
+        Err(error) => error,
+    }
+}
+
+fn previous(outcome: Outcome) -> Reply {
+    let (Outcome::Written { previous, .. } | Outcome::Removed { previous, .. }) = outcome else {
+        return refused(&outcome);
+    };
+    match previous {
+        Previous::Known(Some(entry)) => Reply::Value(entry.value),
+        Previous::Known(None) => Reply::Null,
+        Previous::Unknown => Reply::Error(
+            "PREVIOUSUNKNOWN",
+            "it took effect, but what it replaced was not seen".to_owned(),
+        ),
+    }
+}
+
+/// The fields of an entry, or of its absence.
+fn described(
+    entry: Option<&Entry>,
+    version: Ballot,
+    tables: &[TableConfig],
+) -> Vec<(Reply, Reply)> {
+    let field = |name: &'static str, value: Reply| (Reply::bulk(name), value);
+    let text = |text: String| Reply::bulk(text);
+    let generation = entry.map(|entry| entry.generation);
+    vec![
+        field("value", entry.map_or(Reply::Null, |entry| Reply::Value(entry.value.clone()))),
+        field("generation", generation.map_or(Reply::Null, |it| text(it.to_string()))),
+        field("token", generation.map_or(Reply::Null, |it| text(token(&it)))),
+        field("version", text(version.to_string())),
+        field(
+            "bindings",
+            entry.map_or_else(
+                || Reply::Array(Vec::new()),
+                |entry| bindings(&entry.bindings, tables),
+            ),
+        ),
+    ]
+}
+
+/// Bindings in the words that ask for them.
+fn bindings(bindings: &[Binding], tables: &[TableConfig]) -> Reply {
+    let one = |binding: &Binding| {
+        Reply::Array(match binding {
+            Binding::Key { register: RegisterId::Key(table, key), generation } => vec![
+                Reply::bulk("KEY"),
+                Reply::bulk(table_name(tables, *table).to_owned()),
+                Reply::Key(key.clone()),
+                Reply::bulk(generation.to_string()),
+            ],
+            Binding::Key { register: RegisterId::NodeSession(node), .. } => {
+                vec![Reply::bulk("NODE"), Reply::bulk(node.0.to_string())]
+            }
+            Binding::Node { node, .. } => {
+                vec![Reply::bulk("NODE"), Reply::bulk(node.0.to_string())]
+            }
+            Binding::Session(session) => {
+                vec![Reply::bulk("SESSION"), Reply::bulk(session.to_string())]
+            }
+            Binding::Until(wall) => vec![Reply::bulk("UNTIL"), Reply::bulk(wall.0.to_string())],
+        })
+    };
+    Reply::Array(bindings.iter().map(one).collect())
+}
+
+fn chosen(outcome: Outcome, tables: &[TableConfig]) -> Reply {
+    let mut fields = vec![(Reply::bulk("won"), Reply::Boolean(true))];
+    match outcome {
+        Outcome::Chosen { entry, won } => {
+            fields[0].1 = Reply::Boolean(won);
+            fields.extend(described(Some(&entry), entry.version, tables));
+        }
+        // Sent again, it is found to have won and to be overwritten since.
+        Outcome::Written { generation, version, .. } => {
+            fields.extend(described(None, version, tables));
+            fields[2].1 = generation.map_or(Reply::Null, |it| Reply::bulk(it.to_string()));
+            fields[3].1 = generation.map_or(Reply::Null, |it| Reply::bulk(token(&it)));
+        }
+        Outcome::Done
+        | Outcome::Found { .. }
+        | Outcome::Keys { .. }
+        | Outcome::Mismatch { .. }
+        | Outcome::Refused(_)
+        | Outcome::Removed { .. }
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown => return refused(&outcome),
+    }
+    Reply::Map(fields)
+}
+
+/// What a write replaced: its fields, or that it was not seen.
+fn replaced(previous: &Previous) -> Reply {
+    match previous {
+        Previous::Known(Some(entry)) => Reply::Value(entry.value.clone()),
+        Previous::Known(None) => Reply::Null,
+        Previous::Unknown => {
+            Reply::Error("PREVIOUSUNKNOWN", "what it replaced was not seen".to_owned())
+        }
+    }
+}
+
+fn written_fields(
+    generation: Option<Ballot>,
+    version: Ballot,
+    previous: &Previous,
+) -> [(&'static str, Reply); 4] {
+    let text = |ballot: Ballot| Reply::bulk(ballot.to_string());
+    [
+        ("generation", generation.map_or(Reply::Null, text)),
+        ("token", generation.map_or(Reply::Null, |it| Reply::bulk(token(&it)))),
+        ("version", text(version)),
+        ("previous", replaced(previous)),
+    ]
+}
+
+fn written(outcome: Outcome, _tables: &[TableConfig]) -> Reply {
+    let Outcome::Written { generation, version, previous } = outcome else {
+        return refused(&outcome);
+    };
+    Reply::map(written_fields(generation, version, &previous))
+}
+
+fn compared(outcome: Outcome, tables: &[TableConfig]) -> Reply {
+    let field = |name: &'static str, value| (Reply::bulk(name), value);
+    match outcome {
+        Outcome::Written { generation, version, previous } => {
+            let mut fields = vec![field("written", Reply::Boolean(true))];
+            let rest = written_fields(generation, version, &previous);
+            fields.extend(rest.map(|(name, value)| field(name, value)));
+            Reply::Map(fields)
+        }
+        Outcome::Mismatch { entry, version } => {
+            let mut fields = vec![field("written", Reply::Boolean(false))];
+            fields.extend(described(entry.as_ref(), version, tables));
+            Reply::Map(fields)
+        }
+        Outcome::Chosen { .. }
+        | Outcome::Done
+        | Outcome::Found { .. }
+        | Outcome::Keys { .. }
+        | Outcome::Refused(_)
+        | Outcome::Removed { .. }
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown => refused(&outcome),
+    }
+}
+
+fn removed(outcome: Outcome, tables: &[TableConfig]) -> Reply {
+    let field = |name: &'static str, value| (Reply::bulk(name), value);
+    match outcome {
+        Outcome::Removed { previous, version } => Reply::Map(vec![
+            field("removed", Reply::Boolean(previous != Previous::Known(None))),
+            field("version", Reply::bulk(version.to_string())),
+            field("previous", replaced(&previous)),
+        ]),
+        Outcome::Mismatch { entry, version } => {
+            let mut fields = vec![field("removed", Reply::Boolean(false))];
+            fields.extend(described(entry.as_ref(), version, tables));
+            Reply::Map(fields)
+        }
+        Outcome::Chosen { .. }
+        | Outcome::Done
+        | Outcome::Found { .. }
+        | Outcome::Keys { .. }
+        | Outcome::Refused(_)
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown
+        | Outcome::Written { .. } => refused(&outcome),
+    }
+}
+
+fn next_page(
+    outcome: Outcome,
+    pattern: Vec<u8>,
+    table: TableId,
+    mut found: Vec<Key>,
+    state: &State,
+    surroundings: &dyn Surroundings,
+) -> Step {
+    let (keys, more) = match page(outcome) {
+        Ok(page) => page,
+        Err(error) => return Step::Done(error),
+    };
+    found.extend(keys.into_iter().filter(|key| matches(&pattern, key.as_bytes())));
+    if found.len() > KEYS_MAX {
+        return Step::Done(Reply::Error(
+            "LIMIT",
+            format!("more than {KEYS_MAX} keys; use SCAN or SYNOD.KEYS"),
+        ));
+    }
+    let Some(after) = more else {
+        return Step::Done(Reply::Array(found.into_iter().map(Reply::Key).collect()));
+    };
+    let limit = surroundings.page_max();
+    let call = state.call(Command::Keys { table, after: Some(after), limit });
+    Step::Ask(call, Then::Keys { pattern, table, found })
+}
+
+impl Rewrite {
+    fn step(mut self: Box<Self>, outcome: Outcome) -> Step {
+        let (entry, version) = match outcome {
+            Outcome::Found { entry, version } | Outcome::Mismatch { entry, version } => {
+                (entry, version)
+            }
+            outcome @ Outcome::Written { .. } => {
+                return Step::Done(if self.tell_previous { previous(outcome) } else { Reply::OK });
+            }
+            outcome @ (Outcome::Chosen { .. }
+            | Outcome::Done
+            | Outcome::Keys { .. }
+            | Outcome::Refused(_)
+            | Outcome::Removed { .. }
+            | Outcome::Session(_)
+            | Outcome::Status(_)
+            | Outcome::Unknown) => return Step::Done(refused(&outcome)),
+        };
+        if entry.is_none() && self.must_exist {
+            return Step::Done(Reply::Null);
+        }
+        self.tries += 1;
+        if self.tries > REWRITES_MAX {
+            return Step::Done(Reply::Error(
+                "BUSY",
+                "others kept changing the key; nothing was changed, send it again later".to_owned(),
+            ));
+        }
+        let mut bindings = self.bindings.clone();
+        if self.keep
+            && let Some(entry) = &entry
+        {
+            for binding in &entry.bindings {
+                let Binding::Until(wall) = binding else {
+                    return Step::Done(Reply::error(
+                        "SET: KEEPTTL of a key that is bound to more than a deadline; name the \
+                         bindings it is to have with SYNOD.CAS key value VERSION v",
+                    ));
+                };
+                bindings.push(Bind::Until(*wall));
+            }
+        }
+        let expect = if entry.is_some() { Expect::Version(version) } else { Expect::Absent };
+        let mut call = self.call.clone();
+        call.command = Command::CompareAndSet {
+            table: self.table,
+            key: self.key.clone(),
+            expect,
+            value: self.value.clone(),
+            bindings,
+        };
+        Step::Ask(call, Then::Rewrite(self))
+    }
+}
+
+impl Expiry {
+    /// -1 if nothing bounds its life in time.
+    fn of(self, entry: &Entry, now: Wall) -> i64 {
+        let deadlines = entry.bindings.iter().filter_map(|binding| match binding {
+            Binding::Until(wall) => Some(wall.0),
+            Binding::Key { .. } | Binding::Node { .. } | Binding::Session(_) => None,
+        });
+        let Some(until) = deadlines.min() else { return -1 };
+        // To the nearest second, as Redis rounds.
+        let milliseconds = match self {
+            Self::At => until,
+            Self::AtSeconds => until.saturating_add(500) / 1_000,
+            Self::In => until.saturating_sub(now.0),
+            Self::InSeconds => until.saturating_sub(now.0).saturating_add(500) / 1_000,
+        };
+        i64::try_from(milliseconds).unwrap_or(i64::MAX)
+    }
+}
+
+/// `["subscribe", channel, count]`.
+pub(super) fn confirmation(kind: &'static str, channel: Reply, count: i64) -> Reply {
+    Reply::Push(vec![Reply::bulk(kind), channel, Reply::Integer(count)])
+}
+
+fn describe(status: &Status, surroundings: &dyn Surroundings) -> Reply {
+    let number = |number: usize| Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+    let node = |node: &NodeId| Reply::Integer(i64::from(node.0));
+    Reply::map([
+        ("node", node(&status.node)),
+        ("ready", Reply::Boolean(status.readiness == crate::consensus::Readiness::Ready)),
+        ("readiness", Reply::bulk(status.readiness.to_string())),
+        ("quorum", Reply::Boolean(status.has_quorum)),
+        ("reachable", Reply::Array(status.reachable.iter().map(node).collect())),
+        ("cluster_size", Reply::Integer(i64::from(status.cluster_size))),
+        ("quorum_size", Reply::Integer(i64::from(status.quorum_size))),
+        ("epoch", Reply::Integer(i64::from(status.epoch.0))),
+        (
+            "node_session",
+            status.node_session.map_or(Reply::Null, |number| {
+                Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+            }),
+        ),
+        ("sessions", number(status.sessions)),
+        ("requests", number(status.requests)),
+        ("registers", number(status.registers)),
+        ("durable", Reply::Boolean(surroundings.is_durable())),
+        ("tables", describe_tables(surroundings.tables())),
+    ])
+}
+
+fn describe_tables(tables: &[TableConfig]) -> Reply {
+    Reply::Array(tables.iter().map(|table| Reply::bulk(table.name.clone())).collect())
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(table, key) => write!(f, "key:{table}:{key}"),
+            Self::Quorum => write!(f, "quorum"),
+            Self::Session(session) => write!(f, "session:{session}"),
+        }
+    }
+}

@@ -1,0 +1,805 @@
+//! Every command, in one table: how it is read, what `COMMAND` says of it, and what
+//! `docs/COMMANDS.md` says. What is not in it does not exist.
+
+use core::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::error::CODES;
+use super::redis::{self, Read};
+use super::reply::Reply;
+use super::{arguments, own};
+
+/// Which part of the documentation a command is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Connections.
+    Connection,
+    /// Keys and values as in Redis.
+    Redis,
+    /// Nodes.
+    Server,
+    /// What Redis has no word for.
+    Synod,
+    /// Messages.
+    Subscriptions,
+}
+
+/// One command.
+pub struct Spec {
+    /// Its name, in capitals.
+    pub name: &'static str,
+    /// How many arguments, the name included; negative: at least.
+    pub arity: i32,
+    /// What it is about.
+    pub group: Group,
+    /// Whether it may change something.
+    pub writes: bool,
+    /// Where its first and last key are, and how far apart; 0 if there are none.
+    pub keys: (i32, i32, i32),
+    /// How it is written, without the name.
+    pub syntax: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    /// How it departs from Redis, or what must be known; may be empty.
+    pub notes: &'static str,
+    pub(super) read: Read,
+}
+
+const READ: bool = false;
+const WRITE: bool = true;
+const NO_KEY: (i32, i32, i32) = (0, 0, 0);
+const ONE_KEY: (i32, i32, i32) = (1, 1, 1);
+const ALL_KEYS: (i32, i32, i32) = (1, -1, 1);
+
+#[expect(clippy::too_many_arguments, reason = "a row of a table")]
+const fn row(
+    name: &'static str,
+    arity: i32,
+    group: Group,
+    writes: bool,
+    keys: (i32, i32, i32),
+    syntax: &'static str,
+    summary: &'static str,
+    notes: &'static str,
+    read: Read,
+) -> Spec {
+    Spec { name, arity, group, writes, keys, syntax, summary, notes, read }
+}
+
+/// Every command, by name.
+pub const COMMANDS: [Spec; 48] = {
+    use Group::{Connection, Redis, Server, Subscriptions, Synod};
+    [
+        row(
+            "AUTH",
+            -2,
+            Connection,
+            READ,
+            NO_KEY,
+            "[user] password",
+            "Refused: there are no passwords.",
+            "",
+            redis::auth,
+        ),
+        row(
+            "CLIENT",
+            -2,
+            Connection,
+            READ,
+            NO_KEY,
+            "ID | GETNAME | SETNAME name | SETINFO LIB-NAME|LIB-VER text | INFO | LIST",
+            "Tells of connections, and names this one.",
+            "",
+            redis::client,
+        ),
+        row(
+            "COMMAND",
+            -1,
+            Server,
+            READ,
+            NO_KEY,
+            "[COUNT | DOCS [name ...] | INFO [name ...] | LIST]",
+            "Tells of commands.",
+            "",
+            redis::command,
+        ),
+        row(
+            "CONFIG",
+            -2,
+            Server,
+            READ,
+            NO_KEY,
+            "GET pattern [pattern ...]",
+            "Tells the few parameters that benchmarks ask for.",
+            "A node is configured by its file, its environment and its flags.",
+            redis::config,
+        ),
+        row(
+            "DEL",
+            -2,
+            Redis,
+            WRITE,
+            ALL_KEYS,
+            "key [key ...]",
+            "Removes keys; tells how many there were.",
+            "Each on its own: several are not removed in one step. Repeating it finishes what an \
+             error cut short.",
+            redis::del,
+        ),
+        row("ECHO", 2, Connection, READ, NO_KEY, "text", "Answers the text.", "", redis::echo),
+        row(
+            "EXISTS",
+            -2,
+            Redis,
+            READ,
+            ALL_KEYS,
+            "key [key ...]",
+            "Tells how many of the keys there are.",
+            "Each is linearizable; several are not read in one step.",
+            redis::exists,
+        ),
+        row(
+            "EXPIRETIME",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "Tells the deadline of a key in seconds since 1970; -1 if it has none, -2 if there \
+             is no key.",
+            "A key may also be bound to a session, a node or a key: see `SYNOD.BINDING`.",
+            redis::expiretime,
+        ),
+        row(
+            "GET",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "Reads a value.",
+            "Linearizable, unless `SYNOD.DEFAULTS LOCAL` was said.",
+            redis::get,
+        ),
+        row(
+            "GETDEL",
+            2,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key",
+            "Removes a key; answers the value it had.",
+            "",
+            redis::getdel,
+        ),
+        row(
+            "GETSET",
+            3,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key value",
+            "Overwrites; answers the value that was there.",
+            "",
+            redis::getset,
+        ),
+        row(
+            "HELLO",
+            -1,
+            Connection,
+            READ,
+            NO_KEY,
+            "[2|3 [SETNAME name]]",
+            "Chooses the version of the protocol; tells of the node.",
+            "",
+            redis::hello,
+        ),
+        row(
+            "INFO",
+            -1,
+            Server,
+            READ,
+            NO_KEY,
+            "[section ...]",
+            "Tells of the node, as lines of text.",
+            "",
+            redis::info,
+        ),
+        row(
+            "KEYS",
+            2,
+            Redis,
+            READ,
+            NO_KEY,
+            "pattern",
+            "Lists the keys that match, in order, 100,000 at most.",
+            "Page after page: a key live during the whole call is listed, one dead during the \
+             whole call is not; others may be.",
+            redis::keys,
+        ),
+        row(
+            "MGET",
+            -2,
+            Redis,
+            READ,
+            ALL_KEYS,
+            "key [key ...]",
+            "Reads values.",
+            "Each is linearizable; several are not read in one step, so they are no snapshot.",
+            redis::mget,
+        ),
+        row(
+            "MSET",
+            -3,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key value",
+            "As `SET`.",
+            "Of one key only: several would not be written in one step.",
+            redis::mset,
+        ),
+        row(
+            "PEXPIRETIME",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "As `EXPIRETIME`, in milliseconds.",
+            "",
+            redis::pexpiretime,
+        ),
+        row(
+            "PING",
+            -1,
+            Connection,
+            READ,
+            NO_KEY,
+            "[text]",
+            "Answers.",
+            "Says that the node can be reached; `SYNOD.STATUS` says whether it serves.",
+            redis::ping,
+        ),
+        row(
+            "PSETEX",
+            4,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key milliseconds value",
+            "As `SET key value PX milliseconds`.",
+            "",
+            redis::psetex,
+        ),
+        row("PTTL", 2, Redis, READ, ONE_KEY, "key", "As `TTL`, in milliseconds.", "", redis::pttl),
+        row(
+            "QUIT",
+            -1,
+            Connection,
+            READ,
+            NO_KEY,
+            "",
+            "Closes the connection, once everything is answered.",
+            "",
+            redis::quit,
+        ),
+        row(
+            "RESET",
+            1,
+            Connection,
+            READ,
+            NO_KEY,
+            "",
+            "Makes the connection as it was at first.",
+            "Sessions stay attached.",
+            redis::reset,
+        ),
+        row(
+            "SCAN",
+            -2,
+            Redis,
+            READ,
+            NO_KEY,
+            "cursor [MATCH pattern] [COUNT count] [TYPE string]",
+            "Lists keys in order, a page at a time.",
+            "The node that gave a cursor keeps it for a while, and no other node knows it; \
+             `SYNOD.KEYS` pages by key.",
+            redis::scan,
+        ),
+        row(
+            "SELECT",
+            2,
+            Connection,
+            READ,
+            NO_KEY,
+            "table",
+            "Chooses the table that commands without one are about, by number or name.",
+            "",
+            redis::select,
+        ),
+        row(
+            "SET",
+            -3,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT \
+             milliseconds | KEEPTTL]",
+            "Overwrites, and unbinds or binds to a deadline.",
+            "A deadline has passed when a quorum of clocks says so. `EX` and `PX` count from \
+             this node's clock. A deadline in the past is `INVALIDBINDING` and changes nothing.",
+            redis::set,
+        ),
+        row(
+            "SETEX",
+            4,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key seconds value",
+            "As `SET key value EX seconds`.",
+            "",
+            redis::setex,
+        ),
+        row(
+            "SETNX",
+            3,
+            Redis,
+            WRITE,
+            ONE_KEY,
+            "key value",
+            "Puts if the key is absent; 1 if it did.",
+            "`SYNOD.PUTIFABSENT` answers the value that was chosen.",
+            redis::setnx,
+        ),
+        row(
+            "STRLEN",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "Tells the length of a value; 0 if there is no key.",
+            "",
+            redis::strlen,
+        ),
+        row(
+            "SUBSCRIBE",
+            -2,
+            Subscriptions,
+            READ,
+            NO_KEY,
+            "channel [channel ...]",
+            "Asks for messages: of `quorum`, `key:TABLE:KEY`, `session:ID`.",
+            "",
+            redis::subscribe,
+        ),
+        row(
+            "SYNOD.BINDING",
+            -2,
+            Synod,
+            READ,
+            ONE_KEY,
+            "key [LOCAL | LINEARIZABLE] [OPTIONS]",
+            "Tells what a key's life is bound to; null if there is no key.",
+            "",
+            own::binding,
+        ),
+        row(
+            "SYNOD.CAS",
+            -4,
+            Synod,
+            WRITE,
+            ONE_KEY,
+            "key value ABSENT | IF value | VERSION version [BINDINGS] [OPTIONS]",
+            "Puts if what is there is as expected: nothing, a value, or a version.",
+            "If not, answers what is there, with `written` false.",
+            own::compare_and_set,
+        ),
+        row(
+            "SYNOD.DEFAULTS",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[TABLE table] [PATIENCE milliseconds] [RETRY | RETURN] [LOCAL | LINEARIZABLE]",
+            "Sets this connection's defaults, which all commands use.",
+            "",
+            own::defaults,
+        ),
+        row(
+            "SYNOD.FENCE",
+            -2,
+            Synod,
+            WRITE,
+            ONE_KEY,
+            "key [OPTIONS]",
+            "Writes what is there again, so that nothing still in flight can take effect later; \
+             answers it.",
+            "What to do after `UNKNOWN`.",
+            own::fence,
+        ),
+        row(
+            "SYNOD.GET",
+            -2,
+            Synod,
+            READ,
+            ONE_KEY,
+            "key [LOCAL | LINEARIZABLE] [OPTIONS]",
+            "Reads an entry: value, generation, token, version, bindings.",
+            "`LOCAL` asks nobody and may be stale.",
+            own::get,
+        ),
+        row(
+            "SYNOD.KEYS",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[AFTER key] [LIMIT count] [OPTIONS]",
+            "Lists keys in order, a page at a time; `more` is where to go on, null at the end.",
+            "",
+            own::keys,
+        ),
+        row(
+            "SYNOD.PUT",
+            -3,
+            Synod,
+            WRITE,
+            ONE_KEY,
+            "key value [BINDINGS] [OPTIONS]",
+            "Overwrites, whatever is there; tells what it replaced.",
+            "",
+            own::put,
+        ),
+        row(
+            "SYNOD.PUTIFABSENT",
+            -3,
+            Synod,
+            WRITE,
+            ONE_KEY,
+            "key value [BINDINGS] [OPTIONS]",
+            "Puts unless there is an entry; answers the entry that is chosen, and whether it is \
+             ours.",
+            "",
+            own::put_if_absent,
+        ),
+        row(
+            "SYNOD.REMOVE",
+            -2,
+            Synod,
+            WRITE,
+            ONE_KEY,
+            "key [GENERATION generation] [OPTIONS]",
+            "Removes an entry, or only that life of it.",
+            "",
+            own::remove,
+        ),
+        row(
+            "SYNOD.SESSION",
+            -2,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "OPEN [GRACE milliseconds] | ATTACH session secret [GRACE milliseconds] | \
+             CLOSE session [secret]",
+            "Opens, keeps or ends a session that keys can be bound to.",
+            "A session lives while the connection that opened or attached it does, and its grace \
+             time, 10 s unless said. `OPEN` answers its name and a secret, with which it can be \
+             attached to another connection to the same node, or closed from there.",
+            own::session,
+        ),
+        row(
+            "SYNOD.STATUS",
+            1,
+            Synod,
+            READ,
+            NO_KEY,
+            "",
+            "Tells what the node knows of itself and its cluster.",
+            "",
+            own::status,
+        ),
+        row("SYNOD.TABLES", 1, Synod, READ, NO_KEY, "", "Lists the tables.", "", own::tables),
+        row(
+            "SYNOD.UNWATCH",
+            -2,
+            Subscriptions,
+            READ,
+            ONE_KEY,
+            "key [TABLE table]",
+            "As `UNSUBSCRIBE key:TABLE:KEY`.",
+            "",
+            own::unwatch,
+        ),
+        row(
+            "SYNOD.WATCH",
+            -2,
+            Subscriptions,
+            READ,
+            ONE_KEY,
+            "key [TABLE table]",
+            "As `SUBSCRIBE key:TABLE:KEY`: a message for the end of each life of the key.",
+            "",
+            own::watch,
+        ),
+        row(
+            "TIME",
+            1,
+            Server,
+            READ,
+            NO_KEY,
+            "",
+            "Tells this node's clock: seconds since 1970, and microseconds.",
+            "",
+            redis::time,
+        ),
+        row(
+            "TTL",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "Tells the seconds to a key's deadline by this node's clock; -1 if it has none, -2 \
+             if there is no key.",
+            "A key may also be bound to a session, a node or a key: see `SYNOD.BINDING`.",
+            redis::ttl,
+        ),
+        row(
+            "TYPE",
+            2,
+            Redis,
+            READ,
+            ONE_KEY,
+            "key",
+            "Answers `string`, or `none` if there is no key.",
+            "",
+            redis::kind,
+        ),
+        row("UNLINK", -2, Redis, WRITE, ALL_KEYS, "key [key ...]", "As `DEL`.", "", redis::del),
+        row(
+            "UNSUBSCRIBE",
+            -1,
+            Subscriptions,
+            READ,
+            NO_KEY,
+            "[channel ...]",
+            "Asks for no more messages of these channels, or of any.",
+            "",
+            redis::unsubscribe,
+        ),
+    ]
+};
+
+/// Commands of Redis that are refused: they would mean something else here, or need what is not
+/// here. What each is, and what to use instead.
+pub const REFUSED: [(&str, &str); 26] = [
+    ("APPEND", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("DBSIZE", "counting keys means listing them all; page through them with SYNOD.KEYS"),
+    ("DECR", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("DECRBY", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("EVAL", "there are no scripts; SYNOD.CAS decides on one key atomically"),
+    ("EVALSHA", "there are no scripts; SYNOD.CAS decides on one key atomically"),
+    (
+        "EXEC",
+        "there are no transactions: every key is decided on its own; SYNOD.CAS is atomic on one",
+    ),
+    (
+        "EXPIRE",
+        "a key's life is decided when it is written; write it with SET EX or SYNOD.CAS UNTIL",
+    ),
+    (
+        "EXPIREAT",
+        "a key's life is decided when it is written; write it with SET EXAT or SYNOD.CAS UNTIL",
+    ),
+    ("FLUSHALL", "remove keys by name; a table is not emptied in one step"),
+    ("FLUSHDB", "remove keys by name; a table is not emptied in one step"),
+    ("GETEX", "a key's life is decided when it is written; read it with GET, write it with SET EX"),
+    ("INCR", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("INCRBY", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    (
+        "INCRBYFLOAT",
+        "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION",
+    ),
+    (
+        "MSETNX",
+        "several keys are not decided in one step; bind them to one key that is put if absent",
+    ),
+    (
+        "MULTI",
+        "there are no transactions: every key is decided on its own; SYNOD.CAS is atomic on one",
+    ),
+    ("PERSIST", "a key's life is decided when it is written; write it with SET or SYNOD.CAS"),
+    (
+        "PEXPIRE",
+        "a key's life is decided when it is written; write it with SET PX or SYNOD.CAS UNTIL",
+    ),
+    (
+        "PEXPIREAT",
+        "a key's life is decided when it is written; write it with SET PXAT or SYNOD.CAS UNTIL",
+    ),
+    (
+        "PSUBSCRIBE",
+        "there are no patterns of channels; SUBSCRIBE to quorum, key:TABLE:KEY or session:ID",
+    ),
+    ("PUBLISH", "messages tell of keys, sessions and the quorum, and nobody else can send any"),
+    ("RENAME", "two keys are not decided in one step"),
+    ("SETRANGE", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("WAIT", "what is answered is chosen by a quorum already: there is nothing to wait for"),
+    (
+        "WATCH",
+        "there are no transactions; compare versions with SYNOD.CAS, or watch with SYNOD.WATCH",
+    ),
+];
+
+/// The row of a command.
+#[must_use]
+pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    static TABLE: [Spec; COMMANDS.len()] = COMMANDS;
+    // The longest name; whatever is longer is none.
+    let mut capitals = [0; 24];
+    let capitals = capitals.get_mut(..name.len())?;
+    capitals.copy_from_slice(name);
+    capitals.make_ascii_uppercase();
+    let place = TABLE.binary_search_by(|spec| spec.name.as_bytes().cmp(capitals)).ok()?;
+    Some(&TABLE[place])
+}
+
+/// What is said to a name that is in no row.
+#[must_use]
+pub(super) fn refusal(name: &[u8]) -> Reply {
+    let known = REFUSED.iter().find(|(refused, _)| arguments::is_word(name, refused));
+    if let Some((name, why)) = known {
+        return Reply::Error(
+            "UNSUPPORTED",
+            format!("{name} would not be here what it is in Redis: {why}"),
+        );
+    }
+    let shown = String::from_utf8_lossy(&name[..name.len().min(64)]);
+    Reply::error(format!(
+        "unknown command '{}'; COMMAND LIST tells which there are",
+        shown.escape_debug()
+    ))
+}
+
+/// `COMMAND`.
+pub(super) fn describe_all() -> Reply {
+    Reply::Array(COMMANDS.iter().map(description).collect())
+}
+
+/// `COMMAND INFO` of one; null if there is none.
+pub(super) fn describe(name: &[u8]) -> Reply {
+    find(name).map_or(Reply::Null, description)
+}
+
+fn description(spec: &Spec) -> Reply {
+    let number = |number: i32| Reply::Integer(i64::from(number));
+    let flag = if spec.writes { "write" } else { "readonly" };
+    Reply::Array(vec![
+        Reply::bulk(spec.name.to_ascii_lowercase()),
+        number(spec.arity),
+        Reply::Array(vec![Reply::Simple(flag)]),
+        number(spec.keys.0),
+        number(spec.keys.1),
+        number(spec.keys.2),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+    ])
+}
+
+/// `COMMAND LIST`.
+pub(super) fn names() -> Reply {
+    let names = COMMANDS.iter().map(|spec| Reply::bulk(spec.name.to_ascii_lowercase()));
+    Reply::Array(names.collect())
+}
+
+/// `COMMAND DOCS`.
+pub(super) fn docs(names: &[Bytes]) -> Reply {
+    let wanted = |spec: &&Spec| {
+        names.is_empty() || names.iter().any(|name| arguments::is_word(name, spec.name))
+    };
+    Reply::Map(COMMANDS.iter().filter(wanted).map(documentation).collect())
+}
+
+fn documentation(spec: &Spec) -> (Reply, Reply) {
+    let summary = match spec.notes {
+        "" => spec.summary.to_owned(),
+        notes => format!("{} {notes}", spec.summary),
+    };
+    let mut fields = vec![
+        (Reply::bulk("summary"), Reply::bulk(summary)),
+        (Reply::bulk("since"), Reply::bulk("0.1.0")),
+        (Reply::bulk("group"), Reply::bulk(spec.group.name())),
+    ];
+    if !spec.syntax.is_empty() {
+        // The whole syntax as one argument: clients show it as it stands.
+        let argument = Reply::map([
+            ("name", Reply::bulk(spec.syntax)),
+            ("type", Reply::bulk("string")),
+            ("display_text", Reply::bulk(spec.syntax)),
+        ]);
+        fields.push((Reply::bulk("arguments"), Reply::Array(vec![argument])));
+    }
+    (Reply::bulk(spec.name.to_ascii_lowercase()), Reply::Map(fields))
+}
+
+impl Group {
+    const ALL: [Self; 5] =
+        [Self::Redis, Self::Synod, Self::Subscriptions, Self::Connection, Self::Server];
+
+    /// As clients are told.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Redis => "string",
+            Self::Server => "server",
+            Self::Subscriptions => "pubsub",
+            Self::Synod => "synod",
+        }
+    }
+
+    const fn heading(self) -> &'static str {
+        match self {
+            Self::Connection => "Connections",
+            Self::Redis => "Commands of Redis",
+            Self::Server => "Nodes",
+            Self::Subscriptions => "Messages",
+            Self::Synod => "Commands of synod",
+        }
+    }
+}
+
+/// `docs/COMMANDS.md`: the table, for people.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(include_str!("commands.md"));
+    for group in Group::ALL {
+        let _ = write!(text, "\n## {}\n", group.heading());
+        for spec in COMMANDS.iter().filter(|spec| spec.group == group) {
+            let space = if spec.syntax.is_empty() { "" } else { " " };
+            let _ = write!(text, "\n**`{}{space}{}`**  \n{}", spec.name, spec.syntax, spec.summary);
+            if !spec.notes.is_empty() {
+                let _ = write!(text, " {}", spec.notes);
+            }
+            text.push('\n');
+        }
+    }
+    text.push_str("\n## Errors\n\n| code | meaning |\n|---|---|\n");
+    for (code, meaning) in CODES {
+        let _ = writeln!(text, "| `{code}` | {meaning} |");
+    }
+    text.push_str(
+        "\n## Commands of Redis that are refused\n\nEach answers `UNSUPPORTED` and why.\n\n\
+         | command | why, and what to use |\n|---|---|\n",
+    );
+    for (name, why) in REFUSED {
+        let _ = writeln!(text, "| `{name}` | {why} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_every_row_is_found() {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+        assert!(REFUSED.is_sorted_by(|a, b| a.0 < b.0));
+        for spec in &COMMANDS {
+            assert_eq!(find(spec.name.to_ascii_lowercase().as_bytes()).unwrap().name, spec.name);
+            assert!(spec.summary.ends_with('.'), "{}", spec.name);
+        }
+        for (name, _) in REFUSED {
+            assert!(find(name.as_bytes()).is_none(), "{name} is both taken and refused");
+        }
+        assert!(find(&[b'A'; 100]).is_none());
+        assert!(find(b"").is_none());
+    }
+}

@@ -1,0 +1,537 @@
+//! Conversations with a node: what a client sends, and what it reads.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::{ClientId, Key, NodeId, RequestId, TableId, Wall};
+use crate::consensus::{Outcome, Request, Sent, Status};
+use crate::node::{Config, Effect, Event, Input, Node, TableConfig};
+use crate::{Now, Refusal};
+
+/// A cluster of one node, and a connection to it.
+struct Server {
+    node: Node,
+    now: Now,
+    places: std::cell::RefCell<Vec<(TableId, Key)>>,
+    connection: Connection,
+    /// Calls in flight, if they are to wait.
+    held: Option<Vec<(CallId, Call)>>,
+    closing: Option<Closing>,
+}
+
+struct Around<'a> {
+    tables: &'a [TableConfig],
+    wall: Wall,
+    places: &'a std::cell::RefCell<Vec<(TableId, Key)>>,
+}
+
+impl Surroundings for Around<'_> {
+    fn wall(&self) -> Wall {
+        self.wall
+    }
+    fn node(&self) -> NodeId {
+        NodeId(1)
+    }
+    fn tables(&self) -> &[TableConfig] {
+        self.tables
+    }
+    fn page_max(&self) -> u32 {
+        3
+    }
+    fn is_durable(&self) -> bool {
+        true
+    }
+    fn info(&self, status: &Status, sections: &[String]) -> String {
+        format!("node:{} {sections:?}", status.node.0)
+    }
+    fn clients(&self) -> String {
+        "id=7\n".to_owned()
+    }
+    fn remember(&self, table: TableId, after: Key) -> u64 {
+        self.places.borrow_mut().push((table, after));
+        self.places.borrow().len() as u64
+    }
+    fn recall(&self, cursor: u64) -> Option<(TableId, Key)> {
+        self.places.borrow().get(usize::try_from(cursor).ok()? - 1).cloned()
+    }
+}
+
+impl Server {
+    fn new() -> Self {
+        let mut config = Config::new(NodeId(1));
+        (config.members, config.cluster_size) = (vec![NodeId(1)], 1);
+        config.limits.page_max = 3;
+        config.tables.push(TableConfig { name: "locks".to_owned(), write_once: true });
+        let mut server = Self {
+            node: Node::new(config, 1).expect("possible"),
+            now: Now { wall: Wall(1_000_000), ..Now::default() },
+            places: std::cell::RefCell::default(),
+            connection: Connection::new(7, ConnectionLimits::default()),
+            held: None,
+            closing: None,
+        };
+        server.engine(Input::Timeout);
+        server.wait();
+        server
+    }
+
+    /// Hands the engine an input and whatever follows from it at once.
+    fn engine(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            let mut effects = Vec::new();
+            self.node.handle(inputs.remove(0), self.now, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Persist { ticket, .. } => inputs.push(Input::Persisted { ticket }),
+                    Effect::Reply { request, outcome, .. } => {
+                        self.answer(CallId(request.0), outcome);
+                    }
+                    Effect::Notify { event, .. } => self.notify(&event),
+                    Effect::Send { .. } | Effect::Monitor { .. } | Effect::Demonitor { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        for _ in 0..50 {
+            self.now.instant = self.node.poll_timeout().expect("heartbeats");
+            self.engine(Input::Timeout);
+        }
+    }
+
+    fn answer(&mut self, id: CallId, outcome: Outcome) {
+        if let Outcome::Session(session) = outcome {
+            return self.connection.opened(id, session, 42);
+        }
+        let config = self.node.config();
+        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        self.connection.answer(id, outcome, &around);
+    }
+
+    fn notify(&mut self, event: &Event) {
+        let config = self.node.config();
+        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        self.connection.notify(event, &around);
+    }
+
+    fn poll(&mut self) -> Vec<Errand> {
+        let mut errands = Vec::new();
+        let config = self.node.config();
+        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        self.connection.poll(&around, &mut errands);
+        errands
+    }
+
+    fn ask(&mut self, id: CallId, call: Call) {
+        let client = ClientId::new(call.identity.map_or(7, |identity| identity.client));
+        let again = call.identity.is_some_and(|identity| identity.again);
+        self.engine(Input::Request(Request {
+            client,
+            id: RequestId(id.0),
+            sent: if again { Sent::Again } else { Sent::First },
+            patience: call.patience,
+            on_no_quorum: call.on_no_quorum,
+            command: call.command,
+        }));
+    }
+
+    fn go_on(&mut self) {
+        loop {
+            let errands = self.poll();
+            if errands.is_empty() {
+                return;
+            }
+            for errand in errands {
+                match errand {
+                    Errand::Call(id, call) => match &mut self.held {
+                        Some(held) => held.push((id, call)),
+                        None => self.ask(id, call),
+                    },
+                    Errand::Session(id, SessionCall::Open { .. }) => {
+                        let command = crate::Command::OpenSession;
+                        let call = self.connection.state().call(command);
+                        self.ask(id, call);
+                    }
+                    Errand::Session(id, SessionCall::Close { session, .. }) => {
+                        let command = crate::Command::CloseSession(session);
+                        let call = self.connection.state().call(command);
+                        self.ask(id, call);
+                    }
+                    Errand::Session(id, SessionCall::Attach { session, .. }) => {
+                        self.answer(id, Outcome::Refused(Refusal::NoSuchSession(session)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            let output = self.connection.output().split();
+            if output.is_empty() {
+                break;
+            }
+            text.push_str(&String::from_utf8_lossy(&output).replace("\r\n", " "));
+            self.go_on();
+        }
+        self.closing = self.connection.closing().cloned();
+        text.trim_end().to_owned()
+    }
+
+    /// Sends lines; answers what comes back, with spaces for line ends.
+    fn say(&mut self, lines: &str) -> String {
+        for line in lines.split('|') {
+            self.connection.input().extend_from_slice(line.trim().as_bytes());
+            self.connection.input().extend_from_slice(b"\r\n");
+        }
+        self.go_on();
+        self.read()
+    }
+}
+
+/// One line each: what is said, and what is answered.
+fn conversation(server: &mut Server, lines: &[(&str, &str)]) {
+    for (said, expected) in lines {
+        let answer = server.say(said);
+        match expected.strip_suffix('…') {
+            Some(start) => assert!(answer.starts_with(start), "{said}: {answer}"),
+            None => assert_eq!(&answer, expected, "{said}"),
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_redis() {
+    let mut server = Server::new();
+    conversation(
+        &mut server,
+        &[
+            ("PING", "+PONG"),
+            ("PING hello", "$5 hello"),
+            ("ECHO x", "$1 x"),
+            ("GET a", "$-1"),
+            ("SET a 1", "+OK"),
+            ("GET a", "$1 1"),
+            ("SET a 2 NX", "$-1"),
+            ("SET a 2 NX GET", "$1 1"),
+            ("SET b 2 NX GET", "$-1"),
+            ("SET a 3 GET", "$1 1"),
+            ("SET a 4 XX", "+OK"),
+            ("SET none 4 XX", "$-1"),
+            ("SET a 5 XX GET", "$1 4"),
+            ("SETNX a 6", ":0"),
+            ("SETNX c 6", ":1"),
+            ("GETSET c 7", "$1 6"),
+            ("GETDEL c", "$1 7"),
+            ("STRLEN a", ":1"),
+            ("TYPE a", "+string"),
+            ("TYPE none", "+none"),
+            ("EXISTS a b none", ":2"),
+            ("MGET a none b", "*3 $1 5 $-1 $1 2"),
+            ("MSET a 6", "+OK"),
+            ("MSET a 7 b 8", "-UNSUPPORTED MSET of several keys is atomic…"),
+            ("DEL a a none", ":1"),
+            ("DEL a", ":0"),
+            ("TTL b", ":-1"),
+            ("TTL none", ":-2"),
+            ("KEYS *", "*1 $1 b"),
+            ("SET", "-ERR wrong number of arguments for 'SET'; it is SET key value…"),
+            ("SET a b FROB", "-ERR SET: 'FROB' is not expected here…"),
+            ("INCR a", "-UNSUPPORTED INCR would not be here what it is in Redis: read the value…"),
+            ("FROB a", "-ERR unknown command 'FROB'…"),
+            ("INFO server", "$17 node:1 [\"server\"]…"),
+            ("SELECT 1", "+OK"),
+            ("SET a 1", "-WRITEONCE table t1 is write-once"),
+            ("SET a 1 NX", "+OK"),
+            ("SELECT 2", "-NOSUCHTABLE no table '2'; there are: default locks"),
+            ("SELECT default", "+OK"),
+            ("CLIENT SETNAME me | CLIENT GETNAME | CLIENT ID", "+OK $2 me :7"),
+            ("AUTH x", "-ERR AUTH: this node asks for no password…"),
+            ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
+            ("COMMAND COUNT", ":48"),
+            ("RESET", "+RESET"),
+        ],
+    );
+}
+
+#[test]
+fn deadlines() {
+    let mut server = Server::new();
+    conversation(
+        &mut server,
+        &[
+            ("SET a 1 PX 1500", "+OK"),
+            ("PTTL a", ":1500"),
+            ("TTL a", ":2"),
+            ("PEXPIRETIME a", ":1001500"),
+            ("EXPIRETIME a", ":1002"),
+            ("SET a 2 KEEPTTL", "+OK"),
+            ("PTTL a", ":1500"),
+            ("SET a 3", "+OK"),
+            ("PTTL a", ":-1"),
+            ("SET a 3 EX 10 KEEPTTL", "-ERR SET: KEEPTTL and a time exclude each other"),
+            ("SET a 3 EX 0", "-ERR SET: a time cannot be '0'"),
+            ("SET a 3 PX 9223372036854775807", "-ERR SET: a time cannot be…"),
+            ("SETEX a 10 4", "+OK"),
+            ("PTTL a", ":10000"),
+            ("SYNOD.PUT n 1 NODE 1", "*8 $10 generation…"),
+            ("SET n 2 KEEPTTL", "-ERR SET: KEEPTTL of a key that is bound to more…"),
+            ("SET a 1 PXAT 5", "-INVALIDBINDING invalid binding: until:5ms has ended"),
+            ("GET a", "$1 4"),
+        ],
+    );
+    server.now.wall = Wall(1_010_000);
+    assert_eq!(server.say("GET a"), "$-1");
+}
+
+#[test]
+fn our_own_commands() {
+    let mut server = Server::new();
+    let chosen = server.say("HELLO 3 | SYNOD.PUTIFABSENT leader me UNTIL 2000000");
+    assert!(chosen.contains("$3 won #t $5 value $2 me $10 generation"), "{chosen}");
+    assert!(chosen.ends_with("$8 bindings *1 *2 $5 UNTIL $7 2000000"), "{chosen}");
+    conversation(
+        &mut server,
+        &[
+            ("SYNOD.PUTIFABSENT leader you", "%6 $3 won #f $5 value $2 me…"),
+            ("SYNOD.GET none", "%5 $5 value _ $10 generation _ $5 token _ $7 version…"),
+            ("SYNOD.BINDING leader", "*1 *2 $5 UNTIL $7 2000000"),
+            ("SYNOD.BINDING none", "_"),
+            ("SYNOD.CAS leader you IF him", "%6 $7 written #f $5 value $2 me…"),
+            ("SYNOD.CAS leader you IF me", "%5 $7 written #t…"),
+            ("SYNOD.CAS leader x ABSENT", "%6 $7 written #f $5 value $3 you…"),
+            ("SYNOD.CAS leader x IFF", "-ERR SYNOD.CAS: say what must be there…"),
+            ("SYNOD.CAS leader x VERSION 1:2", "-ERR SYNOD.CAS: a version cannot be '1:2'"),
+            ("SYNOD.FENCE leader", "%5 $5 value $3 you…"),
+            ("SYNOD.REMOVE leader GENERATION 1:1.1.99", "%6 $7 removed #f $5 value $3 you…"),
+            ("SYNOD.REMOVE leader", "%3 $7 removed #t…"),
+            ("SYNOD.REMOVE leader", "%3 $7 removed #f…"),
+            ("SYNOD.PUT k v KEY default none", "-INVALIDBINDING…"),
+            ("SYNOD.PUT k v TABLE nowhere", "-NOSUCHTABLE…"),
+            ("SYNOD.GET k AGAIN", "-ERR SYNOD.GET: AGAIN says that this REQUEST…"),
+            ("SYNOD.PUT k v LOCAL", "-ERR SYNOD.PUT: 'LOCAL' is not expected here…"),
+            ("SYNOD.SESSION OPEN GRACE 10", "%2 $7 session $6 s1.1.1 $6 secret $2 42"),
+            ("SYNOD.PUT held v SESSION s1.1.1", "%4…"),
+            ("SYNOD.SESSION CLOSE s1.1.1", "+OK"),
+            ("SYNOD.SESSION CLOSE s1.1.1", "-NOSUCHSESSION…"),
+            ("SYNOD.PUT held v SESSION s1.1.1", "-INVALIDBINDING…"),
+            ("SYNOD.SESSION ATTACH s1.1.9 1 GRACE 5", "-NOSUCHSESSION…"),
+            ("SYNOD.SESSION ATTACH s1.1.9", "-ERR SYNOD.SESSION: the secret is missing"),
+            ("SYNOD.DEFAULTS TABLE locks PATIENCE 10 LOCAL", "+OK"),
+            ("SYNOD.PUT a b", "-WRITEONCE…"),
+            ("SYNOD.TABLES", "*2 %4 $4 name $7 default $6 number :0…"),
+        ],
+    );
+    let status = server.say("SYNOD.STATUS");
+    assert!(status.contains("$5 ready #t"), "{status}");
+}
+
+#[test]
+fn listings_go_on_page_after_page() {
+    let mut server = Server::new();
+    for letter in ["a", "b", "c", "d", "e", "f", "g"] {
+        assert_eq!(server.say(&format!("SET {letter} x")), "+OK");
+    }
+    conversation(
+        &mut server,
+        &[
+            ("KEYS [a-f]", "*6 $1 a $1 b $1 c $1 d $1 e $1 f"),
+            ("SCAN 0 COUNT 3 MATCH [bf]", "*2 $1 1 *1 $1 b"),
+            ("SCAN 1 COUNT 100", "*2 $1 2 *3 $1 d $1 e $1 f"),
+            ("SCAN 2", "*2 $1 0 *1 $1 g"),
+            ("SCAN 0 TYPE list", "*2 $1 0 *0"),
+            ("SCAN 99", "-ERR SCAN: this node does not know the cursor…"),
+            ("SYNOD.KEYS AFTER e LIMIT 1", "*4 $4 keys *1 $1 f $4 more $1 f"),
+            ("SYNOD.KEYS AFTER f LIMIT 3", "*4 $4 keys *1 $1 g $4 more $-1"),
+            ("SYNOD.KEYS LIMIT 4", "-LIMIT…"),
+        ],
+    );
+}
+
+#[test]
+fn messages_come_behind_the_confirmation() {
+    let mut server = Server::new();
+    conversation(
+        &mut server,
+        &[
+            ("SET a 1", "+OK"),
+            ("SUBSCRIBE quorum", "*3 $9 subscribe $6 quorum :1 *3 $7 message $6 quorum $7 reached"),
+            ("SYNOD.WATCH a", "+OK"),
+            ("PING", "*2 $4 pong $0"),
+            ("SUBSCRIBE news", "-UNSUPPORTED there are no channels to publish to…"),
+        ],
+    );
+    let answer = server.say("DEL a");
+    assert!(answer.starts_with(":1 *3 $7 message $13 key:default:a $"), "{answer}");
+    assert!(answer.contains("removed 1:"), "{answer}");
+    conversation(
+        &mut server,
+        &[
+            ("SYNOD.UNWATCH a", "+OK"),
+            ("UNSUBSCRIBE", "*3 $11 unsubscribe $6 quorum :0"),
+            ("UNSUBSCRIBE", "*3 $11 unsubscribe $-1 :0"),
+            ("SET a 1 | DEL a", "+OK :1"),
+            ("HELLO 3 | SYNOD.WATCH a", "%8…"),
+        ],
+    );
+    assert!(server.say("SET a 1 | DEL a").contains(">3 $7 message"));
+}
+
+/// What is pipelined takes effect in order for each key; what is about other keys overtakes it.
+#[test]
+fn nothing_overtakes_what_it_must_not() {
+    let mut server = Server::new();
+    server.held = Some(Vec::new());
+    assert_eq!(
+        server.say("SET a 1|GET a|GET b|GET b|SET b 1|SYNOD.PUT c 1 KEY default a|GET c"),
+        ""
+    );
+    let shown = |server: &Server| -> Vec<String> {
+        let held = server.held.as_ref().expect("held");
+        held.iter().map(|(_, call)| call.command.to_string()).collect()
+    };
+    assert_eq!(shown(&server), ["put t0/a 1", "get t0/b", "get t0/b"]);
+    let mut seen = Vec::new();
+    while let Some(held) = server.held.replace(Vec::new()).filter(|held| !held.is_empty()) {
+        let mut held = held.into_iter();
+        if let Some((id, call)) = held.next() {
+            seen.push(call.command.to_string());
+            server.held = Some(held.collect());
+            server.ask(id, call);
+            server.go_on();
+        }
+    }
+    let place = |what: &str| seen.iter().position(|seen| seen.starts_with(what)).expect(what);
+    assert!(place("put t0/a") < place("get t0/a"));
+    assert!(place("put t0/a") < place("put t0/c") && place("put t0/c") < place("get t0/c"));
+    assert_eq!(place("put t0/b"), place("get t0/b").max(place("put t0/b")));
+    server.held = None;
+    let answer = server.read();
+    assert!(answer.starts_with("+OK $1 1 $-1 $-1 +OK *8"), "{answer}");
+    assert!(answer.ends_with("$1 1"), "{answer}");
+}
+
+#[test]
+fn a_listing_waits_for_everything_and_everything_for_it() {
+    let mut server = Server::new();
+    server.held = Some(Vec::new());
+    server.say("SET a 1|SET b 1|KEYS *|SET c 1|GET d");
+    assert_eq!(server.held.as_ref().map(Vec::len), Some(2));
+    let held = server.held.take().unwrap_or_default();
+    for (id, call) in held {
+        server.ask(id, call);
+    }
+    server.go_on();
+    assert_eq!(server.read(), "+OK +OK *2 $1 a $1 b +OK $-1");
+}
+
+#[test]
+fn an_unknown_outcome_is_neither_success_nor_failure() {
+    let mut server = Server::new();
+    for command in ["SET a 1", "SET a 1 NX", "DEL a", "SYNOD.PUT a 1", "MGET a b", "SET a 1 XX"] {
+        server.held = Some(Vec::new());
+        server.say(command);
+        for (id, _) in server.held.take().unwrap_or_default() {
+            server.answer(id, Outcome::Unknown);
+        }
+        server.go_on();
+        let answer = server.read();
+        assert!(answer.starts_with("-UNKNOWN "), "{command}: {answer}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let mut server = Server::new();
+    let value = "x".repeat(100_000);
+    let set = request(&[Bytes::from("SET"), Bytes::from("a"), Bytes::from(value)]);
+    server.connection.input().extend_from_slice(&set);
+    server.go_on();
+    assert_eq!(server.read(), "+OK");
+    let get = request(&[Bytes::from("GET"), Bytes::from("a")]);
+    let mut sent = 0;
+    while server.connection.wants_input() && sent < 100_000 {
+        for _ in 0..50 {
+            server.connection.input().extend_from_slice(&get);
+            sent += 1;
+        }
+        server.go_on();
+    }
+    assert!(sent < 2_000, "it went on reading: {sent}");
+    assert!(server.connection.output().len() < (1 << 20) + 200_000);
+    // As it reads, everything is answered.
+    let answers = server.read();
+    assert_eq!(answers.matches("$100000 x").count(), sent);
+    assert!(server.connection.wants_input());
+}
+
+#[test]
+fn a_client_that_does_not_read_messages_is_dropped() {
+    let mut server = Server::new();
+    server.say("SUBSCRIBE quorum");
+    let event = Event::QuorumLost { epoch: crate::Epoch(1) };
+    for _ in 0..10_000 {
+        server.notify(&event);
+    }
+    assert_eq!(server.connection.closing(), Some(&Closing::TooManyMessages));
+}
+
+#[test]
+fn what_is_no_request_is_answered_once_and_the_connection_closed() {
+    let mut server = Server::new();
+    server
+        .connection
+        .input()
+        .extend_from_slice(b"*1\r\n$4\r\nPING\r\n*1\r\n:5\r\n*1\r\n$4\r\nPING\r\n");
+    server.go_on();
+    assert_eq!(server.read(), "+PONG -ERR Protocol error: expected '$'");
+    assert!(matches!(server.closing, Some(Closing::Protocol(_))));
+    assert!(!server.connection.wants_input());
+    let mut server = Server::new();
+    assert_eq!(server.say("PING|QUIT|PING"), "+PONG +OK");
+    assert_eq!(server.closing, Some(Closing::Quit));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Every command of the table, with any arguments: answered once, in order, never a panic.
+    #[test]
+    fn any_arguments_are_answered(
+        requests in prop::collection::vec(
+            (0..COMMANDS.len(), prop::collection::vec(prop_oneof![
+                any::<Vec<u8>>(),
+                "[a-c]".prop_map(String::into_bytes),
+                "(NX|XX|GET|PX|EX|KEEPTTL|TABLE|LIMIT|AFTER|IF|ABSENT|VERSION|OPEN|GRACE|NODE|KEY|\
+                  FOR|UNTIL|SESSION|REQUEST|AGAIN|LOCAL|RETRY|quorum|key:default:a|0|1|3|s1.1.1)"
+                    .prop_map(String::into_bytes),
+            ], 0..6)), 1..12),
+    ) {
+        let mut server = Server::new();
+        let mut asked = 0;
+        for (place, arguments) in requests {
+            let name = COMMANDS[place].name;
+            if ["QUIT", "SUBSCRIBE", "UNSUBSCRIBE", "SYNOD.WATCH"].contains(&name) {
+                continue;
+            }
+            let mut words = vec![Bytes::from(name)];
+            words.extend(arguments.into_iter().map(Bytes::from));
+            server.connection.input().extend_from_slice(&request(&words));
+            asked += 1;
+        }
+        server.go_on();
+        let mut output = server.connection.output().split().freeze();
+        let mut answered = 0;
+        while !output.is_empty() {
+            let (_, rest) = resp_rs::resp3::parse_frame(output).expect("a reply");
+            output = rest;
+            answered += 1;
+        }
+        prop_assert_eq!(answered, asked);
+        prop_assert_eq!(server.connection.unanswered(), 0);
+    }
+}

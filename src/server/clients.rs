@@ -1,0 +1,507 @@
+//! Connections of clients: sockets, and what lies between them and [`Connection`].
+//!
+//! Must never know: what a command means.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, warn};
+
+use super::metrics::Metrics;
+use crate::base::{ClientId, Key, NodeId, RequestId, SessionId, TableId, Wall};
+use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Sent, Status};
+use crate::host::{CallOptions, Clock, Local, LocalClient, News, Quiet, SystemClock};
+use crate::node::TableConfig;
+use crate::resp::{
+    Call, CallId, Closing, Connection, ConnectionLimits, Errand, SessionCall, Surroundings,
+};
+
+/// Places of `SCAN`s that are kept; older ones are forgotten.
+const PLACES_MAX: usize = 4_096;
+
+/// Sessions that one connection may keep.
+const SESSIONS_MAX: usize = 1_024;
+
+/// Bytes read from a connection before others have their turn.
+const READ_MAX: usize = 256 << 10;
+
+/// What all connections of a node share.
+pub(super) struct Shared {
+    pub(super) node: NodeId,
+    pub(super) tables: Vec<TableConfig>,
+    pub(super) page_max: u32,
+    pub(super) durable: bool,
+    pub(super) metrics: Rc<Metrics>,
+    pub(super) clock: SystemClock,
+    /// Connections at most.
+    pub(super) clients_max: usize,
+    /// How long a client may leave what is sent to it unread.
+    pub(super) stall_max: Duration,
+    /// A line for each connection, by its number.
+    lines: RefCell<BTreeMap<u64, String>>,
+    places: RefCell<VecDeque<(u64, TableId, Key)>>,
+    next_place: Cell<u64>,
+    quiet: Quiet,
+}
+
+impl Shared {
+    pub(super) fn new(
+        node: NodeId,
+        tables: Vec<TableConfig>,
+        page_max: u32,
+        durable: bool,
+        clients_max: usize,
+    ) -> Self {
+        Self {
+            node,
+            tables,
+            page_max,
+            durable,
+            metrics: Rc::new(Metrics::new()),
+            clock: SystemClock::default(),
+            clients_max,
+            stall_max: Duration::from_secs(30),
+            lines: RefCell::default(),
+            places: RefCell::default(),
+            // A cursor of another life of the node is not taken for one of this.
+            next_place: Cell::new(1 + (crate::host::entropy().unwrap_or(0) >> 24)),
+            quiet: Quiet::default(),
+        }
+    }
+}
+
+impl Surroundings for Shared {
+    fn wall(&self) -> Wall {
+        self.clock.now().wall
+    }
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn tables(&self) -> &[TableConfig] {
+        &self.tables
+    }
+
+    fn page_max(&self) -> u32 {
+        self.page_max
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    fn info(&self, status: &Status, sections: &[String]) -> String {
+        self.metrics.info(status, sections, self)
+    }
+
+    fn clients(&self) -> String {
+        self.lines.borrow().values().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn remember(&self, table: TableId, after: Key) -> u64 {
+        let cursor = self.next_place.get();
+        self.next_place.set(cursor + 1);
+        let mut places = self.places.borrow_mut();
+        if places.len() >= PLACES_MAX {
+            places.pop_front();
+        }
+        places.push_back((cursor, table, after));
+        cursor
+    }
+
+    fn recall(&self, cursor: u64) -> Option<(TableId, Key)> {
+        let places = self.places.borrow();
+        let place = places.binary_search_by_key(&cursor, |(cursor, ..)| *cursor).ok()?;
+        let (_, table, after) = &places[place];
+        Some((*table, after.clone()))
+    }
+}
+
+/// Accepts connections for as long as it is polled.
+pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared: Rc<Shared>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!("clients cannot be listened to: {error}"),
+    };
+    let mut next = 1;
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.quiet.say(|more| warn!("a client cannot be accepted: {error}{more}"));
+                // Too many open files, say: others may close some.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if shared.lines.borrow().len() >= shared.clients_max {
+            shared.metrics.refused.inc();
+            shared.quiet.say(|more| {
+                let max = shared.clients_max;
+                warn!("{from} is refused: there are {max} clients already{more}");
+            });
+            // Whether or not it can be told.
+            let _ = stream.try_write(b"-ERR too many clients; try another node\r\n");
+            continue;
+        }
+        let id = next;
+        next += 1;
+        let task = Task::new(id, stream, from, local.clone(), shared.clone());
+        tokio::task::spawn_local(task.run());
+    }
+}
+
+/// One connection.
+struct Task {
+    id: u64,
+    stream: TcpStream,
+    from: SocketAddr,
+    since: Instant,
+    connection: Connection,
+    local: Local,
+    client: LocalClient,
+    shared: Rc<Shared>,
+    /// What the node was asked, and under which of the connection's numbers.
+    asked: HashMap<RequestId, (CallId, Instant)>,
+    /// What it was asked under the client's own name, one client each.
+    named: Vec<Named>,
+    /// Sessions that are being opened, and sessions kept: each hangs on a client of its own.
+    opening: Vec<(LocalClient, CallId)>,
+    sessions: HashMap<SessionId, LocalClient>,
+    errands: Vec<Errand>,
+    /// When the client is given up, if it reads nothing until then.
+    stalled: Option<Pin<Box<Sleep>>>,
+    line: String,
+}
+
+/// A client by a number of its own, while it has requests in flight.
+struct Named {
+    client: LocalClient,
+    asked: Vec<(RequestId, CallId, Instant)>,
+}
+
+/// Why a connection ended.
+enum Ending {
+    Closed,
+    Failed(io::Error),
+    Ours(Closing),
+    Stalled,
+}
+
+impl Task {
+    fn new(id: u64, stream: TcpStream, from: SocketAddr, local: Local, shared: Rc<Shared>) -> Self {
+        let client = local.client();
+        shared.metrics.connections.inc();
+        shared.metrics.accepted.inc();
+        shared.lines.borrow_mut().insert(id, format!("id={id} addr={from}"));
+        Self {
+            id,
+            stream,
+            from,
+            since: Instant::now(),
+            connection: Connection::new(id, ConnectionLimits::default()),
+            client,
+            local,
+            shared,
+            asked: HashMap::new(),
+            named: Vec::new(),
+            opening: Vec::new(),
+            sessions: HashMap::new(),
+            errands: Vec::new(),
+            stalled: None,
+            line: String::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        // Answers are small and waited for.
+        let _ = self.stream.set_nodelay(true);
+        let ending = poll_fn(|cx| self.poll(cx)).await;
+        let from = self.from;
+        match ending {
+            Ending::Closed | Ending::Ours(Closing::Quit) => debug!("{from} has left"),
+            Ending::Failed(error) => debug!("{from} was lost: {error}"),
+            Ending::Ours(Closing::Protocol(error)) => {
+                self.shared.metrics.malformed.inc();
+                self.shared.quiet.say(|more| warn!("{from} is disconnected: {error}{more}"));
+            }
+            Ending::Ours(Closing::TooManyMessages) => {
+                self.shared.quiet.say(|more| {
+                    warn!("{from} is disconnected: it does not read its messages{more}");
+                });
+            }
+            Ending::Stalled => {
+                let patience = self.shared.stall_max;
+                self.shared.quiet.say(|more| {
+                    warn!("{from} is disconnected: it has read nothing for {patience:?}{more}");
+                });
+            }
+        }
+    }
+
+    /// Goes on until nothing can be done, or the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            self.take_news(cx);
+            let read = match self.read(cx) {
+                Ok(read) => read,
+                Err(ending) => return Poll::Ready(ending),
+            };
+            self.connection.poll(&*self.shared, &mut self.errands);
+            let errands = !self.errands.is_empty();
+            self.run_errands();
+            let written = match self.write(cx) {
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(Ending::Failed(error)),
+            };
+            if let Some(closing) = self.connection.closing() {
+                return Poll::Ready(Ending::Ours(closing.clone()));
+            }
+            // After each of these there may be more to do at once; otherwise somebody wakes us.
+            if !(read || errands || written) {
+                self.describe();
+                return self.poll_stall(cx);
+            }
+        }
+    }
+
+    fn take_news(&mut self, cx: &Context<'_>) {
+        while let Poll::Ready(news) = self.client.poll_news(cx) {
+            match news {
+                News::Answer(request, outcome) => {
+                    if let Some((call, since)) = self.asked.remove(&request) {
+                        self.shared.metrics.answered(&outcome, since.elapsed());
+                        self.connection.answer(call, outcome, &*self.shared);
+                    }
+                }
+                News::Event(event) => self.connection.notify(&event, &*self.shared),
+                // It is told by being disconnected, which it cannot overlook.
+                News::Missed => self.connection.overwhelm(),
+            }
+        }
+        self.take_named(cx);
+        self.take_opened(cx);
+        for client in self.sessions.values() {
+            while let Poll::Ready(news) = client.poll_news(cx) {
+                if let News::Event(event) = news {
+                    self.connection.notify(&event, &*self.shared);
+                }
+            }
+        }
+    }
+
+    fn take_named(&mut self, cx: &Context<'_>) {
+        for named in &mut self.named {
+            while let Poll::Ready(news) = named.client.poll_news(cx) {
+                let News::Answer(request, outcome) = news else { continue };
+                let place = named.asked.iter().position(|(asked, ..)| *asked == request);
+                if let Some(place) = place {
+                    let (_, call, since) = named.asked.swap_remove(place);
+                    self.shared.metrics.answered(&outcome, since.elapsed());
+                    self.connection.answer(call, outcome, &*self.shared);
+                }
+            }
+        }
+        self.named.retain(|named| !named.asked.is_empty());
+    }
+
+    fn take_opened(&mut self, cx: &Context<'_>) {
+        let mut place = 0;
+        while place < self.opening.len() {
+            let (client, call) = &self.opening[place];
+            match client.poll_news(cx) {
+                Poll::Ready(News::Answer(_, outcome)) => {
+                    let call = *call;
+                    let (client, _) = self.opening.swap_remove(place);
+                    if let Outcome::Session(session) = outcome {
+                        self.connection.opened(call, session, client.id().number());
+                        self.sessions.insert(session, client);
+                    } else {
+                        self.connection.answer(call, outcome, &*self.shared);
+                    }
+                }
+                Poll::Ready(_) => {}
+                Poll::Pending => place += 1,
+            }
+        }
+    }
+
+    /// Whether anything was read.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let mut total = 0;
+        while self.connection.wants_input() && total < READ_MAX {
+            match self.stream.poll_read_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(Ending::Failed(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let buffer = self.connection.input();
+            buffer.reserve(4_096);
+            match self.stream.try_read_buf(buffer) {
+                Ok(0) => return Err(Ending::Closed),
+                Ok(count) => total += count,
+                // Told so by the attempt, the readiness is asked for again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Ending::Failed(error)),
+            }
+        }
+        self.shared.metrics.received.inc_by(total as u64);
+        Ok(total > 0)
+    }
+
+    /// Whether anything was written.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut total = 0;
+        while !self.connection.output().is_empty() {
+            match self.stream.poll_write_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready?,
+            }
+            match self.stream.try_write(self.connection.output()) {
+                Ok(count) => {
+                    self.connection.output().advance(count);
+                    total += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.connection.output().is_empty() {
+            self.stalled = None;
+        } else if total > 0 || self.stalled.is_none() {
+            let until = Instant::now() + self.shared.stall_max;
+            self.stalled = Some(Box::pin(sleep_until(until)));
+        }
+        self.shared.metrics.sent.inc_by(total as u64);
+        Ok(total > 0)
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        match &mut self.stalled {
+            Some(sleep) => sleep.as_mut().poll(cx).map(|()| Ending::Stalled),
+            None => Poll::Pending,
+        }
+    }
+
+    fn run_errands(&mut self) {
+        for errand in std::mem::take(&mut self.errands) {
+            match errand {
+                Errand::Call(id, call) => self.ask(id, call),
+                Errand::Session(id, call) => self.ask_session(id, &call),
+            }
+        }
+    }
+
+    fn ask(&mut self, id: CallId, call: Call) {
+        self.shared.metrics.asked(&call.command);
+        let Call { command, patience, on_no_quorum, identity } = call;
+        let options = CallOptions { patience, on_no_quorum };
+        let Some(identity) = identity else {
+            let request = self.client.ask(command, options);
+            self.asked.insert(request, (id, Instant::now()));
+            return;
+        };
+        let client = ClientId::new(identity.client);
+        let request = RequestId(identity.request);
+        let sent = if identity.again { Sent::Again } else { Sent::First };
+        let Some(named) = self.named(client, request) else {
+            // Somebody else's answer would come here, or ours there.
+            let outcome =
+                if identity.again { Outcome::Unknown } else { Outcome::Refused(Refusal::Busy) };
+            return self.connection.answer(id, outcome, &*self.shared);
+        };
+        named.client.ask_numbered(request, sent, command, options);
+        named.asked.push((request, id, Instant::now()));
+    }
+
+    /// The client of this number, unless another connection has it, or this request is in flight.
+    fn named(&mut self, client: ClientId, request: RequestId) -> Option<&mut Named> {
+        let place = match self.named.iter().position(|named| named.client.id() == client) {
+            Some(place) => place,
+            None => {
+                let client = self.local.client_named(client)?;
+                self.named.push(Named { client, asked: Vec::new() });
+                self.named.len() - 1
+            }
+        };
+        let named = &mut self.named[place];
+        named.asked.iter().all(|(asked, ..)| *asked != request).then_some(named)
+    }
+
+    fn ask_session(&mut self, id: CallId, call: &SessionCall) {
+        let options =
+            CallOptions { patience: Duration::from_secs(5), on_no_quorum: OnNoQuorum::Return };
+        let answer = match call {
+            SessionCall::Open { .. } | SessionCall::Attach { .. }
+                if self.sessions.len() + self.opening.len() >= SESSIONS_MAX =>
+            {
+                Outcome::Refused(Refusal::LimitExceeded {
+                    what: "list of sessions of one connection",
+                    len: SESSIONS_MAX + 1,
+                    max: SESSIONS_MAX,
+                })
+            }
+            SessionCall::Open { grace } => {
+                let client = self.local.client();
+                client.set_grace(*grace);
+                client.ask(Command::OpenSession, options);
+                self.opening.push((client, id));
+                return;
+            }
+            SessionCall::Attach { session, secret, grace } => {
+                match self.attach(*session, *secret) {
+                    Some(client) => {
+                        client.set_grace(*grace);
+                        self.sessions.insert(*session, client);
+                        Outcome::Done
+                    }
+                    None => Outcome::Refused(Refusal::NoSuchSession(*session)),
+                }
+            }
+            SessionCall::Close { session, secret } => {
+                let kept = self.sessions.remove(session);
+                let client = kept.or_else(|| self.attach(*session, (*secret)?));
+                if client.is_some_and(|client| client.end(*session)) {
+                    Outcome::Done
+                } else {
+                    Outcome::Refused(Refusal::NoSuchSession(*session))
+                }
+            }
+        };
+        self.connection.answer(id, answer, &*self.shared);
+    }
+
+    /// A client that the session hangs on from now on, if the secret is right.
+    fn attach(&self, session: SessionId, secret: u64) -> Option<LocalClient> {
+        let client = self.local.client();
+        client.attach(session, ClientId::new(secret)).then_some(client)
+    }
+
+    /// Keeps the line of `CLIENT LIST` true, where it has changed.
+    fn describe(&mut self) {
+        let line = self.connection.describe(&*self.shared);
+        if line != self.line {
+            let shown = format!("addr={} age={} {line}", self.from, self.since.elapsed().as_secs());
+            self.shared.lines.borrow_mut().insert(self.id, shown);
+            self.line = line;
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.dec();
+        self.shared.lines.borrow_mut().remove(&self.id);
+    }
+}

@@ -1,0 +1,134 @@
+//! `/metrics` and `/health` over HTTP, for Prometheus and whoever restarts what is not healthy.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tracing::{debug, warn};
+
+use super::clients::Shared;
+use crate::consensus::{Command, Outcome, Readiness, Status};
+use crate::host::{CallOptions, Local, News, Quiet};
+
+/// Connections at once; a scraper needs one.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a request may take to arrive, and a connection to do nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Accepts connections for as long as it is polled.
+pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared: Rc<Shared>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!("metrics cannot be served: {error}"),
+    };
+    let quiet = Rc::new(Quiet::default());
+    let places = Rc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                quiet.say(|more| warn!("metrics: nobody can be accepted: {error}{more}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if places.available_permits() == 0 {
+            quiet.say(|more| warn!("metrics: {from} is refused: too many connections{more}"));
+            continue;
+        }
+        let (local, shared, quiet, places) =
+            (local.clone(), shared.clone(), quiet.clone(), places.clone());
+        tokio::task::spawn_local(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let answer = service_fn(|request| {
+                let (local, shared) = (local.clone(), shared.clone());
+                async move { Ok::<_, Infallible>(answer(&request, &local, &shared).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .max_buf_size(16 << 10)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer);
+            match tokio::time::timeout(PATIENCE * 2, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.is_parse() => {
+                    quiet.say(|more| warn!("metrics: {from} speaks no HTTP: {error}{more}"));
+                }
+                Ok(Err(error)) => debug!("metrics: {from} was lost: {error}"),
+                Err(_) => quiet.say(|more| warn!("metrics: {from} took too long{more}")),
+            }
+        });
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    local: &Local,
+    shared: &Shared,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "there is only GET\n");
+    }
+    match request.uri().path() {
+        "/metrics" => match status(local).await {
+            Some(status) => text(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                shared.metrics.render(&status),
+            ),
+            None => stuck(),
+        },
+        "/health" => match status(local).await {
+            Some(status) => health(&status),
+            None => stuck(),
+        },
+        _ => text(StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /health\n"),
+    }
+}
+
+fn health(status: &Status) -> Response<Full<Bytes>> {
+    let ready = status.readiness == Readiness::Ready;
+    let code =
+        if ready && status.has_quorum { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "node": status.node.0,
+        "ready": ready,
+        "readiness": status.readiness.to_string(),
+        "quorum": status.has_quorum,
+        "reachable": status.reachable.iter().map(|node| node.0).collect::<Vec<_>>(),
+        "cluster_size": status.cluster_size,
+    });
+    text(code, "application/json", format!("{body}\n"))
+}
+
+/// What the node says of itself; nothing if it says nothing in time.
+async fn status(local: &Local) -> Option<Status> {
+    let client = local.client();
+    client.ask(Command::Status, CallOptions::default());
+    match tokio::time::timeout(Duration::from_secs(2), client.news()).await {
+        Ok(News::Answer(_, Outcome::Status(status))) => Some(status),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn stuck() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the node does not answer\n")
+}
+
+fn text(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,14 @@
+//! The server: a node's own process, its listeners, its settings, its log.
+//!
+//! Connections live on the node's thread, so a request passes through no channel. Must never know:
+//! how consensus is reached.
+
+mod clients;
+mod descriptors;
+mod http;
+mod metrics;
+mod run;
+mod settings;
+
+pub use run::{RunError, run};
+pub use settings::{Given, LogFormat, NodeChoice, Settings, SettingsError, Where};

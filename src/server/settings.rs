@@ -1,0 +1,532 @@
+//! What a server is told, and from where: flags, then the environment, then a file, then defaults
+//! good enough that three terminals make a cluster without any.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::base::{ClusterId, NodeId};
+use crate::node::{Config, ConfigError, TableConfig};
+
+/// Node N's ports, unless they are said: these and N.
+const CLIENTS_PORT: u16 = 4100;
+const PEERS_PORT: u16 = 4200;
+const METRICS_PORT: u16 = 4300;
+
+/// The highest number of a node that has ports of its own.
+const NUMBERED_MAX: u16 = 99;
+
+/// Which node to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChoice {
+    /// The first that is free, from 1.
+    Free,
+    /// This.
+    Number(u16),
+}
+
+impl FromStr for NodeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "_" {
+            return Ok(Self::Free);
+        }
+        text.parse().map(Self::Number).map_err(|_| {
+            "a node is a number from 0 to 65535, or _ for the first that is free".to_owned()
+        })
+    }
+}
+
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for Where {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            "an address is IP:PORT, such as 0.0.0.0:4101 or [::1]:4101, or off".to_owned()
+        })
+    }
+}
+
+/// What flags and the environment say.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Given {
+    /// A TOML file; what it says is overruled by the environment, and that by flags
+    #[arg(long, env = "SYNOD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The cluster's name; nodes of different clusters do not talk to each other [default: synod]
+    #[arg(long, env = "SYNOD_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How many nodes the cluster has, numbered from 1 [default: 3; for node 0: 1]
+    #[arg(long, env = "SYNOD_SIZE", value_name = "N")]
+    pub size: Option<u16>,
+    /// All members and where they listen for each other, for nodes on several machines
+    #[arg(long, env = "SYNOD_PEERS", value_name = "1=HOST:PORT,2=HOST:PORT,...")]
+    pub peers: Option<String>,
+    /// State is kept in DIR/node-N [default: synod-data]
+    #[arg(long, env = "SYNOD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep state in memory only: a node that stops cannot rejoin its cluster
+    #[arg(long, env = "SYNOD_MEMORY", conflicts_with = "data_dir")]
+    pub memory: bool,
+    /// Tables, each NAME or NAME:write-once [default: default]
+    #[arg(long, env = "SYNOD_TABLES", value_name = "NAME,...")]
+    pub tables: Option<String>,
+    /// Where clients are listened to [default: 127.0.0.1, port 4100 + N]
+    #[arg(long, env = "SYNOD_LISTEN_CLIENTS", value_name = "IP:PORT")]
+    pub listen_clients: Option<SocketAddr>,
+    /// Where peers are listened to [default: 127.0.0.1, port 4200 + N]
+    #[arg(long, env = "SYNOD_LISTEN_PEERS", value_name = "IP:PORT")]
+    pub listen_peers: Option<SocketAddr>,
+    /// Where /metrics and /health are, or off [default: 127.0.0.1, port 4300 + N]
+    #[arg(long, env = "SYNOD_LISTEN_METRICS", value_name = "IP:PORT|off")]
+    pub listen_metrics: Option<Where>,
+    /// What the log looks like [default: text]
+    #[arg(long, env = "SYNOD_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// How much is logged: error, warn, info, debug, trace [default: info]
+    #[arg(long, env = "SYNOD_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<tracing::Level>,
+    /// Connections of clients at most [default: 10000, or as many as files may be open]
+    #[arg(long, env = "SYNOD_CLIENTS_MAX", value_name = "N")]
+    pub clients_max: Option<usize>,
+}
+
+/// What a file says. Times are in milliseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    cluster: Option<String>,
+    size: Option<u16>,
+    data_dir: Option<PathBuf>,
+    memory: Option<bool>,
+    log_format: Option<LogFormat>,
+    log_level: Option<String>,
+    clients_max: Option<usize>,
+    listen: ListenFile,
+    peers: BTreeMap<String, String>,
+    tables: Vec<TableFile>,
+    timing: TimingFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ListenFile {
+    clients: Option<SocketAddr>,
+    peers: Option<SocketAddr>,
+    metrics: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableFile {
+    name: String,
+    #[serde(default)]
+    write_once: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TimingFile {
+    heartbeat: Option<u64>,
+    down: Option<u64>,
+    up: Option<u64>,
+    sweep: Option<u64>,
+    round: Option<u64>,
+}
+
+/// Why a server cannot be started as it is told to.
+#[derive(Debug)]
+pub enum SettingsError {
+    /// What was said makes no sense.
+    Bad {
+        /// Which setting.
+        what: &'static str,
+        /// Why, and what would be right.
+        why: String,
+    },
+    /// The engine cannot run with it.
+    Config(ConfigError),
+    /// The file is not what it should be, or cannot be read.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why, with line and column.
+        why: String,
+    },
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad { what, why } => write!(f, "{what}: {why}"),
+            Self::Config(error) => write!(f, "{error}"),
+            Self::File { path, why } => write!(f, "{}: {}", path.display(), why.trim_end()),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+fn bad(what: &'static str, why: impl Into<String>) -> SettingsError {
+    SettingsError::Bad { what, why: why.into() }
+}
+
+/// Everything a server needs to know, whichever node it will be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The seats, and where their nodes are listened for by peers.
+    pub members: BTreeMap<NodeId, String>,
+    /// Where state is kept, or nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// The tables.
+    pub tables: Vec<TableConfig>,
+    /// Where clients are listened to, if it is said.
+    pub listen_clients: Option<SocketAddr>,
+    /// Where peers are.
+    pub listen_peers: Option<SocketAddr>,
+    /// Where metrics are.
+    pub listen_metrics: Option<Where>,
+    /// What the log looks like.
+    pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: tracing::Level,
+    /// Connections of clients at most.
+    pub clients_max: usize,
+    /// Times that differ from the defaults, by name, in milliseconds.
+    timing: Vec<(&'static str, u64)>,
+}
+
+impl Settings {
+    /// Puts together what was said: flags before the file, the file before defaults.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense, and where.
+    pub fn new(choice: NodeChoice, given: &Given) -> Result<Self, SettingsError> {
+        let file = given.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let peers = match &given.peers {
+            Some(text) => parse_peers(text)?,
+            None => file_peers(&file)?,
+        };
+        let size = given.size.or(file.size);
+        let members = members(choice, size, peers)?;
+        let tables = match &given.tables {
+            Some(text) => parse_tables(text)?,
+            None if file.tables.is_empty() => parse_tables("default")?,
+            None => {
+                let table = |it: &TableFile| TableConfig {
+                    name: it.name.clone(),
+                    write_once: it.write_once,
+                };
+                file.tables.iter().map(table).collect()
+            }
+        };
+        if tables.iter().any(|table| !is_name(&table.name)) {
+            return Err(bad("tables", NAME_RULE));
+        }
+        let cluster = given.cluster.clone().or(file.cluster).unwrap_or_else(|| "synod".to_owned());
+        if !is_name(&cluster) {
+            return Err(bad("cluster", NAME_RULE));
+        }
+        let memory = given.memory || (given.data_dir.is_none() && file.memory == Some(true));
+        if memory && file.data_dir.is_some() && given.data_dir.is_none() && !given.memory {
+            return Err(bad("memory", "state is kept in memory or in data_dir, not in both"));
+        }
+        let data_dir = given.data_dir.clone().or(file.data_dir);
+        let metrics = file.listen.metrics.as_deref().map(Where::from_str).transpose();
+        let metrics = metrics.map_err(|why| bad("listen.metrics", why))?;
+        let level = file.log_level.as_deref().map(tracing::Level::from_str).transpose();
+        let level = level.map_err(|_| bad("log_level", "error, warn, info, debug or trace"))?;
+        let timing = [
+            ("heartbeat", file.timing.heartbeat),
+            ("down", file.timing.down),
+            ("up", file.timing.up),
+            ("sweep", file.timing.sweep),
+            ("round", file.timing.round),
+        ];
+        let settings = Self {
+            cluster,
+            members,
+            data_dir: (!memory).then(|| data_dir.unwrap_or_else(|| PathBuf::from("synod-data"))),
+            tables,
+            listen_clients: given.listen_clients.or(file.listen.clients),
+            listen_peers: given.listen_peers.or(file.listen.peers),
+            listen_metrics: given.listen_metrics.or(metrics),
+            log_format: given.log_format.or(file.log_format).unwrap_or_default(),
+            log_level: given.log_level.or(level).unwrap_or(tracing::Level::INFO),
+            clients_max: given.clients_max.or(file.clients_max).unwrap_or(10_000),
+            timing: timing.into_iter().filter_map(|(name, it)| Some((name, it?))).collect(),
+        };
+        if settings.clients_max == 0 {
+            return Err(bad("clients_max", "must be more than zero"));
+        }
+        for node in settings.candidates(choice) {
+            settings.config(node).check().map_err(SettingsError::Config)?;
+        }
+        Ok(settings)
+    }
+
+    /// The nodes that this server could be, the first preferred.
+    #[must_use]
+    pub fn candidates(&self, choice: NodeChoice) -> Vec<NodeId> {
+        match choice {
+            NodeChoice::Number(node) => vec![NodeId(node)],
+            NodeChoice::Free => self.members.keys().copied().filter(|node| node.0 > 0).collect(),
+        }
+    }
+
+    /// What the engine of `node` is told.
+    #[must_use]
+    pub fn config(&self, node: NodeId) -> Config {
+        let mut config = Config::new(node);
+        config.cluster = ClusterId(hash(&self.cluster));
+        config.members = self.members.keys().copied().collect();
+        config.cluster_size = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
+        config.tables.clone_from(&self.tables);
+        for (name, milliseconds) in &self.timing {
+            let duration = Duration::from_millis(*milliseconds);
+            match *name {
+                "heartbeat" => config.timing.heartbeat = duration,
+                "down" => config.timing.down = duration,
+                "up" => config.timing.up = duration,
+                "sweep" => config.timing.sweep = duration,
+                _ => config.timing.round = duration,
+            }
+        }
+        config
+    }
+
+    /// Where `node` listens to clients.
+    #[must_use]
+    pub fn clients_address(&self, node: NodeId) -> SocketAddr {
+        self.listen_clients.unwrap_or_else(|| own(CLIENTS_PORT, node))
+    }
+
+    /// Where it listens to peers.
+    #[must_use]
+    pub fn peers_address(&self, node: NodeId) -> SocketAddr {
+        self.listen_peers.unwrap_or_else(|| {
+            // Where others look for it, if that is an address of this machine by its look.
+            let address = self.members.get(&node).and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| own(PEERS_PORT, node))
+        })
+    }
+
+    /// Where it serves metrics.
+    #[must_use]
+    pub fn metrics_address(&self, node: NodeId) -> Option<SocketAddr> {
+        match self.listen_metrics {
+            Some(Where::At(address)) => Some(address),
+            Some(Where::Off) => None,
+            None => Some(own(METRICS_PORT, node)),
+        }
+    }
+}
+
+const NAME_RULE: &str = "a name is 1 to 64 letters, digits, dots, dashes and underscores";
+
+/// A name that needs no quotes anywhere.
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn own(base: u16, node: NodeId) -> SocketAddr {
+    // A higher number has no port of its own: the system chooses one, and the log names it.
+    let port = if node.0 <= NUMBERED_MAX { base + node.0 } else { 0 };
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// FNV-1a: the same on every machine, for ever.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn read(path: &Path) -> Result<File, SettingsError> {
+    let wrong = |why: String| SettingsError::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, String>, SettingsError> {
+    let mut peers = BTreeMap::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        let (node, address) = part
+            .split_once('=')
+            .ok_or_else(|| bad("peers", format!("'{part}' is not NUMBER=HOST:PORT")))?;
+        add_peer(&mut peers, node, address)?;
+    }
+    Ok(peers)
+}
+
+fn file_peers(file: &File) -> Result<BTreeMap<NodeId, String>, SettingsError> {
+    let mut peers = BTreeMap::new();
+    for (node, address) in &file.peers {
+        add_peer(&mut peers, node, address)?;
+    }
+    Ok(peers)
+}
+
+fn add_peer(
+    peers: &mut BTreeMap<NodeId, String>,
+    node: &str,
+    address: &str,
+) -> Result<(), SettingsError> {
+    let (node, address) = (node.trim(), address.trim());
+    let number: u16 =
+        node.parse().map_err(|_| bad("peers", format!("'{node}' is no node's number")))?;
+    let port = address.rsplit_once(':').and_then(|(host, port)| {
+        port.parse::<u16>().ok().filter(|port| !host.is_empty() && *port > 0)
+    });
+    if port.is_none() {
+        return Err(bad("peers", format!("'{address}' is not HOST:PORT")));
+    }
+    if peers.insert(NodeId(number), address.to_owned()).is_some() {
+        return Err(bad("peers", format!("node {number} is listed twice")));
+    }
+    Ok(())
+}
+
+fn members(
+    choice: NodeChoice,
+    size: Option<u16>,
+    peers: BTreeMap<NodeId, String>,
+) -> Result<BTreeMap<NodeId, String>, SettingsError> {
+    if !peers.is_empty() {
+        if size.is_some_and(|size| usize::from(size) != peers.len()) {
+            return Err(bad("size", format!("{} nodes are listed as peers", peers.len())));
+        }
+        if let NodeChoice::Number(node) = choice
+            && !peers.contains_key(&NodeId(node))
+        {
+            return Err(bad("peers", format!("node {node} is not among them")));
+        }
+        return Ok(peers);
+    }
+    let address = |node: u16| (NodeId(node), own(PEERS_PORT, NodeId(node)).to_string());
+    if choice == NodeChoice::Number(0) {
+        // P-30: it dials nobody.
+        if size.is_some_and(|size| size != 1) {
+            return Err(bad("size", "node 0 is a cluster on its own; number nodes from 1"));
+        }
+        return Ok(BTreeMap::from([address(0)]));
+    }
+    let size = size.unwrap_or(3);
+    if size == 0 || size > NUMBERED_MAX {
+        return Err(bad("size", format!("must be from 1 to {NUMBERED_MAX}; list peers for more")));
+    }
+    if let NodeChoice::Number(node) = choice
+        && node > size
+    {
+        return Err(bad(
+            "node",
+            format!(
+                "the cluster has nodes 1 to {size}; start all with --size {node}, or list --peers"
+            ),
+        ));
+    }
+    Ok((1..=size).map(address).collect())
+}
+
+fn parse_tables(text: &str) -> Result<Vec<TableConfig>, SettingsError> {
+    let mut names = BTreeSet::new();
+    let mut tables = Vec::new();
+    for part in text.split(',') {
+        let (name, write_once) = match part.trim().split_once(':') {
+            None => (part.trim(), false),
+            Some((name, "write-once")) => (name, true),
+            Some((_, other)) => {
+                return Err(bad("tables", format!("'{other}' is not write-once")));
+            }
+        };
+        if !names.insert(name) {
+            return Err(bad("tables", format!("two tables are named {name}")));
+        }
+        tables.push(TableConfig { name: name.to_owned(), write_once });
+    }
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(choice: &str, given: Given) -> Result<Settings, String> {
+        let choice = choice.parse().expect("a node");
+        Settings::new(choice, &given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn three_nodes_need_nothing_said() {
+        let settings = settings("2", Given::default()).expect("good");
+        assert_eq!(settings.members.len(), 3);
+        assert_eq!(settings.clients_address(NodeId(2)).to_string(), "127.0.0.1:4102");
+        assert_eq!(settings.peers_address(NodeId(2)).to_string(), "127.0.0.1:4202");
+        assert_eq!(settings.members[&NodeId(3)], "127.0.0.1:4203");
+        assert_eq!(settings.data_dir, Some(PathBuf::from("synod-data")));
+    }
+
+    #[test]
+    fn node_0_is_alone() {
+        let settings = settings("0", Given::default()).expect("good");
+        assert_eq!(settings.members.keys().collect::<Vec<_>>(), [&NodeId(0)]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let peers = |text: &str| Given { peers: Some(text.to_owned()), ..Given::default() };
+        let tables = |text: &str| Given { tables: Some(text.to_owned()), ..Given::default() };
+        let size = |size| Given { size: Some(size), ..Given::default() };
+        for (node, given, expected) in [
+            ("4", Given::default(), "node: the cluster has nodes 1 to 3; start all with --size 4"),
+            ("1", size(0), "size: must be from 1 to 99"),
+            ("0", size(3), "size: node 0 is a cluster on its own"),
+            ("1", peers("1"), "peers: '1' is not NUMBER=HOST:PORT"),
+            ("1", peers("1=host"), "peers: 'host' is not HOST:PORT"),
+            ("1", peers("x=a:1"), "peers: 'x' is no node's number"),
+            ("1", peers("1=a:1,1=b:1"), "peers: node 1 is listed twice"),
+            ("3", peers("1=a:1,2=b:1"), "peers: node 3 is not among them"),
+            ("1", tables("a,a"), "tables: two tables are named a"),
+            ("1", tables("a:often"), "tables: 'often' is not write-once"),
+            ("1", tables("a b"), "tables: a name is 1 to 64"),
+        ] {
+            let error = settings(node, given).expect_err(expected);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!("x".parse::<NodeChoice>().is_err());
+        assert!("70000".parse::<NodeChoice>().is_err());
+    }
+}
