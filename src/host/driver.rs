@@ -23,7 +23,7 @@ use super::link::{LinkStatus, Links};
 use super::local::{Local, Mailbox, News};
 use super::network::Network;
 use super::sessions::Sessions;
-use crate::base::{ClientId, Instant, OpId, SessionId, Ticket};
+use crate::base::{ClientId, Instant, Now, OpId, SessionId, Ticket};
 use crate::consensus::{Outcome, Request};
 use crate::node::{Effect, Effects, Event, Input, Node, Record};
 use crate::storage::StorageError;
@@ -80,6 +80,8 @@ pub(super) struct Driver<N: Network> {
     /// Calls from other threads that have not been answered.
     pub(super) calls: HashMap<OpId, oneshot::Sender<Outcome>>,
     pub(super) alarm: Alarm,
+    /// What the clocks showed when the present batch began: its inputs were ready together.
+    pub(super) now: Now,
     pub(super) effects: Effects,
     /// Sessions that need no watching any more, of the step in progress.
     pub(super) ended: Vec<SessionId>,
@@ -93,9 +95,11 @@ impl<N: Network> Driver<N> {
         let mut asks = Vec::new();
         self.handle(Input::Timeout);
         loop {
+            self.now = self.clock.now();
             self.watch_time();
             self.settle()?;
             let ready = poll_fn(|cx| self.poll(cx, &mut asks)).await;
+            self.now = self.clock.now();
             if let Some(written) = ready {
                 self.handle(Input::Persisted { ticket: written? });
             }
@@ -116,6 +120,7 @@ impl<N: Network> Driver<N> {
                     self.handle(input);
                 }
                 self.settle()?;
+                self.now = self.clock.now();
             }
         }
     }
@@ -152,7 +157,7 @@ impl<N: Network> Driver<N> {
     /// One step of the node.
     fn handle(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.node.handle(input, self.clock.now(), &mut effects);
+        self.node.handle(input, self.now, &mut effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Demonitor { session } => self.ended.push(session),
@@ -217,7 +222,7 @@ impl<N: Network> Driver<N> {
 
     /// Tells the node the time if it wants to know, and sets the alarm to when it next does.
     fn watch_time(&mut self) {
-        let now = self.clock.now().instant;
+        let now = self.now.instant;
         loop {
             let Some(session) = self.clients.sessions.borrow_mut().pop(now) else { break };
             self.handle(Input::Down { session });
@@ -238,6 +243,7 @@ impl<N: Network> Driver<N> {
                 break;
             }
             let ticket = poll_fn(|cx| self.disk.poll(cx)).await?;
+            self.now = self.clock.now();
             self.handle(Input::Persisted { ticket });
         }
         info!("{} has stopped", self.node.config().node);

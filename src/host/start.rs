@@ -115,6 +115,7 @@ pub fn prepare<N: Network>(
         let driver = Driver {
             node,
             alarm: Alarm::new(clock.clone(), inbox.clone()),
+            now: clock.now(),
             clock,
             links,
             inbox,
