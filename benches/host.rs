@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use synod::host::{CallOptions, Local, News};
 use synod::storage::Memory;
-use synod::{Cluster, Command, Key, OnNoQuorum, Outcome, Store, TableId, Value};
+use synod::{Cluster, Command, Key, OnNoQuorum, Outcome, State, TableId, Value};
 use tokio::sync::oneshot;
 
 /// Long enough for clock ticks of 10 ms not to matter.
@@ -37,8 +37,8 @@ async fn start(store: Where) -> Vec<Cluster> {
             builder.member(member as u16 + 1, address.clone())
         });
         let store = match store {
-            Where::Inline => Store::Memory,
-            Where::Thread => Store::Other(Box::new(|_| Ok(Memory::default().reopen().boxed()))),
+            Where::Inline => State::Memory,
+            Where::Thread => State::Other(Box::new(|_| Ok(Memory::default().reopen().boxed()))),
         };
         nodes.push(builder.listener(listener).start(store).await.expect("the node starts"));
     }

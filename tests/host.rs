@@ -11,7 +11,7 @@ use synod::storage::{Found, Memory, Opened, Storage, Volatile};
 use synod::{
     Bind, Builder, Change, Cluster, ClusterStatus, Codec, Config, Ending, Error, Exchanged,
     Genesis, Key, NodeId, Outcome, QuorumChange, Readiness, Refusal, Rejection, SessionState,
-    Store, Table, Timing, Value,
+    State, Table, Timing, Value,
 };
 
 /// Far more than anything here takes, on a machine that does ten other things.
@@ -51,7 +51,7 @@ impl Ports {
     }
 
     async fn start(&self, name: &str, node: u16) -> Cluster {
-        self.builder(name, node).start(Store::Memory).await.expect("the node starts")
+        self.builder(name, node).start(State::Memory).await.expect("the node starts")
     }
 
     /// All of them, ready.
@@ -283,7 +283,7 @@ fn strangers_are_refused() {
         for attempt in ["wrong", "right"] {
             // The second is of the right cluster, but believes in another table.
             let builder = ports.builder(attempt, 2).table("another");
-            let stray = builder.start(Store::Memory).await.expect("it runs, alone");
+            let stray = builder.start(State::Memory).await.expect("it runs, alone");
             let mut tries = 0;
             while tries < 3 {
                 stray.reconnect().expect("it runs");
@@ -347,7 +347,7 @@ fn idle_strangers_do_not_stop_service() {
         let ports = Ports::new(3);
         let links = LinkOptions { handshake: Duration::from_millis(500), ..LinkOptions::default() };
         let one = ports.builder("idle", 1).links(links);
-        let one = one.start(Store::Memory).await.expect("the node starts");
+        let one = one.start(State::Memory).await.expect("the node starts");
         let two = ports.start("idle", 2).await;
         let mut idle = Vec::new();
         for place in 0..400 {
@@ -427,10 +427,10 @@ fn a_stalled_peer_has_bounded_memory() {
         let options =
             || LinkOptions { queue_max, idle: Duration::from_secs(5), ..LinkOptions::default() };
         let one = ports.builder("stall", 1).links(options());
-        let one = one.start(Store::Memory).await.expect("the node starts");
+        let one = one.start(State::Memory).await.expect("the node starts");
         // Node 2 dials node 1 through the proxy.
         let two = ports.builder("stall", 2).links(options()).member(1, proxy.address.clone());
-        let two = two.start(Store::Memory).await.expect("the node starts");
+        let two = two.start(State::Memory).await.expect("the node starts");
         let three = ports.start("stall", 3).await;
         until(&two, |status| up(status) == 2).await;
         until(&three, |status| up(status) == 2).await;
@@ -464,7 +464,7 @@ fn reconnecting_follows_the_policy() {
         let never = || LinkOptions { reconnect: Reconnect::Never, ..LinkOptions::default() };
         let start = async |node| {
             let builder = ports.builder("policy", node).links(never());
-            builder.start(Store::Memory).await.expect("the node starts")
+            builder.start(State::Memory).await.expect("the node starts")
         };
         // Node 3 looks for the others before they listen to anybody of their own.
         let strays = [Ports::new(3), Ports::new(3)];
@@ -472,7 +472,7 @@ fn reconnecting_follows_the_policy() {
         drop(strays);
         let three = ports.builder("policy", 3).links(never());
         let three = three.member(1, wrong[0].clone()).member(2, wrong[1].clone());
-        let three = three.start(Store::Memory).await.expect("the node starts");
+        let three = three.start(State::Memory).await.expect("the node starts");
         let two = start(2).await;
         let one = start(1).await;
         // Two and one came later: node 2 could reach nobody when it started, or could.
@@ -500,7 +500,7 @@ fn links_come_back_by_themselves() {
             let proxy = Proxy::start(ports.address(1).to_owned()).await;
             let one = ports.start("back", 1).await;
             let two = ports.builder("back", 2).member(1, proxy.address.clone()).links(links);
-            let two = two.start(Store::Memory).await.expect("the node starts");
+            let two = two.start(State::Memory).await.expect("the node starts");
             until(&two, |status| status.links[0].up).await;
             one.shutdown().await.expect("a graceful stop");
             until(&two, |status| !status.links[0].up).await;
@@ -522,9 +522,9 @@ fn a_rolling_restart_loses_nothing() {
         let stores: Vec<Memory> = (0..3).map(|_| Memory::default()).collect();
         let start = async |node: u16| {
             let opened = stores[usize::from(node) - 1].reopen().boxed();
-            let store = Store::Other(Box::new(move |_| Ok(opened)));
+            let state = State::Other(Box::new(move |_| Ok(opened)));
             let builder = ports.builder("rolling", node).timing(quick());
-            builder.start(store).await.expect("the node starts")
+            builder.start(state).await.expect("the node starts")
         };
         let mut nodes = Vec::new();
         for node in 1..=3 {
@@ -544,6 +544,40 @@ fn a_rolling_restart_loses_nothing() {
                 assert_eq!(value(&texts(&nodes[2]), &key).await.as_deref(), Some("kept"), "{key}");
             }
         }
+    });
+}
+
+/// P-32: a directory is a node's own; started again on it, the node goes on.
+#[test]
+fn a_directory_outlives_its_node() {
+    run(async {
+        let home = std::env::temp_dir().join(format!("synod-host-{}", std::process::id()));
+        let ports = Ports::new(3);
+        let start = async |name: &str, node: u16| {
+            let directory = State::Directory(home.join(node.to_string()));
+            ports.builder(name, node).timing(quick()).start(directory).await
+        };
+        for round in 0..2 {
+            let mut nodes = Vec::new();
+            for node in 1..=3 {
+                nodes.push(start("disk", node).await.expect("the node starts"));
+            }
+            for node in &nodes {
+                node.ready().await.expect("ready");
+            }
+            let twice = start("disk", 1).await.expect_err("the directory is in use");
+            assert!(twice.to_string().contains("in use"), "{twice}");
+            if round == 0 {
+                texts(&nodes[0]).put("k", "kept").await.expect("put");
+            }
+            assert_eq!(value(&texts(&nodes[2]), "k").await.as_deref(), Some("kept"));
+            for node in nodes {
+                node.shutdown().await.expect("a graceful stop");
+            }
+        }
+        let foreign = start("another", 1).await.expect_err("another cluster's directory");
+        assert!(foreign.to_string().contains("belongs to"), "{foreign}");
+        std::fs::remove_dir_all(home).expect("removed");
     });
 }
 
@@ -591,8 +625,8 @@ fn a_node_stops_when_its_storage_fails() {
         let storage = Failing { inner: Volatile::default(), fails: fails.clone() };
         let opened = Opened { storage, found: Found::New }.boxed();
         let one = ports.builder("failing", 1).vouched();
-        let store = Store::Other(Box::new(move |_| Ok(opened)));
-        let mut one = one.start(store).await.expect("the node starts");
+        let state = State::Other(Box::new(move |_| Ok(opened)));
+        let mut one = one.start(state).await.expect("the node starts");
         let others = [ports.start("failing", 2).await, ports.start("failing", 3).await];
         one.ready().await.expect("ready");
         texts(&one).put("k", "before").await.expect("put");
@@ -678,10 +712,10 @@ fn a_session_can_be_handed_on() {
 #[test]
 fn impossible_configurations_are_refused() {
     run(async {
-        let alone = Cluster::builder("x", 4).member(1, "127.0.0.1:0").start(Store::Memory).await;
+        let alone = Cluster::builder("x", 4).member(1, "127.0.0.1:0").start(State::Memory).await;
         let why = alone.expect_err("node 4 is no member").to_string();
         assert!(why.contains("not among the members"), "{why}");
-        let nowhere = Cluster::builder("x", 1).member(1, "not an address").start(Store::Memory);
+        let nowhere = Cluster::builder("x", 1).member(1, "not an address").start(State::Memory);
         let why = nowhere.await.expect_err("no address").to_string();
         assert!(why.contains("not an address"), "{why}");
     });

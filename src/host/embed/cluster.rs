@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 use super::error::{Error, NoSuchTable};
 use super::session::Session;
@@ -19,10 +20,12 @@ use crate::host::{
     StartError, Syncing, entropy,
 };
 use crate::node::{Config, Genesis, Limits, TableConfig, Timing};
-use crate::storage::{Found, OpenError, Opened, Owner, Storage, Volatile};
+use crate::storage::{Found, Log, OpenError, Opened, Owner, Storage, Volatile};
 
 /// What keeps a node's promises.
-pub enum Store {
+pub enum State {
+    /// Files in a directory of the node's own, made if need be.
+    Directory(PathBuf),
     /// Nothing but the process: a node that restarts has lost its state, is found out by its
     /// peers, and never votes again. For tests, and for clusters that live and die together.
     Memory,
@@ -33,9 +36,10 @@ pub enum Store {
 /// Opens a store for whoever will own it.
 pub type Open = Box<dyn FnOnce(&Owner) -> Result<Opened<Box<dyn Storage>>, OpenError> + Send>;
 
-impl fmt::Debug for Store {
+impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Directory(path) => write!(f, "Directory({})", path.display()),
             Self::Memory => f.write_str("Memory"),
             Self::Other(_) => f.write_str("Other"),
         }
@@ -155,22 +159,22 @@ impl Builder {
     ///
     /// # Errors
     /// If the configuration is impossible, the address or the storage cannot be had.
-    pub async fn start(mut self, store: Store) -> Result<Cluster, StartError> {
+    pub async fn start(mut self, state: State) -> Result<Cluster, StartError> {
         self.config.members = self.addresses.keys().copied().collect();
         if self.config.cluster_size == 0 {
             self.config.cluster_size = u16::try_from(self.addresses.len()).unwrap_or(u16::MAX);
         }
-        if matches!(store, Store::Memory) {
+        if matches!(state, State::Memory) {
             // Memory is always new.
             self.config.genesis = Genesis::Vouched;
         }
         let tables = self.config.tables.clone();
-        let running = Running::launch(move || self.open(store)).await?;
+        let running = Running::launch(move || self.open(state)).await?;
         Ok(Cluster { running, tables })
     }
 
     /// Everything that blocks; on the node's thread.
-    fn open(self, store: Store) -> Result<Parts, StartError> {
+    fn open(self, state: State) -> Result<Parts, StartError> {
         self.config.check().map_err(StartError::Config)?;
         let address = &self.addresses[&self.config.node];
         let bind = |address: &str| {
@@ -184,12 +188,15 @@ impl Builder {
         };
         let Config { cluster, node, .. } = self.config;
         let owner = Owner { cluster, name: self.name.clone(), node };
-        let (opened, syncing) = match store {
-            Store::Memory => {
+        let (opened, syncing) = match state {
+            State::Directory(path) => {
+                (Log::open(&path, &owner).map(Opened::boxed), Syncing::Thread)
+            }
+            State::Memory => {
                 let memory = Opened { storage: Volatile::default(), found: Found::New };
                 (Ok(memory.boxed()), Syncing::Inline)
             }
-            Store::Other(open) => (open(&owner), Syncing::Thread),
+            State::Other(open) => (open(&owner), Syncing::Thread),
         };
         let config = HostConfig {
             name: self.name,

@@ -2,13 +2,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use synod::{Cluster, Store};
+//! use synod::{Cluster, State};
 //! let cluster = Cluster::builder("orders", 1)
 //!     .member(1, "10.0.0.1:7101")
 //!     .member(2, "10.0.0.2:7101")
 //!     .member(3, "10.0.0.3:7101")
 //!     .table("settings")
-//!     .start(Store::Memory)
+//!     .start(State::Directory("orders".into()))
 //!     .await?;
 //! let settings = cluster.table::<String, String>("settings")?;
 //! settings.put("colour", "green").await?;
@@ -35,7 +35,7 @@ mod session;
 mod table;
 mod watch;
 
-pub use cluster::{Builder, Cluster, ClusterStatus, NeverReady, Open, Store};
+pub use cluster::{Builder, Cluster, ClusterStatus, NeverReady, Open, State};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, Unreadable};
