@@ -50,6 +50,8 @@ marks! {
         "An attempt after an ambiguous one saw complete lineage without it: afresh (AMB iii).";
     AgainUnknown, "again_unknown",
         "An attempt after an ambiguous one saw lineage cut short: unknown (AMB iv).";
+    ResolvedTwice, "resolved_twice",
+        "An operation whose ambiguity had been resolved once was resolved again, and proposed anew.";
     UnknownOutcome, "unknown_outcome",
         "A client was told that an outcome is unknown.";
     UnknownResolved, "unknown_resolved",
@@ -92,6 +94,10 @@ marks! {
         "A message was delivered twice.";
     LateMessage, "late_message",
         "A message from or to an earlier process life of a node arrived.";
+    LateAnswer, "late_answer",
+        "An answer to what a former process life of a node had asked arrived.";
+    SleptTogether, "slept_together",
+        "A quorum of nodes stood still at a time.";
     QuorumLost, "quorum_lost",
         "A node said that it lost the quorum.";
     QuorumRegained, "quorum_regained",
@@ -105,7 +111,7 @@ marks! {
     MixedEmpties, "mixed_empties",
         "Acceptors of one register held absences of different ballots.";
     StateLost, "state_lost",
-        "A node whose storage was lost said so and did not vote.";
+        "A node whose storage was lost said so.";
     LifeAfterLife, "life_after_life",
         "A key that had been live and dead was live again.";
 }

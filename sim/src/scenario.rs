@@ -34,7 +34,7 @@ pub const fn scenarios() -> &'static [Scenario] {
         Scenario {
             name: "register",
             family: "consensus",
-            summary: "one key, puts and gets, loss, duplicates, reordering and crashes",
+            summary: "one key at a time, puts and gets, loss, duplicates, reordering, crashes",
             stresses: "ballots, quorums, lineage, at-most-once, durability",
         },
         Scenario {

@@ -204,7 +204,9 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ClientId, Epoch, Incarnation, NodeId, OpId, RequestId};
+    use crate::base::{
+        ClientId, Epoch, Incarnation, Key, NodeId, OpId, RegisterId, RequestId, TableId,
+    };
     use alloc::vec;
 
     fn ballot(round: u64) -> Ballot {
@@ -238,6 +240,33 @@ mod tests {
         let removed = put(&born, &Goal::Remove { generation: None }, 2);
         let reborn = put(&removed, &write(Mode::IfAbsent, vec![bound]), 3);
         assert_eq!(bury.evaluate(&reborn, ballot(4), &QUORUM), Step::Keep);
+    }
+
+    /// E1: the end of one life of a target says nothing of a later life of it. An entry that was
+    /// rewritten to hang on that one is not touched, though it keeps its own life.
+    #[test]
+    fn erase_spares_what_hangs_on_a_later_life_of_the_same_target() {
+        let register = RegisterId::Key(TableId(0), Key::from("parent"));
+        let key = |round| Binding::Key { register: register.clone(), generation: ballot(round) };
+        let node = |session| Binding::Node { node: NodeId(2), session };
+        let session = |node_session, number| {
+            Binding::Session(SessionId { host: NodeId(2), node_session, number })
+        };
+        for (over, lasting) in [
+            (key(1), key(2)),
+            (node(1), node(2)),
+            (session(1, 1), session(2, 1)),
+            (session(1, 1), session(1, 2)),
+        ] {
+            let absent = Cell::absent(Ballot::genesis(Epoch(1)));
+            let born = put(&absent, &write(Mode::IfAbsent, vec![over.clone()]), 3);
+            let bury = Goal::Bury { generation: ballot(3), ended: vec![over.clone()] };
+            assert_eq!(put(&born, &bury, 4).state, State::Dead(Cause::Erased(over)));
+            let rewritten = put(&born, &write(Mode::Always, vec![lasting.clone()]), 4);
+            let live = rewritten.live().expect("it was overwritten, not erased");
+            assert_eq!((live.generation, &live.bindings[..]), (ballot(3), &[lasting][..]));
+            assert_eq!(bury.evaluate(&rewritten, ballot(5), &QUORUM), Step::Keep);
+        }
     }
 
     /// P-20, M6: the slowest clock of a quorum decides, not the fastest of anybody.

@@ -93,6 +93,12 @@ impl Index {
         targets
     }
 
+    /// The lives of keys that something is bound to, each once, behind `after`, `limit` at most.
+    pub(crate) fn parents(&self, after: Option<&Target>, limit: usize) -> Vec<Target> {
+        let first = Target::Key(FIRST, Ballot::ZERO);
+        self.targets(Some(after.unwrap_or(&first)), limit)
+    }
+
     /// The registers bound to `target`.
     pub(crate) fn bound_to(&self, target: &Target) -> impl Iterator<Item = &RegisterId> {
         let low = (target.clone(), FIRST);

@@ -136,6 +136,9 @@ struct Monitors {
     closings: BTreeSet<NodeId>,
     /// Remote sessions that their host has said have ended, while anything is bound to them here.
     ended: BTreeSet<SessionId>,
+    /// Where the looking at keys that something is bound to goes on, and when it was last done.
+    parent: Option<Target>,
+    looked: Instant,
     /// Where the sweep of watched keys goes on.
     watched: Option<Topic>,
     /// Nodes whose session register this node is looking at.

@@ -19,6 +19,8 @@ const ASKED_MAX: usize = 64;
 const BURIALS_MAX: usize = 256;
 /// How many entries this node keeps in mind for erasing. The sweep finds the rest once these are.
 const SUSPECTS_MAX: usize = 4_096;
+/// How many keys that something is bound to are looked at in the time of a sweep.
+const PARENTS_MAX: usize = 64;
 /// How many watched keys one round of the sweep looks at.
 const WATCHED_MAX: usize = 64;
 
@@ -240,6 +242,7 @@ impl Node {
             return;
         }
         self.sweep_targets(effects);
+        self.look_at_parents(effects);
         self.erase_suspects(effects);
         self.close_silent(effects);
         self.sweep_watched(effects);
@@ -293,6 +296,27 @@ impl Node {
             };
             for page in sessions.chunks(ASKED_MAX) {
                 self.send_monitor(host, Message::AskSessions(page.to_vec()), effects);
+            }
+        }
+    }
+
+    /// Learns what is chosen of the keys that something here is bound to, some at a time (E2). The
+    /// end of one may have passed this node by, and whoever knew both may be gone for good.
+    fn look_at_parents(&mut self, effects: &mut Effects) {
+        let now = self.now.instant;
+        if !self.reach.has_quorum() || now.since(self.monitors.looked) < self.config.timing.sweep {
+            return;
+        }
+        self.monitors.looked = now;
+        let parents = self.index.parents(self.monitors.parent.as_ref(), PARENTS_MAX);
+        let goes_on = parents.len() == PARENTS_MAX;
+        self.monitors.parent = parents.last().filter(|_| goes_on).cloned();
+        for parent in parents {
+            if let Target::Key(register, generation) = parent {
+                let binding = Binding::Key { register: register.clone(), generation };
+                if !self.may_have_ended(&binding) {
+                    self.start_own(Asker::Node, register, Goal::Look, effects);
+                }
             }
         }
     }

@@ -80,7 +80,9 @@ struct Truth {
 struct Attempt {
     op: OpId,
     slot: usize,
+    /// The first ballot at which it was proposed, and how often it was proposed again.
     ballot: Ballot,
+    again: u32,
 }
 
 /// The oracles of one run.
@@ -781,8 +783,15 @@ impl Oracle {
                     Mark::AgainDead
                 });
                 marks.hit(Mark::RoundDuel);
+                attempt.again += 1;
+                if attempt.again > 1 {
+                    marks.hit(Mark::ResolvedTwice);
+                }
             }
-            None => self.attempts.push(Attempt { op: change.op, slot, ballot: change.ballot }),
+            None => {
+                let Change { op, ballot } = change;
+                self.attempts.push(Attempt { op, slot, ballot, again: 0 });
+            }
         }
     }
 

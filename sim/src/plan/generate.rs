@@ -52,6 +52,7 @@ enum Kind {
     Rot,
     Skew,
     SlowDisk,
+    Storm,
     Wipe,
     WriteError,
 }
@@ -63,6 +64,7 @@ const STORAGE: &[Kind] = &[
     Kind::PowerCut,
     Kind::Rot,
     Kind::SlowDisk,
+    Kind::Storm,
     Kind::Wipe,
     Kind::WriteError,
 ];
@@ -77,6 +79,7 @@ const REGISTER: &[Kind] = &[
     Kind::Loss,
     Kind::OneWay,
     Kind::Reorder,
+    Kind::Storm,
 ];
 const ERASE: &[Kind] = &[
     Kind::Client,
@@ -87,6 +90,7 @@ const ERASE: &[Kind] = &[
     Kind::OneWay,
     Kind::Pause,
     Kind::Reorder,
+    Kind::Storm,
 ];
 const EVERY: &[Kind] = &[
     Kind::Bridge,
@@ -112,6 +116,7 @@ const EVERY: &[Kind] = &[
     Kind::Rot,
     Kind::Skew,
     Kind::SlowDisk,
+    Kind::Storm,
     Kind::Wipe,
     Kind::WriteError,
 ];
@@ -123,6 +128,8 @@ struct Maker {
     draws: Seeded,
     nodes: u16,
     quorum: u16,
+    /// The node that most clients are near, and trouble, too.
+    home: Option<u16>,
 }
 
 impl Plan {
@@ -135,7 +142,8 @@ impl Plan {
             _ => *draws.one(&[5, 5, 5, 5, 5, 5, 5, 5, 3, 3, 3, 3, 1, 2, 4, 6, 7]),
         });
         let nodes = nodes.clamp(1, super::NODES_MAX);
-        let mut maker = Maker { draws, nodes, quorum: nodes / 2 + 1 };
+        let home = draws.percent(30).then(|| draws.within(1, u64::from(nodes)) as u16);
+        let mut maker = Maker { draws, nodes, quorum: nodes / 2 + 1, home };
         maker.plan(seed, scenario, options)
     }
 }
@@ -192,7 +200,13 @@ impl Maker {
                 _ => Table { name: format!("table{place}"), write_once: false },
             })
             .collect();
-        let keys = if narrow { 1 } else { draws.within(1, 4) as u16 };
+        // Registers are young once: where the crowd moves on from key to key, they are all young.
+        let wanders = scenario.name != "free" && draws.percent(25);
+        let keys = match (wanders, narrow) {
+            (true, _) => draws.within(6, 16) as u16,
+            (false, true) => 1,
+            (false, false) => draws.within(1, 4) as u16,
+        };
         let clients = match scenario.name {
             "free" => 2,
             _ => *draws.one(&[3, 3, 3, 3, 3, 1, 2, 5]),
@@ -264,8 +278,12 @@ impl Maker {
             plan.network.duplicate = 0;
             plan.cluster.wall_spread = 0;
         }
-        self.operations(&mut plan, scenario, operations);
+        self.operations(&mut plan, scenario, operations, wanders);
         self.faults(&mut plan, scenario, kinds, options.safety.is_some());
+        if scenario.name != "free" && options.safety.is_none() && self.draws.percent(15) {
+            // The end comes in the midst of it: whoever knows most may be gone for good.
+            plan.safety = plan.safety * self.draws.within(20, 80) / 100 / MICRO * MICRO;
+        }
         if plan.lost().is_empty() {
             self.genesis(&mut plan);
         }
@@ -297,9 +315,12 @@ impl Maker {
 
     // ---- operations -----------------------------------------------------------------------
 
-    fn operations(&mut self, plan: &mut Plan, scenario: &Scenario, count: u32) {
+    fn operations(&mut self, plan: &mut Plan, scenario: &Scenario, count: u32, wanders: bool) {
         let weights = self.act_weights(scenario);
-        let hot = self.draws.percent(40).then(|| self.address(plan));
+        let mut hot = (wanders || self.draws.percent(40)).then(|| self.address(plan));
+        let stays = u64::from(count / u32::from(plan.keys)).max(1);
+        // Who gives up soon leaves what it proposed behind, and asks somebody else.
+        let hasty = self.draws.percent(30);
         let bursty = self.draws.percent(40);
         let binding = match scenario.name {
             "register" | "free" => 0,
@@ -324,6 +345,9 @@ impl Maker {
             // The cluster has to come up first, mostly.
             let settle = plan.cluster.heartbeat * 3;
             let after = if id < first && self.draws.percent(80) { settle + pause } else { pause };
+            if wanders && self.draws.below(stays) == 0 {
+                hot = Some(self.address(plan));
+            }
             let at = match hot {
                 Some(hot) if self.draws.percent(70) => hot,
                 _ => self.address(plan),
@@ -334,8 +358,12 @@ impl Maker {
                 id,
                 client,
                 after,
-                node: self.draws.within(1, u64::from(self.nodes)) as u16,
-                patience: self.draws.magnitude(20, 1_000) * MILLI,
+                node: self.node(),
+                patience: if hasty {
+                    self.draws.magnitude(plan.cluster.round, plan.cluster.round * 8) / MICRO * MICRO
+                } else {
+                    self.draws.magnitude(20, 1_000) * MILLI
+                },
                 again: *self.draws.one(&[0, 0, 1, 3]),
                 persistent: self.draws.percent(60),
                 act,
@@ -451,32 +479,89 @@ impl Maker {
         let count = if long { count.max(plan.safety / (60 * SECOND)) } else { count };
         // How long faults last, by the length of what can happen meanwhile.
         let span = self.draws.magnitude(plan.cluster.heartbeat, plan.cluster.down * 3);
-        for id in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+        for _ in 0..count {
             let kind = kinds[weighted(&mut self.draws, &weights)];
             let lasts = self.draws.magnitude(span / 8 + 1, span);
             let at = self.draws.below(plan.safety);
             // In the beginning everything is new; that is for some seeds to spoil.
             let early = self.draws.percent(90);
             let at = if early { at.max(plan.cluster.heartbeat * 2) } else { at };
-            let round = |nanos: Nanos| nanos / 1_000 * 1_000;
             let Some(trouble) = self.trouble(plan, kind) else { continue };
-            let crash = matches!(trouble, Trouble::Crash(..));
-            // A process that is back at once meets what its former life asked for, and one that
-            // dies young over and over asks the same again.
-            let lasts = if crash && self.draws.percent(50) {
-                self.draws.magnitude(100 * MICRO, 8 * MILLI)
-            } else {
-                lasts
-            };
-            let lasts = round(lasts).max(1_000);
-            let lives = if crash && self.draws.percent(25) { self.draws.within(2, 4) } else { 1 };
-            let apart = lasts + self.draws.magnitude(MILLI, plan.cluster.round * 4);
-            for life in 0..lives {
-                let (id, at) = (id + count as u32 * life as u32, round(at + apart * life));
-                plan.faults.push(Fault { id, at, lasts, trouble: trouble.clone() });
+            match (kind, &trouble) {
+                (Kind::Storm, &Trouble::Crash(node, _)) => {
+                    self.storm(plan, scenario, at, node, &trouble);
+                }
+                // A process that is back at once meets what its former life asked for.
+                (_, Trouble::Crash(..)) if self.draws.percent(50) => {
+                    let lasts = self.draws.magnitude(100 * MICRO, 8 * MILLI);
+                    self.strike(plan, (at, lasts), trouble);
+                }
+                (_, &Trouble::Pause(node)) => self.pauses(plan, (at, lasts), node),
+                // As long as it takes to be given up, and hardly longer: who comes back finds
+                // everything being decided.
+                (_, Trouble::Partition(..)) if self.draws.percent(25) => {
+                    let down = plan.cluster.down;
+                    let lasts = self.draws.within(down, down * 2);
+                    self.strike(plan, (at, lasts), trouble);
+                }
+                _ => self.strike(plan, (at, lasts), trouble),
             }
         }
         plan.faults.sort_by_key(|fault| (fault.at, fault.id));
+    }
+
+    /// Adds a fault.
+    fn strike(&self, plan: &mut Plan, (at, lasts): (Nanos, Nanos), trouble: Trouble) {
+        let round = |nanos: Nanos| nanos / 1_000 * 1_000;
+        let id = u32::try_from(plan.faults.len()).unwrap_or(u32::MAX);
+        let (at, lasts) = (round(at), round(lasts).max(1_000));
+        plan.faults.push(Fault { id, at, lasts, trouble });
+    }
+
+    /// A process dies young over and over and asks the same again each time. Where its links are
+    /// bad as well, what its lives are answered comes late, and to another life.
+    fn storm(
+        &mut self,
+        plan: &mut Plan,
+        scenario: &Scenario,
+        at: Nanos,
+        node: u16,
+        trouble: &Trouble,
+    ) {
+        let lives = self.draws.within(2, 5);
+        let lasts = self.draws.magnitude(100 * MICRO, 8 * MILLI);
+        let apart = lasts + self.draws.magnitude(MILLI, plan.cluster.round * 4);
+        for life in 0..lives {
+            self.strike(plan, (at + apart * life, lasts), trouble.clone());
+        }
+        if scenario.name == "storage" || self.draws.percent(25) {
+            return;
+        }
+        let over = apart * lives;
+        let before = self.draws.below(over).min(at);
+        let lasts = before + over + self.draws.below(over);
+        let links = self.links_of(node);
+        let trouble = match self.draws.below(4) {
+            0 => {
+                let most = plan.cluster.down.min(lasts) / MICRO;
+                Trouble::Delay(links, self.draws.magnitude(1_000, most) * MICRO)
+            }
+            1 => Trouble::Partition(Cut::OneWay(links), 0),
+            _ => Trouble::Clog(links),
+        };
+        self.strike(plan, (at - before, lasts), trouble);
+    }
+
+    /// Machines that share a host, or a laptop's lid, stand still together.
+    fn pauses(&mut self, plan: &mut Plan, (at, lasts): (Nanos, Nanos), node: u16) {
+        let together = self.draws.percent(25);
+        for other in 1..=self.nodes {
+            if other == node || together && self.draws.percent(75) {
+                let spread = plan.cluster.heartbeat / 2;
+                let at = if together { at + self.draws.below(spread) } else { at };
+                self.strike(plan, (at, lasts), Trouble::Pause(other));
+            }
+        }
     }
 
     fn trouble(&mut self, plan: &Plan, kind: Kind) -> Option<Trouble> {
@@ -498,7 +583,7 @@ impl Maker {
             }
             Kind::Clog => Trouble::Clog(self.links()),
             Kind::Client => Trouble::Client(self.draws.within(1, u64::from(plan.clients)) as u16),
-            Kind::Crash => Trouble::Crash(node, self.keep()),
+            Kind::Crash | Kind::Storm => Trouble::Crash(node, self.keep()),
             Kind::Delay => {
                 Trouble::Delay(self.links(), self.draws.magnitude(100, down / 1_000) * MICRO)
             }
@@ -576,6 +661,11 @@ impl Maker {
     }
 
     fn node(&mut self) -> u16 {
+        if let Some(home) = self.home
+            && self.draws.percent(50)
+        {
+            return home;
+        }
         self.draws.within(1, u64::from(self.nodes)) as u16
     }
 
@@ -600,13 +690,21 @@ impl Maker {
 
     /// All links, those of one node, or a few.
     fn links(&mut self) -> Links {
+        if self.draws.percent(20) {
+            return Links { from: Nodes::ALL, to: Nodes::ALL };
+        }
+        let node = self.node();
+        self.links_of(node)
+    }
+
+    /// All links of a node in one direction, or a few.
+    fn links_of(&mut self, node: u16) -> Links {
         let all = Nodes::ALL;
         let mut one = Nodes::default();
-        one.add(self.node());
-        match self.draws.below(5) {
-            0 => Links { from: all, to: all },
-            1 => Links { from: one, to: all },
-            2 => Links { from: all, to: one },
+        one.add(node);
+        match self.draws.below(4) {
+            0 => Links { from: one, to: all },
+            1 => Links { from: all, to: one },
             _ => {
                 let (mut from, mut to) = (one, Nodes::default());
                 for node in 1..=self.nodes {

@@ -373,6 +373,15 @@ impl World<'_> {
             return self.fail(FailureKind::Violation, "REPLY", "answered twice", text);
         };
         asked.swap_remove(at);
+        if self.oracle.is_lost(place)
+            && !matches!(
+                outcome,
+                Outcome::Done | Outcome::Refused(_) | Outcome::Status(_) | Outcome::Unknown
+            )
+        {
+            let text = format!("n{} has lost its storage and answers {outcome}", place + 1);
+            return self.fail(FailureKind::Violation, "W6", "serves without its state", text);
+        }
         let number = client.number();
         if number >= PROBER {
             return self.on_probe_answer(place, client, request, &outcome);
@@ -596,6 +605,9 @@ impl World<'_> {
     pub(super) fn on_notify(&mut self, place: usize, client: ClientId, event: &Event) {
         self.tell(Some(place), EventKind::Notify, format_args!("tells {client}: {event}"));
         if client.number() >= WATCHER && client.number() < PROBER {
+            if matches!(event, Event::Readiness(_)) && self.says_lost(place) {
+                self.marks.hit(Mark::StateLost);
+            }
             if matches!(event, Event::QuorumLost { .. } | Event::QuorumReached { .. }) {
                 self.liveness.last_quorum_event = self.now;
             }

@@ -123,6 +123,10 @@ impl World<'_> {
                     host.paused_at = host.clock.mono(now);
                 }
                 host.paused += 1;
+                let asleep = self.hosts.iter().filter(|host| host.paused > 0).count();
+                if asleep >= usize::from(plan.quorum()) {
+                    self.marks.hit(Mark::SleptTogether);
+                }
             }
             Trouble::PowerCut(keep) => {
                 self.acted(FaultKind::PowerCut);
@@ -153,9 +157,6 @@ impl World<'_> {
         self.hosts[place].disk.wipe();
         self.hosts[place].wiped = true;
         self.oracle.on_lost(place);
-        if self.oracle.is_lost(place) {
-            self.marks.hit(Mark::StateLost);
-        }
     }
 
     pub(super) fn end_fault(&mut self, place: usize) {

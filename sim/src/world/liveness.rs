@@ -45,7 +45,9 @@ pub(super) struct Liveness {
     stage: Stage,
     /// The nodes that must be able to work.
     core: Nodes,
-    /// Whether they must.
+    /// Nodes outside it that are there: they have lost what they voted by, and must say so.
+    lost: Nodes,
+    /// Whether the core must make progress.
     pub(super) due: bool,
     deadline: Nanos,
     pub(super) last_quorum_event: Nanos,
@@ -98,8 +100,9 @@ impl World<'_> {
             EventKind::Phase,
             format_args!("faults end; nodes {core} are healed and {due} make progress"),
         );
+        let lost = self.liveness.lost;
         for place in 0..self.hosts.len() {
-            if !core.has(node_of(place).0) {
+            if !core.has(node_of(place).0) && !lost.has(node_of(place).0) {
                 self.retire_node(place);
             }
         }
@@ -166,10 +169,23 @@ impl World<'_> {
         order.iter().take(size as usize).for_each(|&node| core.add(node));
         self.liveness.core = core;
         self.liveness.due = true;
+        for place in 0..self.hosts.len() {
+            // A quorum of voters holds somebody who took note of what it was before it voted.
+            let drawn = draw(self.plan.seed, Site::Core, place as u64, 1);
+            if self.oracle.is_lost(place) && !self.hosts[place].gone && drawn & 1 == 0 {
+                self.liveness.lost.add(node_of(place).0);
+            }
+        }
     }
 
     fn no_storage_lost(&self) -> bool {
         !self.hosts.iter().any(|host| host.wiped || host.rotten)
+    }
+
+    /// Whether a node says that its storage is not the one it was (P-33).
+    pub(super) fn says_lost(&self, place: usize) -> bool {
+        let node = self.hosts[place].node.as_ref();
+        node.is_some_and(|node| matches!(node.readiness(), Readiness::StateLost(_)))
     }
 
     /// A node outside the core is gone for the rest of the run.
@@ -260,6 +276,10 @@ impl World<'_> {
             let node = node_of(place);
             let session = self.oracle.node_session(place);
             let open = session.is_some_and(|session| session.open);
+            if self.liveness.lost.has(node.0) && !self.says_lost(place) {
+                let text = format!("{node} does not say that its storage is lost");
+                return Some(("L4", "lost and silent about it", text));
+            }
             if !self.liveness.core.has(node.0) {
                 continue;
             }

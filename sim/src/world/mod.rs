@@ -312,6 +312,9 @@ impl<'a> World<'a> {
         if torn && !fresh {
             self.marks.hit(Mark::TornTail);
         }
+        if self.says_lost(place) {
+            self.marks.hit(Mark::StateLost);
+        }
         let mono = self.hosts[place].clock.mono(self.now);
         self.oracle.on_start(place, &self.hosts[place].disk.durable, mono);
         if !rotten {
@@ -588,6 +591,9 @@ impl<'a> World<'a> {
         }
         if flight.boots != (self.hosts[from].boots, self.hosts[to].boots) {
             self.marks.hit(Mark::LateMessage);
+            if flight.boots.1 != self.hosts[to].boots && is_answer(&message) {
+                self.marks.hit(Mark::LateAnswer);
+            }
         }
         self.tell(
             Some(to),
@@ -756,6 +762,17 @@ impl Host {
             armed: None,
         }
     }
+}
+
+/// Whether a message answers what a proposer or a reader has asked.
+const fn is_answer(message: &Message) -> bool {
+    use consensus::Message::{Accepted, Listing, Promise, ReadReply, Reject};
+    matches!(
+        &message.body,
+        Body::Consensus(
+            Accepted { .. } | Listing { .. } | Promise { .. } | ReadReply { .. } | Reject { .. }
+        )
+    )
 }
 
 /// What tells messages of one kind apart, in a word of the trace.
