@@ -51,3 +51,24 @@ fn every_known_bug_in_reach_has_an_entry() {
     let own = entries.iter().filter(|entry| entry.row.is_none() && !entry.harmless);
     assert!(own.count() >= 15, "too few entries of our own");
 }
+
+#[test]
+fn a_copy_keeps_nothing_of_an_earlier_one() {
+    let home = std::env::temp_dir().join(format!("synod-zoo-copy-{}", std::process::id()));
+    let (source, copy) = (home.join("source"), home.join("copy"));
+    let write = |path: &str| {
+        let path = source.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("written");
+        std::fs::write(path, "").expect("written");
+    };
+    write("sim/zoo/entries.txt");
+    write("src/part.rs");
+    Tree::new(&source, &copy).expect("copied");
+    assert!(copy.join("src/part.rs").is_file());
+    std::fs::remove_file(source.join("src/part.rs")).expect("removed");
+    write("src/part/mod.rs");
+    Tree::new(&source, &copy).expect("copied again");
+    assert!(copy.join("src/part/mod.rs").is_file());
+    assert!(!copy.join("src/part.rs").exists(), "found twice by the compiler");
+    std::fs::remove_dir_all(home).expect("removed");
+}

@@ -44,12 +44,19 @@ impl Tree {
         Ok(Self { root, originals })
     }
 
-    /// Copies the workspace at `source` to `root`.
+    /// Copies the workspace at `source` to `root`, and removes what an earlier copy left there: a
+    /// module that became a folder would be found twice.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
+    /// A file that cannot be read, written or removed.
     pub fn new(source: &Path, root: &Path) -> io::Result<Self> {
         let tree = Self { root: root.into(), ..Self::read(source)? };
+        if root.join(super::FOLDER).is_dir() {
+            let present = Self::read(root)?.originals;
+            for path in present.keys().filter(|path| !tree.originals.contains_key(*path)) {
+                fs::remove_file(root.join(path))?;
+            }
+        }
         for (path, content) in &tree.originals {
             tree.write(path, content)?;
         }
