@@ -328,5 +328,19 @@ fn the_zoo_lists_its_entries() {
         .expect("the program starts");
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(text.contains("promise-not-durable") && text.contains("1 entries"), "{text}");
+    assert!(text.contains("promise-not-durable") && text.contains("1 entry"), "{text}");
+}
+
+#[test]
+fn histories_are_read_from_standard_input_too() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let file = fs::File::open(folder.join("kv.linearizable.jsonl")).expect("opened");
+    let output = Command::new(env!("CARGO_BIN_EXE_synod-sim"))
+        .args(["check", "-"])
+        .stdin(file)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("-\tlinearizable\t"), "{}", stdout(&output));
+    assert_refused(&["check", "-"], "is empty"); // standard input is
 }

@@ -5,11 +5,9 @@ use std::hash::Hash as _;
 use serde::{Deserialize, Serialize};
 
 use super::panics;
-use crate::history::{History, Model};
-use crate::marks::Marks;
-use crate::plan::{FaultKind, Plan};
+use crate::plan::Plan;
 use crate::trace::TraceHash;
-use crate::world::{self, Failure, FailureKind, Observer, Outcomes, Report, Verdict};
+use crate::world::{self, Failure, FailureKind, Observer, Report, Verdict};
 
 /// How bad a failure is, and its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,19 +121,7 @@ pub fn attempt(plan: &Plan, observer: &mut dyn Observer) -> Report {
 fn crashed(failure: Failure) -> Report {
     let mut hash = TraceHash::default();
     failure.message.hash(&mut hash);
-    Report {
-        verdict: Verdict::Fail(failure),
-        trace_hash: hash.value(),
-        deliveries: 0,
-        events: 0,
-        operations: 0,
-        outcomes: Outcomes::default(),
-        simulated: 0,
-        faults: [0; FaultKind::ALL.len()],
-        marks: Marks::default(),
-        progress_due: false,
-        history: History::new(Model::Kv),
-    }
+    Report::of_failure(failure, hash.value())
 }
 
 /// `text` with each number as `#`, so that the same failure with other numbers reads the same.

@@ -27,6 +27,7 @@ use crate::history::{History, Model};
 Examples:
   cargo sim generate --ops 100000 -o made.jsonl
   cargo sim check made.jsonl
+  zcat recorded.jsonl.gz | cargo sim check -
   cargo sim check --explain recorded.edn")]
 pub struct CheckArgs {
     /// Print, under a history that is not linearizable, the smallest part of it that is not
@@ -44,7 +45,7 @@ pub struct CheckArgs {
     /// Print after each line how long reading took, in milliseconds
     #[arg(long)]
     timing: bool,
-    /// Files of histories: JSON lines, Jepsen register logs, EDN maps
+    /// Files of histories: JSON lines, Jepsen register logs, EDN maps; - is standard input
     #[arg(required = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     files: Vec<String>,
 }
@@ -70,7 +71,8 @@ fn judge_files(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Error> {
     let options = Options { budget: args.budget.unwrap_or(BUDGET) };
     // A pipe can be opened once only, and a single file need not be.
     let is_pipe = |file: &str| {
-        fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+        file == "-"
+            || fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     };
     for file in args.files.iter().skip(1).filter(|file| !is_pipe(file)) {
         Histories::open(file, model).map_err(Error::usage)?;

@@ -250,7 +250,9 @@ fn list(entries: &[Entry], style: Style, out: &mut dyn Write) -> Result<(), Erro
         let detail = format!("needs {}; {kind}: {}", entry.needs, entry.expect);
         writeln!(out, "{:width$}        {}", "", style.paint(Ink::Dim, detail))?;
     }
-    writeln!(out, "{} entries", entries.len())?;
+    let entries =
+        if entries.len() == 1 { "1 entry".into() } else { format!("{} entries", entries.len()) };
+    writeln!(out, "{entries}")?;
     Ok(())
 }
 

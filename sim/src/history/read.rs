@@ -3,12 +3,12 @@
 //! The format is recognised by the first bytes, never by the name.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::{BadInput, History, Model, edn, jepsen, jsonl};
 
 /// The histories of one file, one after the other.
-pub struct Histories<R = BufReader<File>> {
+pub struct Histories<R = BufReader<Box<dyn Read>>> {
     source: Source<R>,
 }
 
@@ -18,14 +18,20 @@ enum Source<R> {
 }
 
 impl Histories {
-    /// Opens `path`; `model` overrides what the file says.
+    /// Opens `path`, or standard input if that is `-`; `model` overrides what the file says.
     ///
     /// # Errors
     /// When the file cannot be opened, or is of no known format.
     pub fn open(path: &str, model: Option<Model>) -> Result<Self, BadInput> {
         let bad = |what: String| BadInput { file: path.to_owned(), line: 0, what };
-        let file = File::open(path)
-            .map_err(|error| bad(format!("cannot be opened: {error}; give a history file")))?;
+        let file: Box<dyn Read> = match path {
+            "-" => Box::new(io::stdin()),
+            path => Box::new(File::open(path).map_err(|error| {
+                bad(format!(
+                    "cannot be opened: {error}; give a history file, or - for standard input"
+                ))
+            })?),
+        };
         Self::read(BufReader::with_capacity(1 << 18, file), path, model)
     }
 }

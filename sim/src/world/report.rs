@@ -202,9 +202,14 @@ impl Report {
             at: 0,
             step: 0,
         };
+        Self::of_failure(failure, TraceHash::default().value())
+    }
+
+    /// Of a run of which nothing but its end is known.
+    pub(crate) fn of_failure(failure: Failure, trace_hash: u128) -> Self {
         Self {
             verdict: Verdict::Fail(failure),
-            trace_hash: TraceHash::default().value(),
+            trace_hash,
             deliveries: 0,
             events: 0,
             operations: 0,

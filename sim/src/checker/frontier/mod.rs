@@ -163,18 +163,7 @@ impl<const N: usize> Frontier<N> {
         self.configs.clear();
         self.masks.clear();
         self.masks.resize(case.vals.len(), Masks::default());
-        for mask in [
-            &mut self.others,
-            &mut self.present,
-            &mut self.blind,
-            &mut self.blind_removes,
-            &mut self.appends,
-            &mut self.reads,
-            &mut self.freeable,
-            &mut self.pinned,
-            &mut self.passing,
-            &mut self.in_flight,
-        ] {
+        for mask in self.sets() {
             *mask = Slots::default();
         }
         self.step_at.resize(64 * N, NONE);
@@ -413,13 +402,9 @@ impl<const N: usize> Frontier<N> {
         true
     }
 
-    fn release(&mut self, case: &Case, what: Settle, slot: u32) {
-        let bit = Slots::bit(slot);
-        for config in &mut self.configs {
-            config.done = config.done.minus(bit);
-            config.free = config.free.minus(bit);
-        }
-        for mask in [
+    /// The sets of slots that a slot can be in.
+    fn sets(&mut self) -> [&mut Slots<N>; 10] {
+        [
             &mut self.others,
             &mut self.present,
             &mut self.blind,
@@ -430,7 +415,16 @@ impl<const N: usize> Frontier<N> {
             &mut self.pinned,
             &mut self.passing,
             &mut self.in_flight,
-        ] {
+        ]
+    }
+
+    fn release(&mut self, case: &Case, what: Settle, slot: u32) {
+        let bit = Slots::bit(slot);
+        for config in &mut self.configs {
+            config.done = config.done.minus(bit);
+            config.free = config.free.minus(bit);
+        }
+        for mask in self.sets() {
             *mask = mask.minus(bit);
         }
         let Settle::Step(number) = what else { return };
