@@ -15,7 +15,7 @@ use crate::base::NodeId;
 use crate::host::{
     HostConfig, HostError, LinkOptions, Local, Running, Service, StartError, Syncing, entropy,
 };
-use crate::storage::{Found, OpenError, Opened, Owner, Storage, Store, Volatile};
+use crate::storage::{Found, OpenError, Opened, Owner, Storage, Volatile};
 
 /// Files that are open besides connections of clients: links, the log, the storage's.
 const FILES_RESERVED: u64 = 128;
@@ -223,7 +223,7 @@ fn open(
     let path = parent.join(format!("node-{}", node.0));
     let owner =
         Owner { cluster: settings.config(node).cluster, name: settings.cluster.clone(), node };
-    let opened = Store::default().open(&path, &owner).map_err(RunError::Open)?;
+    let opened = settings.store.open(&path, &owner).map_err(RunError::Open)?;
     match &opened.found {
         Found::New => info!("state in {}, new", path.display()),
         Found::Records(records) => {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::base::{ClusterId, NodeId};
 use crate::node::{Config, ConfigError, TableConfig};
+use crate::storage::Store;
 
 /// Node N's ports, unless they are said: these and N.
 const CLIENTS_PORT: u16 = 4100;
@@ -98,6 +99,9 @@ pub struct Given {
     /// Keep state in memory only: a node that stops cannot rejoin its cluster
     #[arg(long, env = "SYNOD_MEMORY", conflicts_with = "data_dir")]
     pub memory: bool,
+    /// How state is kept: log, or sqlite if this program was built with it [default: log]
+    #[arg(long, env = "SYNOD_STORE", conflicts_with = "memory")]
+    pub store: Option<Store>,
     /// Tables, each NAME or NAME:write-once [default: default]
     #[arg(long, env = "SYNOD_TABLES", value_name = "NAME,...")]
     pub tables: Option<String>,
@@ -129,6 +133,7 @@ struct File {
     size: Option<u16>,
     data_dir: Option<PathBuf>,
     memory: Option<bool>,
+    store: Option<String>,
     log_format: Option<LogFormat>,
     log_level: Option<String>,
     clients_max: Option<usize>,
@@ -210,6 +215,8 @@ pub struct Settings {
     pub members: BTreeMap<NodeId, String>,
     /// Where state is kept, or nowhere.
     pub data_dir: Option<PathBuf>,
+    /// How.
+    pub store: Store,
     /// The tables.
     pub tables: Vec<TableConfig>,
     /// Where clients are listened to, if it is said.
@@ -264,6 +271,8 @@ impl Settings {
             return Err(bad("memory", "state is kept in memory or in data_dir, not in both"));
         }
         let data_dir = given.data_dir.clone().or(file.data_dir);
+        let store = file.store.as_deref().map(Store::from_str).transpose();
+        let store = store.map_err(|error| bad("store", error.to_string()))?;
         let metrics = file.listen.metrics.as_deref().map(Where::from_str).transpose();
         let metrics = metrics.map_err(|why| bad("listen.metrics", why))?;
         let level = file.log_level.as_deref().map(tracing::Level::from_str).transpose();
@@ -279,6 +288,7 @@ impl Settings {
             cluster,
             members,
             data_dir: (!memory).then(|| data_dir.unwrap_or_else(|| PathBuf::from("synod-data"))),
+            store: given.store.or(store).unwrap_or_default(),
             tables,
             listen_clients: given.listen_clients.or(file.listen.clients),
             listen_peers: given.listen_peers.or(file.listen.peers),
@@ -526,6 +536,11 @@ mod tests {
             let error = settings(node, given).expect_err(expected);
             assert!(error.starts_with(expected), "{error}");
         }
+        let error = "tape".parse::<Store>().expect_err("no store").to_string();
+        assert!(
+            error.starts_with("there is no store \"tape\" in this program: use log"),
+            "{error}"
+        );
         assert!("x".parse::<NodeChoice>().is_err());
         assert!("70000".parse::<NodeChoice>().is_err());
     }

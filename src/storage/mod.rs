@@ -22,6 +22,7 @@ mod sqlite;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use checkpoint::Checkpoint;
 pub use disk::{Directory, Disk, DiskFile};
@@ -120,6 +121,46 @@ impl Store {
         }
     }
 }
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log => log::STORE,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => sqlite::STORE,
+        })
+    }
+}
+
+impl FromStr for Store {
+    type Err = StoreError;
+
+    fn from_str(name: &str) -> Result<Self, StoreError> {
+        match name {
+            log::STORE => Ok(Self::Log),
+            #[cfg(feature = "sqlite")]
+            sqlite::STORE => Ok(Self::Sqlite),
+            _ => Err(StoreError(name.to_owned())),
+        }
+    }
+}
+
+/// There is no store of this name in this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no store {:?} in this program: ", self.0)?;
+        f.write_str(if cfg!(feature = "sqlite") {
+            "use log or sqlite"
+        } else {
+            "use log, or build it with the feature sqlite"
+        })
+    }
+}
+
+impl std::error::Error for StoreError {}
 
 /// What a store held when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

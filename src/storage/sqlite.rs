@@ -19,7 +19,7 @@ use crate::node::Record;
 use crate::wire::{self, DecodeError};
 
 /// The name of this store in a manifest.
-const STORE: &str = "sqlite";
+pub(super) const STORE: &str = "sqlite";
 const FILE: &str = "state.sqlite";
 
 const SCHEMA: &str = "
