@@ -54,12 +54,12 @@ impl Subscriber for Capture {
     fn exit(&self, _: &Id) {}
 }
 
-/// The lines of one node with this text, as the values of one field.
+/// The lines of one node that begin with this text, as the values of one field.
 fn lines(capture: &Capture, node: u16, text: &str, field: &str) -> Vec<String> {
     let captured = capture.0.lock().expect("not poisoned");
     let of_node = |line: &&Line| {
         line.get("node").is_some_and(|found| *found == node.to_string())
-            && line.get("message").is_some_and(|found| found == text)
+            && line.get("message").is_some_and(|found| found.starts_with(text))
     };
     captured.iter().filter(of_node).map(|line| line[field].clone()).collect()
 }

@@ -2,15 +2,44 @@
 //!
 //! Must never know: anything of a node that its protocol does not tell.
 
+mod client;
+mod commands;
+mod hold;
+mod options;
+mod show;
+
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
+use self::client::Failure;
+use self::options::{
+    ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, RemoveOptions,
+    SessionOptions, WatchOptions,
+};
 use crate::server::{Given, NodeChoice, run};
+
+const EXIT: &str = "\
+Exit status: 0 done; 1 definitely not (no such key, something else is there, a node is not ready);
+2 nothing was asked (bad arguments, no server); 3 refused, without effect; 4 it may have taken
+effect, may still, or may never.";
 
 /// A consensus key-value store without a leader.
 #[derive(Debug, Parser)]
-#[command(name = "synod", version, arg_required_else_help = true)]
+#[command(
+    name = "synod", version, arg_required_else_help = true, propagate_version = true,
+    args_override_self = true,
+    after_help = format!("\
+Examples:
+  synod node 1                         in three terminals, with 1, 2 and 3: a cluster
+  synod put greeting hello             then, in a fourth
+  synod get greeting
+  synod status
+  redis-cli -p 4101 GET greeting       any client of Redis talks to any node
+
+{EXIT}")
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Commands,
@@ -19,26 +48,190 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// Run a node: `synod node 1`, `synod node 2`, `synod node 3` in three terminals
+    #[command(after_help = "\
+Examples:
+  synod node 1                              one of three on this machine; 2 and 3 likewise
+  synod node _                              the first that is not running yet
+  synod node 0                              a cluster of one
+  synod node 1 --memory                     nothing is written to disk
+  synod node 1 --peers 1=10.0.0.1:4201,2=10.0.0.2:4201,3=10.0.0.3:4201
+                                            one of three machines; the others:
+  synod node 2 --join 10.0.0.1:4101         asks a node that runs who belongs to the cluster
+  synod node 1 --config synod.toml          see docs/RUNNING.md for what a file can say")]
     Node {
         /// Its number, or _ for the first that is free
         #[arg(value_name = "NUMBER|_")]
         node: NodeChoice,
         #[command(flatten)]
-        given: Given,
+        given: Box<Given>,
     },
+    /// Read a value
+    #[command(after_help = "\
+Examples:
+  synod get greeting
+  synod get greeting --entry           with its generation, version and bindings
+  synod get config --table settings --local > config.txt
+The value is written as it is; on a terminal, what would control the terminal is escaped.")]
+    Get(GetOptions),
+    /// Write a value, and what the key's life depends on
+    #[command(after_help = "\
+Examples:
+  synod put greeting hello
+  synod put photo - < photo.jpg        the value from standard input
+  synod put leader me --if-absent --session s1.1.1
+  synod put greeting bye --if hello    only if `hello` is there
+  synod put token x --for 30s          gone half a minute later
+Not knowing whether it was done, it asks again under the same name: it takes effect once at most.")]
+    Put(PutOptions),
+    /// Remove a key
+    #[command(
+        alias = "rm",
+        after_help = "\
+Examples:
+  synod remove greeting
+  synod remove leader --generation 1:3.1.1     only that life of it"
+    )]
+    Remove(RemoveOptions),
+    /// Decide whatever is still in flight about a key, and read it
+    #[command(after_help = "\
+Example:
+  synod put k v || synod fence k       after exit status 4: what is told now stays")]
+    Fence(FenceOptions),
+    /// List keys, in order
+    #[command(after_help = "\
+Examples:
+  synod keys
+  synod keys --after k --limit 100
+  synod keys --json | jq -r .          one JSON string a line")]
+    Keys(KeysOptions),
+    /// Tell of each end of a key's life: removed, or erased because a binding ended
+    #[command(after_help = "\
+Examples:
+  synod watch leader                   until interrupted
+  synod watch leader --count 1 && synod put leader me --if-absent")]
+    Watch(WatchOptions),
+    /// Tell of quorums reached and lost, and of the node's readiness
+    Events(EventsOptions),
+    /// Ask every node how it is
+    #[command(after_help = "\
+Examples:
+  synod status
+  synod status --server db1:4101,db2:4101,db3:4101
+  until synod status >/dev/null; do sleep 1; done
+The exit status is 0 if all nodes asked are ready and hear a quorum.")]
+    Status(ClientOptions),
+    /// List the tables
+    Tables(ClientOptions),
+    /// Hold a session that keys can be bound to, while a command runs or until interrupted
+    #[command(after_help = "\
+Example:
+  synod session -- sh -c 'synod put leader me --if-absent --session $SYNOD_SESSION && serve'
+The command is ended when the session is lost. Its exit status is that of the command.")]
+    Session(SessionOptions),
+    /// Write a script that completes this command line in a shell
+    #[command(after_help = "\
+Example:
+  synod completions bash > /etc/bash_completion.d/synod")]
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+}
+
+/// How a command ended, short of having failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Done,
+    /// It is not so: an answer, and not the one hoped for.
+    Not,
+    /// What the command that was run said.
+    Status(u8),
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Trouble {
+    Failed(Failure),
+    /// What was given makes no sense.
+    Given(String),
+    /// Standard output or input.
+    Stream(std::io::Error),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Stream(error)
+    }
 }
 
 /// Parses the arguments of this process, and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match arguments.command {
-        Commands::Node { node, given } => match run(node, &given) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("synod: {error}");
-                ExitCode::from(2)
-            }
-        },
+    let verdict = match Arguments::parse().command {
+        Commands::Node { node, given } => {
+            return match run(node, &given) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    show::complain(error);
+                    ExitCode::from(2)
+                }
+            };
+        }
+        Commands::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "synod",
+                &mut std::io::stdout(),
+            );
+            return ExitCode::SUCCESS;
+        }
+        Commands::Get(options) => commands::get(&options),
+        Commands::Put(options) => commands::put(&options),
+        Commands::Remove(options) => commands::remove(&options),
+        Commands::Fence(options) => commands::fence(&options),
+        Commands::Keys(options) => commands::keys(&options),
+        Commands::Watch(options) => commands::watch(&options),
+        Commands::Events(options) => commands::events(&options),
+        Commands::Status(options) => commands::status(&options),
+        Commands::Tables(options) => commands::tables(&options),
+        Commands::Session(options) => hold::session(&options),
+    };
+    match verdict {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Not) => ExitCode::from(1),
+        Ok(Verdict::Status(status)) => ExitCode::from(status),
+        // Whoever read the output has read enough.
+        Err(Trouble::Stream(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(trouble) => fail(&trouble),
+    }
+}
+
+fn fail(trouble: &Trouble) -> ExitCode {
+    match trouble {
+        Trouble::Failed(failure) => {
+            show::complain(failure);
+            ExitCode::from(match failure {
+                Failure::Unreachable(_) => 2,
+                Failure::Lost(_) | Failure::Refused { .. } => 3,
+                Failure::Unknown(_) => 4,
+            })
+        }
+        Trouble::Given(why) => {
+            show::complain(why);
+            ExitCode::from(2)
+        }
+        Trouble::Stream(error) => {
+            show::complain(error);
+            ExitCode::from(2)
+        }
     }
 }

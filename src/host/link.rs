@@ -30,6 +30,9 @@ use crate::wire::{self, DecodeError};
 /// How much a reader asks the operating system for at a time.
 const READ: usize = 64 << 10;
 
+/// How long a peer cannot be reached for the same reason until it is said again.
+const REMIND: Duration = Duration::from_secs(60);
+
 /// The links of one node.
 pub(super) struct Links<N: Network> {
     network: N,
@@ -254,18 +257,22 @@ impl<N: Network> Links<N> {
     async fn keep_up(self: Rc<Self>, place: usize) {
         let peer = &self.peers[place];
         let mut failures = 0;
+        // What was said of it, and when: a peer that stays away is worth a line now and then.
+        let mut said: Option<(String, Instant)> = None;
         loop {
             if peer.up.get() {
+                said = None;
                 let since = Instant::now();
                 peer.changed.wait().await;
                 if since.elapsed() >= self.options.idle {
                     failures = 0;
                 }
-            } else if let Err(why) = self.try_reach(place).await {
-                self.refusals.say(|more| {
-                    let address = self.network.address(peer.node);
-                    info!("cannot reach {} at {address}: {why}{more}", peer.node);
-                });
+            } else if let Err(why) = self.try_reach(place).await
+                && said.as_ref().is_none_or(|(last, at)| *last != why || at.elapsed() >= REMIND)
+            {
+                let address = self.network.address(peer.node);
+                info!("cannot reach {} at {address}, goes on trying: {why}", peer.node);
+                said = Some((why, Instant::now()));
             }
             if !peer.up.get() {
                 self.pause(peer, failures).await;

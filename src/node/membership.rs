@@ -133,7 +133,11 @@ impl Node {
             self.notify(&Topic::Quorum, &Event::Reachable { nodes, size }, effects);
         }
         if let Some(reached) = changes.reached {
-            tracing::info!(node, reached, "quorum");
+            if reached {
+                tracing::info!(node, reached, "quorum reached");
+            } else {
+                tracing::warn!(node, reached, "quorum lost");
+            }
             self.notify(&Topic::Quorum, &self.quorum_event(), effects);
         }
     }

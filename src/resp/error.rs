@@ -8,7 +8,11 @@ use crate::consensus::{Outcome, Refusal};
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
 pub const CODES: [(&str, &str); 13] = [
-    ("BUSY", "Too many requests are in flight on this node. No effect; send it again later."),
+    (
+        "BUSY",
+        "Too many requests are in flight on this node, or too many clients connected. No effect; \
+         send it again later, or to another node.",
+    ),
     ("ERR", "The command or its arguments are wrong. No effect."),
     (
         "INVALIDBINDING",

@@ -152,7 +152,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
                 warn!("{from} is refused: there are {max} clients already{more}");
             });
             // Whether or not it can be told.
-            let _ = stream.try_write(b"-ERR too many clients; try another node\r\n");
+            let _ = stream.try_write(b"-BUSY too many clients; ask another node\r\n");
             continue;
         }
         let id = next;

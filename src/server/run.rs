@@ -141,7 +141,9 @@ pub fn run(choice: NodeChoice, given: &Given) -> Result<(), RunError> {
 
 fn start_log(settings: &Settings) {
     use std::io::IsTerminal;
+    // A log that nobody reads any more, as behind `| head`, must not end the node.
     let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_max_level(LevelFilter::from_level(settings.log_level))
         .with_writer(io::stderr);
     let started = match settings.log_format {

@@ -185,7 +185,7 @@ pub enum SettingsError {
     File {
         /// Which.
         path: PathBuf,
-        /// Why, with line and column.
+        /// Why, and in which line.
         why: String,
     },
 }
@@ -388,7 +388,12 @@ fn hash(name: &str) -> u64 {
 fn read(path: &Path) -> Result<File, SettingsError> {
     let wrong = |why: String| SettingsError::File { path: path.to_owned(), why };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| {
+            text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1
+        });
+        wrong(format!("line {line}: {}", error.message().replace('\n', " ")))
+    })
 }
 
 fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, String>, SettingsError> {

@@ -1,0 +1,285 @@
+//! The commands of the client: each is one request, and what its answer means to a script.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use resp_rs::resp3::Frame;
+use serde_json::json;
+
+use super::client::{Connection, Failure, Repeat, Target, ask};
+use super::options::{
+    Bound, ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions,
+    RemoveOptions, TableOptions, WatchOptions,
+};
+use super::show::{self, Screen, as_json, complain, field};
+use super::{Trouble, Verdict};
+
+/// The largest value that is read from standard input; a node refuses less.
+const VALUE_MAX: u64 = 64 << 20;
+
+/// Keys asked for at a time.
+const PAGE: u64 = 1_000;
+
+type Result<T = Verdict> = std::result::Result<T, Trouble>;
+
+impl ClientOptions {
+    pub(super) fn target(&self) -> Result<Target> {
+        let password = self.password_file.as_ref().map(|path| {
+            let text = std::fs::read(path);
+            text.map_err(|error| Trouble::Given(format!("{}: {error}", path.display())))
+        });
+        let password = password.transpose()?.map(|text| Bytes::copy_from_slice(text.trim_ascii()));
+        Ok(Target { servers: self.server.clone(), patience: self.timeout, password })
+    }
+
+    pub(super) fn screen(&self) -> Screen {
+        Screen::new(self.json)
+    }
+}
+
+/// The words of a request.
+struct Words(Vec<Bytes>);
+
+impl Words {
+    fn new(name: &'static str) -> Self {
+        Self(vec![Bytes::from(name)])
+    }
+
+    fn and(mut self, word: impl Into<Bytes>) -> Self {
+        self.0.push(word.into());
+        self
+    }
+
+    fn option(self, name: &'static str, value: Option<impl Into<Bytes>>) -> Self {
+        match value {
+            Some(value) => self.and(name).and(value),
+            None => self,
+        }
+    }
+
+    fn table(self, at: &TableOptions) -> Self {
+        self.option("TABLE", at.table.clone())
+    }
+
+    fn bound(mut self, bound: &Bound) -> Result<Self> {
+        for session in &bound.session {
+            self = self.and("SESSION").and(session.clone());
+        }
+        for node in &bound.node {
+            self = self.and("NODE").and(node.to_string());
+        }
+        for parent in &bound.parent {
+            let Some((table, key)) = parent.split_once(':') else {
+                return Err(Trouble::Given(format!("--key: '{parent}' is not TABLE:KEY")));
+            };
+            self = self.and("KEY").and(table.to_owned()).and(key.to_owned());
+        }
+        let lasting = bound.lasting.map(|time| time.as_millis().to_string());
+        Ok(self.option("FOR", lasting).option("UNTIL", bound.until.map(|it| it.to_string())))
+    }
+}
+
+pub(super) fn get(options: &GetOptions) -> Result {
+    let words = Words::new("SYNOD.GET").and(options.key.clone()).table(&options.at);
+    let words = if options.local { words.and("LOCAL") } else { words };
+    let client = &options.at.client;
+    let reply = ask(&client.target()?, &words.0, Repeat::Freely)?;
+    let screen = client.screen();
+    let value = field(&reply, "value").and_then(show::bytes);
+    match value {
+        // The value alone is what a script wants, and JSON can hold more.
+        Some(value) if !(options.entry || screen.is_json()) => screen.value(&value)?,
+        Some(_) => screen.reply(&reply)?,
+        None => {
+            complain(format_args!("there is no key {}", options.key));
+            return Ok(Verdict::Not);
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+pub(super) fn put(options: &PutOptions) -> Result {
+    let mut value = options.value.clone().into_bytes();
+    if options.value == "-" {
+        value.clear();
+        std::io::stdin().lock().take(VALUE_MAX).read_to_end(&mut value)?;
+    }
+    let compared = options.if_value.is_some() || options.if_version.is_some();
+    let name = match options.if_absent {
+        true => "SYNOD.PUTIFABSENT",
+        false if compared => "SYNOD.CAS",
+        false => "SYNOD.PUT",
+    };
+    let words = Words::new(name)
+        .and(options.key.clone())
+        .and(value)
+        .option("IF", options.if_value.clone())
+        .option("VERSION", options.if_version.clone())
+        .bound(&options.bound)?
+        .table(&options.at);
+    let client = &options.at.client;
+    let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
+    client.screen().reply(&reply)?;
+    let verdict = field(&reply, "won").or_else(|| field(&reply, "written"));
+    Ok(judge(verdict.is_none_or(|verdict| *verdict == Frame::Boolean(true))))
+}
+
+const fn judge(is_so: bool) -> Verdict {
+    if is_so { Verdict::Done } else { Verdict::Not }
+}
+
+pub(super) fn remove(options: &RemoveOptions) -> Result {
+    let words = Words::new("SYNOD.REMOVE")
+        .and(options.key.clone())
+        .option("GENERATION", options.generation.clone())
+        .table(&options.at);
+    let client = &options.at.client;
+    let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
+    client.screen().reply(&reply)?;
+    Ok(judge(field(&reply, "removed") == Some(&Frame::Boolean(true))))
+}
+
+pub(super) fn fence(options: &FenceOptions) -> Result {
+    let words = Words::new("SYNOD.FENCE").and(options.key.clone()).table(&options.at);
+    let client = &options.at.client;
+    let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
+    client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn keys(options: &KeysOptions) -> Result {
+    let (target, screen) = (options.at.client.target()?, options.at.client.screen());
+    let mut after = options.after.clone().map(Bytes::from);
+    let mut left = options.limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let words = Words::new("SYNOD.KEYS")
+            .option("AFTER", after)
+            .and("LIMIT")
+            .and(left.min(PAGE).to_string())
+            .table(&options.at);
+        let reply = ask(&target, &words.0, Repeat::Freely)?;
+        let page = field(&reply, "keys").and_then(Frame::as_array).unwrap_or_default();
+        for key in page {
+            screen.line(&show::bytes(key).unwrap_or_default())?;
+        }
+        left = left.saturating_sub(page.len() as u64);
+        after = field(&reply, "more").and_then(Frame::as_bytes).cloned();
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+pub(super) fn tables(options: &ClientOptions) -> Result {
+    let mut connection = connect(&options.target()?)?;
+    let reply = connection.call(&[Bytes::from("SYNOD.TABLES")])?;
+    let screen = options.screen();
+    if screen.is_json() {
+        for table in reply.as_array().unwrap_or_default() {
+            screen.json(&as_json(table))?;
+        }
+    } else {
+        screen.reply(&reply)?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// The first server that can be reached.
+pub(super) fn connect(target: &Target) -> Result<Connection> {
+    let mut last = Failure::Unreachable(String::from("there are none"));
+    for server in &target.servers {
+        match Connection::open(server, target.patience, target.password.as_ref()) {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last.into())
+}
+
+pub(super) fn watch(options: &WatchOptions) -> Result {
+    let words = Words::new("SYNOD.WATCH").and(options.key.clone()).table(&options.at);
+    follow(&options.at.client, &words.0, options.count)
+}
+
+pub(super) fn events(options: &EventsOptions) -> Result {
+    let words = Words::new("SUBSCRIBE").and("quorum");
+    follow(&options.client, &words.0, options.count)
+}
+
+/// Shows messages as they come.
+fn follow(options: &ClientOptions, words: &[Bytes], count: Option<u64>) -> Result {
+    let (target, screen) = (options.target()?, options.screen());
+    let mut connection = connect(&target)?;
+    let mut left = count.unwrap_or(u64::MAX);
+    connection.send(words)?;
+    connection.set_patience(None)?;
+    while left > 0 {
+        let message = connection.message()?;
+        match &message {
+            Some(Frame::Push(parts)) => {
+                let [kind, channel, text] = &parts[..] else { continue };
+                if kind.as_str() != Some("message") {
+                    continue;
+                }
+                if screen.is_json() {
+                    let message = json!({ "channel": as_json(channel), "event": as_json(text) });
+                    screen.json(&message)?;
+                } else {
+                    screen.line(&show::bytes(text).unwrap_or_default())?;
+                }
+                left -= 1;
+            }
+            Some(Frame::Error(error)) => return Err(super::client::refusal(error).into()),
+            Some(_) | None => {}
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+/// Every node that was named, one row each.
+pub(super) fn status(options: &ClientOptions) -> Result {
+    let (target, screen) = (options.target()?, options.screen());
+    let mut rows = Vec::new();
+    let (mut well, mut reached) = (true, false);
+    for server in &target.servers {
+        let status = Connection::open(server, target.patience, target.password.as_ref())
+            .and_then(|mut connection| connection.call(&[Bytes::from("SYNOD.STATUS")]));
+        let yes = |status: &Frame, name| field(status, name) == Some(&Frame::Boolean(true));
+        match &status {
+            Ok(status) => {
+                reached = true;
+                well &= yes(status, "ready") && yes(status, "quorum");
+            }
+            Err(_) => well = false,
+        }
+        if screen.is_json() {
+            screen.json(&match &status {
+                Ok(status) => json!({ "server": server, "status": as_json(status) }),
+                Err(failure) => json!({ "server": server, "error": failure.to_string() }),
+            })?;
+        } else {
+            rows.push(row(server, &status));
+        }
+    }
+    screen.table(&rows)?;
+    if !reached {
+        return Err(Failure::Unreachable(target.servers.join(", ")).into());
+    }
+    Ok(judge(well))
+}
+
+fn row(server: &str, status: &std::result::Result<Frame, Failure>) -> Vec<(String, String)> {
+    let columns = ["node", "readiness", "quorum", "reachable", "sessions", "requests", "registers"];
+    let mut row = vec![("server".to_owned(), server.to_owned())];
+    for name in columns {
+        let shown = match status {
+            Ok(status) => field(status, name).map_or_else(String::new, show::cell),
+            Err(Failure::Refused { code, .. }) if name == "readiness" => code.clone(),
+            Err(_) if name == "readiness" => "unreachable".to_owned(),
+            Err(_) => "-".to_owned(),
+        };
+        row.push((name.to_owned(), shown));
+    }
+    row
+}

@@ -1,0 +1,205 @@
+//! What the client's commands take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// What every command of the client takes.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ClientOptions {
+    /// Nodes to ask: the first that can answer does
+    #[arg(
+        long, short = 's', env = "SYNOD_SERVER", value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:4101,127.0.0.1:4102,127.0.0.1:4103",
+        value_parser = server
+    )]
+    pub(super) server: Vec<String>,
+    /// How long it may take: 500ms, 10s, 2m
+    #[arg(
+        long, env = "SYNOD_TIMEOUT", value_name = "TIME", default_value = "5s",
+        value_parser = duration
+    )]
+    pub(super) timeout: Duration,
+    /// A file with the password that the nodes ask for
+    #[arg(long, env = "SYNOD_PASSWORD_FILE", value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Answer in JSON, one value a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What commands about a table take.
+#[derive(Args, Clone, Debug)]
+pub(super) struct TableOptions {
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+    /// The table, by name or number [default: the first]
+    #[arg(long, short = 't', value_name = "TABLE")]
+    pub(super) table: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct GetOptions {
+    pub(super) key: String,
+    /// Show all of the entry
+    #[arg(long)]
+    pub(super) entry: bool,
+    /// Ask the node alone: faster, and perhaps stale
+    #[arg(long)]
+    pub(super) local: bool,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct PutOptions {
+    pub(super) key: String,
+    /// The value, or - for standard input; behind -- if it begins with a dash
+    #[arg(allow_negative_numbers = true)]
+    pub(super) value: String,
+    /// Only if there is nothing
+    #[arg(long, group = "condition")]
+    pub(super) if_absent: bool,
+    /// Only if this value is there
+    #[arg(long = "if", value_name = "VALUE", group = "condition")]
+    pub(super) if_value: Option<String>,
+    /// Only if this version is there, as `get --entry` shows it
+    #[arg(long, value_name = "VERSION", group = "condition")]
+    pub(super) if_version: Option<String>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}
+
+/// What a key's life depends on.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The key lives no longer than")]
+pub(super) struct Bound {
+    /// This session; may be repeated, as all of these
+    #[arg(long, value_name = "SESSION")]
+    pub(super) session: Vec<String>,
+    /// This node's present membership
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) node: Vec<u16>,
+    /// The present life of another key
+    #[arg(long = "key", value_name = "TABLE:KEY")]
+    pub(super) parent: Vec<String>,
+    /// So long from now: 500ms, 10s, 2m, 1h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(super) lasting: Option<Duration>,
+    /// Until this many milliseconds after 1970
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(super) until: Option<u64>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RemoveOptions {
+    pub(super) key: String,
+    /// Only if this generation is there, as `get --entry` shows it
+    #[arg(long, value_name = "GENERATION")]
+    pub(super) generation: Option<String>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct FenceOptions {
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct KeysOptions {
+    /// Begin behind this key
+    #[arg(long, value_name = "KEY")]
+    pub(super) after: Option<String>,
+    /// This many at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct WatchOptions {
+    pub(super) key: String,
+    /// End after this many
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct EventsOptions {
+    /// End after this many
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct SessionOptions {
+    /// How long the session outlives this process
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) grace: Duration,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+    /// What to run, with the session's name in SYNOD_SESSION
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+fn server(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(1..) => Ok(text.to_owned()),
+        Some(0) | None => Err("a server is HOST:PORT, such as 127.0.0.1:4101".to_owned()),
+    }
+}
+
+/// A number and its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
+    match total {
+        // As long as a server lets anybody wait.
+        Some(total @ 1..=86_400_000) => Ok(Duration::from_millis(total)),
+        _ => Err("a time is a number and ms, s, m or h, such as 500ms; 24h at most".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "0s", "-1s", "1d", "25h", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn servers_have_ports() {
+        assert!(server("localhost:4101").is_ok() && server("[::1]:4101").is_ok());
+        for wrong in ["localhost", ":4101", "localhost:0", "localhost:x", "localhost:70000"] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The server and its client as users run them: processes, ports, files, signals, exit codes.
+
+mod processes;
+
+use std::fs;
+use std::process::Stdio;
+
+use processes::{Nodes, ran, synod, until};
+use rustix::process::Signal;
+
+/// P-30, P-26: nodes find each other, say where they listen, and lose nothing when they are killed.
+#[test]
+fn a_cluster_is_killed_and_loses_nothing() {
+    let mut nodes = Nodes::start_all(3, &[]);
+    for node in 1..=3 {
+        let (log, ports) = (nodes.log(node), nodes.ports[node - 1]);
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[0].contains(&format!("node {node} of cluster synod of 3")), "{log}");
+        assert!(lines[1].ends_with(&format!("clients (RESP) on 127.0.0.1:{}", ports.clients)));
+        assert!(lines[2].ends_with(&format!("peers on 127.0.0.1:{}", ports.peers)), "{log}");
+        assert!(lines[3].contains(&format!("http://127.0.0.1:{}/metrics", ports.metrics)));
+        assert!(log.contains("quorum reached"), "{log}");
+        // One line while a peer is not there yet, however often it was tried.
+        assert!(log.matches("cannot reach n2").count() <= 1, "{log}");
+    }
+    let mut client = nodes.connect(1);
+    for number in 0..100 {
+        assert_eq!(client.say(&format!("SET key{number} {number}")), "OK");
+    }
+    for node in 1..=3 {
+        nodes.kill(node);
+    }
+    for node in 1..=3 {
+        nodes.start(node);
+    }
+    nodes.wait_ready();
+    let mut client = nodes.connect(3);
+    for number in 0..100 {
+        assert_eq!(client.say(&format!("GET key{number}")), number.to_string());
+    }
+}
+
+/// A signal ends a node gracefully, with status 0; the others say that they have lost it, and then
+/// the quorum, and answer so.
+#[test]
+fn a_signal_stops_a_node() {
+    let mut nodes = Nodes::start_all(3, &[]);
+    assert!(nodes.signal(2, Signal::TERM).success());
+    assert!(nodes.log(2).contains("n2 stops: terminated"));
+    assert_eq!(nodes.connect(1).say("SET a 1"), "OK");
+    assert!(nodes.signal(3, Signal::INT).success());
+    assert!(nodes.log(3).contains("n3 stops: interrupted"));
+    until("node 1 has lost the quorum", || nodes.health(1).0 == 503);
+    assert!(nodes.health(1).1.contains("\"quorum\":false"));
+    assert!(nodes.log(1).contains("quorum lost"), "{}", nodes.log(1));
+    let answer = nodes.connect(1).say("SET a 2");
+    assert!(answer.starts_with("-NOQUORUM "), "{answer}");
+    let (code, _, complaint) = ran(&mut nodes.client(["put", "a", "2"]));
+    assert_eq!(code, 3, "{complaint}");
+    assert_eq!(ran(&mut nodes.client(["status"])).0, 1);
+}
+
+/// P-31: whoever takes the next free number gets one of its own.
+#[test]
+fn two_that_start_at_once_take_two_numbers() {
+    let nodes = Nodes::new(3, &[]);
+    let peers = nodes.peers();
+    let start = || {
+        synod(["node", "_", "--memory", "--listen-clients", "127.0.0.1:0"])
+            .args(["--listen-metrics", "off", "--peers", &peers])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started")
+    };
+    let mut three: Vec<_> = (0..3).map(|_| start()).collect();
+    let mut numbers = Vec::new();
+    for child in &mut three {
+        use std::io::{BufRead, BufReader};
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().expect("a log")).read_line(&mut line).expect("a line");
+        let number = line.split("node ").nth(1).and_then(|rest| rest.split(' ').next());
+        numbers.push(number.expect("a number").to_owned());
+    }
+    numbers.sort();
+    assert_eq!(numbers, ["1", "2", "3"]);
+    let (code, _, complaint) = ran(synod(["node", "_", "--memory"]).args(["--peers", &peers]));
+    assert_eq!(code, 2);
+    assert!(complaint.contains("all 3 nodes of the cluster are running"), "{complaint}");
+    for mut child in three {
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+}
+
+/// One clear line, and status 2.
+#[test]
+fn what_cannot_work_is_said_in_one_line() {
+    let mut nodes = Nodes::start_all(1, &[]);
+    let folder = nodes.folder.path().to_owned();
+    let refused = |command: &mut std::process::Command, expected: &str| {
+        let (code, _, complaint) = ran(command);
+        let last = complaint.lines().last().unwrap_or_default();
+        assert_eq!(code, 2, "{complaint}");
+        assert!(last.starts_with("synod: ") && last.contains(expected), "{complaint}");
+        assert!(!complaint.contains("panicked"), "{complaint}");
+    };
+    refused(&mut nodes.command(1), "cannot listen for peers on 127.0.0.1:");
+    nodes.signal(1, Signal::TERM);
+    refused(nodes.command(1).args(["--cluster", "other"]), "cluster");
+    let file = folder.join("file");
+    fs::write(&file, "x").expect("written");
+    refused(nodes.command(1).arg("--data-dir").arg(&file), "file");
+    for (text, expected) in [
+        ("cluster = ", "file"),
+        ("colour = 1", "unknown field `colour`"),
+        ("clients_max = 0", "clients_max"),
+        ("size = 200", "size"),
+        ("log_level = \"loud\"", "log_level"),
+        ("[timing]\nheartbeat = 0", "heartbeat"),
+    ] {
+        fs::write(&file, text).expect("written");
+        refused(synod(["node", "1", "--memory", "--config"]).arg(&file), expected);
+    }
+    refused(synod(["node", "1", "--config"]).arg(folder.join("none")), "none");
+    refused(&mut synod(["node", "4"]), "the cluster has nodes 1 to 3");
+    refused(&mut synod(["get", "k", "--server", "127.0.0.1:1"]), "no server can be reached");
+}
+
+/// A file, the environment over it, and flags over both; the log as JSON.
+#[test]
+fn settings_come_from_a_file_the_environment_and_flags() {
+    let mut nodes = Nodes::new(1, &["--cluster", "flag", "--log-format", "json"]);
+    let file = nodes.folder.path().join("synod.toml");
+    fs::write(
+        &file,
+        "cluster = \"file\"\nlog_level = \"info\"\nclients_max = 7\n\
+         [[tables]]\nname = \"a\"\n[[tables]]\nname = \"b\"\nwrite_once = true\n",
+    )
+    .expect("written");
+    let log = fs::File::create(nodes.log_path(1)).expect("a log");
+    let mut command = nodes.command(1);
+    command.env("SYNOD_CONFIG", &file).env("SYNOD_CLUSTER", "environment").stderr(log);
+    nodes.running[0] = Some(command.spawn().expect("started"));
+    nodes.wait_ready();
+    for line in nodes.log(1).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+    assert!(nodes.log(1).contains("of cluster flag"));
+    let mut client = nodes.connect(1);
+    assert_eq!(client.say("HELLO 3 SETNAME me").split(' ').next(), Some("{server"));
+    let status = client.say("SYNOD.STATUS");
+    assert!(status.contains("tables (a b)"), "{status}");
+    let more: Vec<_> = (0..6).map(|_| nodes.connect(1)).collect();
+    let answer = nodes.connect(1).receive().map(|frame| processes::shown(&frame));
+    assert_eq!(answer.as_deref(), Some("-BUSY too many clients; ask another node"));
+    drop(more);
+}
+
+/// Every verb, its output and its exit status.
+#[test]
+fn the_client_tells_by_its_exit_status() {
+    let nodes = Nodes::start_all(3, &["--tables", "default,once:write-once"]);
+    let run = |words: &[&str]| ran(nodes.client([]).args(words));
+    let out = |words: &[&str], code: i32| {
+        let (found, out, complaint) = run(words);
+        assert_eq!(found, code, "{words:?}: {out}{complaint}");
+        out
+    };
+    assert!(out(&["put", "k", "v"], 0).contains("previous    -"));
+    assert_eq!(out(&["get", "k"], 0), "v");
+    assert!(out(&["get", "k", "--entry", "--local"], 0).contains("generation  1:"));
+    assert_eq!(out(&["get", "none"], 1), "");
+    assert!(out(&["put", "k", "w", "--if-absent"], 1).starts_with("won         no"));
+    assert!(out(&["put", "k", "w", "--if", "x"], 1).starts_with("written     no"));
+    assert!(out(&["put", "k", "w", "--if", "v"], 0).starts_with("written     yes"));
+    assert!(out(&["fence", "k"], 0).contains("value       w"));
+    out(&["put", "a", "1", "--key", "default:k"], 0);
+    assert_eq!(out(&["keys"], 0), "a\nk\n");
+    assert_eq!(out(&["keys", "--after", "a", "--limit", "1", "--json"], 0), "\"k\"\n");
+    assert!(out(&["remove", "k"], 0).starts_with("removed   yes"));
+    until("what was bound to it is gone", || run(&["get", "a"]).0 == 1);
+    assert!(out(&["remove", "k"], 1).starts_with("removed   no"));
+    out(&["put", "k", "v", "--table", "once"], 3);
+    out(&["put", "k", "v", "--table", "nowhere"], 3);
+    out(&["put", "k", "v", "--until", "5"], 3);
+    out(&["put", "k", "v", "--key", "k"], 2);
+    out(&["put", "k"], 2);
+    out(&["get", "k", "--timeout", "5"], 2);
+    assert!(out(&["tables"], 0).contains("once     1       consensus   yes"));
+    let status = out(&["status"], 0);
+    assert_eq!(status.matches("ready   yes").count(), 0, "columns are aligned: {status}");
+    assert_eq!(status.lines().count(), 4, "{status}");
+    // Colours are for terminals.
+    assert!(!status.contains('\x1b'), "{status}");
+    for line in out(&["status", "--json"], 0).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["status"]["ready"], true, "{line}");
+    }
+    assert_eq!(out(&["events", "--count", "1"], 0), "reached\n");
+    assert!(out(&["completions", "bash"], 0).contains("complete -F _synod"));
+    for verb in ["node", "get", "put", "remove", "fence", "keys", "watch", "status", "session"] {
+        assert!(out(&[verb, "--help"], 0).contains("Example"), "{verb}");
+    }
+}
+
+/// A key bound to the session of a command is gone when the command is.
+#[test]
+fn a_session_lasts_as_long_as_its_command() {
+    let nodes = Nodes::start_all(3, &[]);
+    let script = "\"$0\" put leader me --if-absent --session $SYNOD_SESSION && exit 7";
+    let mut held = nodes.client(["session", "--", "sh", "-c", script, processes::SYNOD]);
+    let (code, out, complaint) = ran(&mut held);
+    assert_eq!(code, 7, "{out}{complaint}");
+    assert!(out.contains("won         yes"), "{out}");
+    until("the key is gone", || ran(&mut nodes.client(["get", "leader"])).0 == 1);
+    // Its node dies: the command is ended, for its session is lost.
+    let mut nodes = nodes;
+    let mut held = nodes.client(["session", "--", "sleep", "600"]).spawn().expect("started");
+    until("the session is open", || nodes.connect(1).say("INFO clients").contains("sessions:1"));
+    nodes.kill(1);
+    until("the command has ended", || held.try_wait().expect("a status").is_some());
+    assert_eq!(held.wait().expect("ended").code(), Some(3));
+}
+
+/// A watcher is told of the end of a key's life.
+#[test]
+fn a_watcher_is_told() {
+    let nodes = Nodes::start_all(3, &[]);
+    assert_eq!(ran(&mut nodes.client(["put", "k", "v"])).0, 0);
+    let mut watch = nodes.client(["watch", "k", "--count", "1", "--json"]);
+    let watch = watch.stdout(Stdio::piped()).spawn().expect("started");
+    until("it watches", || nodes.connect(1).say("CLIENT LIST").contains("sub=1"));
+    assert_eq!(ran(&mut nodes.client(["remove", "k"])).0, 0);
+    let told = watch.wait_with_output().expect("it ends");
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(told["channel"], "key:default:k");
+    assert!(told["event"].as_str().is_some_and(|it| it.starts_with("removed 1:")), "{told}");
+}
