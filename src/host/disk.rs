@@ -1,6 +1,6 @@
 //! Where the node's records become durable while the node goes on.
 //!
-//! While one batch is written and synced, the driver collects the next: group commit.
+//! While one batch is written and synced, the next collects: group commit.
 //!
 //! Must never know: what a record means.
 
@@ -43,14 +43,16 @@ type Written = Result<Ticket, StorageError>;
 pub(super) enum Disk {
     /// Written and synced before the driver goes on.
     Inline(Box<dyn Storage>),
-    /// By somebody else, one batch at a time.
+    /// By somebody else, who takes all that waits at once.
     Remote(Remote),
 }
 
 pub(super) struct Remote {
     batches: UnboundedSender<Batch>,
     written: UnboundedReceiver<Written>,
-    busy: bool,
+    /// The last ticket handed over, and the last that is durable.
+    handed: Ticket,
+    durable: Ticket,
     _worker: Worker,
 }
 
@@ -81,16 +83,17 @@ impl Disk {
             #[cfg(madsim)]
             Syncing::Thread => return Err(std::io::ErrorKind::Unsupported.into()),
         };
-        Ok(Self::Remote(Remote { batches, written, busy: false, _worker: worker }))
+        let (handed, durable) = (Ticket(0), Ticket(0));
+        Ok(Self::Remote(Remote { batches, written, handed, durable, _worker: worker }))
     }
 
-    /// Takes all of `writes`, unless it is busy. What is durable at once it says at once.
+    /// Takes all of `writes`. What is durable at once it says at once.
     pub(super) fn write(&mut self, writes: &mut Batch) -> Result<Option<Ticket>, StorageError> {
         match self {
             Self::Inline(storage) => commit(&mut **storage, writes).map(Some),
             Self::Remote(remote) => {
-                if !remote.busy {
-                    remote.busy = true;
+                if let Some((last, _)) = writes.last() {
+                    remote.handed = *last;
                     // If the worker is gone, `poll` says so.
                     drop(remote.batches.send(std::mem::take(writes)));
                 }
@@ -103,7 +106,7 @@ impl Disk {
     pub(super) const fn is_busy(&self) -> bool {
         match self {
             Self::Inline(_) => false,
-            Self::Remote(remote) => remote.busy,
+            Self::Remote(remote) => remote.durable.0 < remote.handed.0,
         }
     }
 
@@ -112,15 +115,25 @@ impl Disk {
     /// # Panics
     /// If the worker has.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
-        let Self::Remote(remote) = self else { return Poll::Pending };
-        if !remote.busy {
+        if !self.is_busy() {
             return Poll::Pending;
         }
+        let Self::Remote(remote) = self else { return Poll::Pending };
         remote.written.poll_recv(cx).map(|written| {
-            remote.busy = false;
-            written.expect("whoever writes ends after us")
+            let written = written.expect("whoever writes ends after us");
+            remote.durable = *written.as_ref().unwrap_or(&remote.handed);
+            written
         })
     }
+}
+
+/// All that has come by now goes with what was taken first. Whoever writes takes it without asking
+/// the driver, so that the device does not wait for a hand-over between two syncs.
+fn gather(mut batch: Batch, work: &mut UnboundedReceiver<Batch>) -> Batch {
+    while let Ok(more) = work.try_recv() {
+        batch.extend(more);
+    }
+    batch
 }
 
 /// Appends every write and syncs once; says which was the last.
@@ -140,7 +153,8 @@ fn steadily(
     mut work: UnboundedReceiver<Batch>,
     report: &UnboundedSender<Written>,
 ) {
-    while let Some(mut batch) = work.blocking_recv() {
+    while let Some(batch) = work.blocking_recv() {
+        let mut batch = gather(batch, &mut work);
         let written = commit(&mut *storage, &mut batch);
         let failed = written.is_err();
         if report.send(written).is_err() || failed {
@@ -155,7 +169,8 @@ async fn slowly(
     mut work: UnboundedReceiver<Batch>,
     report: UnboundedSender<Written>,
 ) {
-    while let Some(mut batch) = work.recv().await {
+    while let Some(batch) = work.recv().await {
+        let mut batch = gather(batch, &mut work);
         tokio::time::sleep(delay()).await;
         if report.send(commit(&mut *storage, &mut batch)).is_err() {
             return;

@@ -71,7 +71,8 @@ pub fn entropy() -> io::Result<u64> {
 }
 
 /// Prepares a node: the handle to it, and the future that is its life. The future must be polled
-/// on one thread, inside a `LocalSet`; it ends when the node is told to stop or its storage fails.
+/// on one thread, where `spawn_local` works; it ends when the node is told to stop or its storage
+/// fails.
 ///
 /// # Errors
 /// If the configuration is impossible.
@@ -260,14 +261,28 @@ fn begin(
     make: impl FnOnce() -> Result<Parts, StartError>,
 ) -> Result<(Handle, impl FnOnce() -> Result<(), HostError>), StartError> {
     let Parts { config, listener, addresses, opened } = make()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // All that is ready has its turn, the driver last, before the system is asked for more: the
+    // more there is to do, the larger the batches become by themselves.
+    let builder = builder.enable_all().event_interval(TURNS);
+    let runtime = builder.build_local(tokio::runtime::LocalOptions::default());
     let runtime = runtime.map_err(|error| StartError::Host(HostError::Thread(error)))?;
     let network = move || super::tcp::Tcp::new(listener, addresses);
     let clock = || -> Rc<dyn Clock> { Rc::new(super::clock::SystemClock::default()) };
     let prepared = prepare(config, network, clock, opened);
     let (handle, life) = prepared.map_err(StartError::Config)?;
-    Ok((handle, move || tokio::task::LocalSet::new().block_on(&runtime, life)))
+    // As a task it is woken from its own thread without a system call.
+    let life = move || runtime.block_on(async { tokio::task::spawn_local(life).await });
+    let ended = |life: Result<_, tokio::task::JoinError>| match life {
+        Ok(ended) => ended,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    Ok((handle, move || ended(life())))
 }
+
+/// Turns of tasks between two looks at what has arrived.
+#[cfg(not(madsim))]
+const TURNS: u32 = 512;
 
 /// Why a node does not run.
 #[derive(Debug)]
