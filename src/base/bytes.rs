@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use bincode::de::read::Reader;
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
@@ -82,9 +83,20 @@ macro_rules! shared_bytes {
 
         impl<Context> Decode<Context> for $name {
             fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                // A Vec is decoded under the decoder's byte limit, so a forged length cannot
-                // allocate more than a frame may hold.
-                Ok(Self::from(Vec::<u8>::decode(decoder)?))
+                // The decoder's byte limit is asked first, so a forged length cannot allocate more
+                // than a frame may hold.
+                let len = u64::decode(decoder)?;
+                let len = usize::try_from(len).map_err(|_| DecodeError::OutsideUsizeRange(len))?;
+                decoder.claim_container_read::<u8>(len)?;
+                // From a frame in memory it is copied once.
+                if let Some(bytes) = decoder.reader().peek_read(len) {
+                    let found = Self::from(bytes);
+                    decoder.reader().consume(len);
+                    return Ok(found);
+                }
+                let mut bytes = alloc::vec![0; len];
+                decoder.reader().read(&mut bytes)?;
+                Ok(Self::from(bytes))
             }
         }
 

@@ -150,6 +150,10 @@ impl Registers {
         self.map.get(register)
     }
 
+    pub(crate) fn get_mut(&mut self, register: &RegisterId) -> Option<&mut Register> {
+        self.map.get_mut(register)
+    }
+
     /// The register, made if there is none. A rejected message must not make one: callers check.
     pub(crate) fn entry(&mut self, register: &RegisterId) -> &mut Register {
         // One search; the clone is of a pointer.

@@ -18,7 +18,7 @@ impl Node {
         effects: &mut Effects,
     ) {
         let floor = self.registers.floor(register);
-        let Some(record) = self.registers.get(register) else {
+        let Some(record) = self.registers.get_mut(register) else {
             return;
         };
         if record.acceptor().accepted_ballot(&floor) != ballot {
@@ -27,7 +27,9 @@ impl Node {
         let Some(cell) = record.acceptor().content().cloned() else {
             return;
         };
-        self.learn(register, ballot, &cell, effects);
+        if let Some(before) = record.learn(&floor, ballot, &cell) {
+            self.on_learned(register, before.as_ref(), &cell, effects);
+        }
     }
 
     /// `cell` is chosen at `ballot`: a fact, however it was found.
@@ -40,9 +42,19 @@ impl Node {
     ) {
         let floor = self.registers.floor(register);
         let record = self.registers.entry(register);
-        let Some(before) = record.learn(&floor, ballot, cell) else {
-            return;
-        };
+        if let Some(before) = record.learn(&floor, ballot, cell) {
+            self.on_learned(register, before.as_ref(), cell, effects);
+        }
+    }
+
+    /// It is news that `cell` is chosen, where `before` was known to be.
+    fn on_learned(
+        &mut self,
+        register: &RegisterId,
+        before: Option<&Arc<Cell>>,
+        cell: &Arc<Cell>,
+        effects: &mut Effects,
+    ) {
         match register {
             RegisterId::NodeSession(node) => {
                 let session = cell.node_session();
@@ -55,10 +67,9 @@ impl Node {
             }
             RegisterId::Key(table, key) => {
                 let ended = before
-                    .as_deref()
-                    .and_then(Cell::live)
+                    .and_then(|before| before.live())
                     .filter(|live| cell.live().is_none_or(|now| now.generation != live.generation));
-                if let (Some(live), Some(before)) = (ended, before.as_ref()) {
+                if let (Some(live), Some(before)) = (ended, before) {
                     let ending = ending(before, cell);
                     let topic = Topic::Key(*table, key.clone());
                     if self.subscriptions.contains_key(&topic) {

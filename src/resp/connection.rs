@@ -25,7 +25,8 @@ pub struct ConnectionLimits {
     pub request: RequestLimits,
     /// Requests that are not answered yet; above it, no more are read. Default 1,024.
     pub pipeline_max: usize,
-    /// Calls to the engine in flight; the others wait. Default 256.
+    /// Calls to the engine in flight; the others wait, so that a few clients that ask
+    /// without end do not make the node `BUSY` for all. Default 64.
     pub calls_max: usize,
     /// Bytes waiting for the client to read them; above it, no reply is written and no request
     /// read. One reply may exceed it. Default 1 MiB.
@@ -42,7 +43,7 @@ impl Default for ConnectionLimits {
         Self {
             request: RequestLimits::default(),
             pipeline_max: 1_024,
-            calls_max: 256,
+            calls_max: 64,
             output_max: 1 << 20,
             messages_max: 4_096,
             channels_max: 4_096,
@@ -115,6 +116,14 @@ enum What {
     Session(SessionCall),
 }
 
+/// A call that was sent out: where its answer belongs, and what others must not overtake.
+#[derive(Debug)]
+struct Flight {
+    slot: u64,
+    place: usize,
+    claim: Claim,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
@@ -129,7 +138,7 @@ pub struct Connection {
     next_call: u64,
     /// Calls that have not been sent out, in the order of their requests.
     waiting: VecDeque<Pending>,
-    flying: BTreeMap<CallId, Pending>,
+    flying: BTreeMap<CallId, Flight>,
     /// How many flying calls read, and how many write, each register.
     reading: BTreeMap<Register, usize>,
     writing: BTreeSet<Register>,
@@ -207,14 +216,14 @@ impl Connection {
 
     /// Takes note of an answer. One that was not asked for changes nothing.
     pub fn answer(&mut self, id: CallId, outcome: Outcome, surroundings: &dyn Surroundings) {
-        let Some(pending) = self.flying.remove(&id) else { return };
-        self.release(&pending.claim);
-        let Some(place) = pending.slot.checked_sub(self.first) else { return };
+        let Some(flight) = self.flying.remove(&id) else { return };
+        self.release(&flight.claim);
+        let Some(place) = flight.slot.checked_sub(self.first) else { return };
         let Some(slot) = usize::try_from(place).ok().and_then(|place| self.slots.get_mut(place))
         else {
             return;
         };
-        slot.outcomes[pending.place] = Some(outcome);
+        slot.outcomes[flight.place] = Some(outcome);
         slot.missing -= 1;
         if slot.missing > 0 {
             return;
@@ -234,7 +243,7 @@ impl Connection {
                 // Before whatever else waits: it is the oldest.
                 self.waiting.push_front(Pending {
                     id,
-                    slot: pending.slot,
+                    slot: flight.slot,
                     place: 0,
                     claim: Claim::Alone,
                     what: What::Call(call),
@@ -246,9 +255,9 @@ impl Connection {
     /// Takes note of a session that was opened, and of the secret by which its opener can attach it
     /// to another connection.
     pub fn opened(&mut self, id: CallId, session: SessionId, secret: u64) {
-        let Some(pending) = self.flying.remove(&id) else { return };
-        self.release(&pending.claim);
-        let place = pending.slot.checked_sub(self.first).and_then(|it| usize::try_from(it).ok());
+        let Some(flight) = self.flying.remove(&id) else { return };
+        self.release(&flight.claim);
+        let place = flight.slot.checked_sub(self.first).and_then(|it| usize::try_from(it).ok());
         if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
             slot.then = None;
             slot.reply = Some(Reply::map([
@@ -454,7 +463,8 @@ impl Connection {
     }
 
     fn fly(&mut self, pending: Pending, errands: &mut Vec<Errand>) {
-        match &pending.claim {
+        let Pending { id, slot, place, claim, what } = pending;
+        match &claim {
             Claim::Alone => self.alone = true,
             Claim::Keys { writes, reads } => {
                 self.writing.extend(writes.clone());
@@ -464,11 +474,11 @@ impl Connection {
             }
             Claim::Nothing => {}
         }
-        errands.push(match &pending.what {
-            What::Call(call) => Errand::Call(pending.id, call.clone()),
-            What::Session(call) => Errand::Session(pending.id, call.clone()),
+        errands.push(match what {
+            What::Call(call) => Errand::Call(id, call),
+            What::Session(call) => Errand::Session(id, call),
         });
-        self.flying.insert(pending.id, pending);
+        self.flying.insert(id, Flight { slot, place, claim });
     }
 
     fn release(&mut self, claim: &Claim) {

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
@@ -23,7 +24,7 @@ use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Sent, Status};
 use crate::host::{CallOptions, Clock, Local, LocalClient, News, Quiet, SystemClock};
 use crate::node::TableConfig;
 use crate::resp::{
-    Call, CallId, Closing, Connection, ConnectionLimits, Errand, SessionCall, Surroundings,
+    Call, CallId, Closing, Connection, ConnectionLimits, Errand, SessionCall, State, Surroundings,
 };
 
 /// Places of `SCAN`s that are kept; older ones are forgotten.
@@ -172,8 +173,9 @@ struct Task {
     local: Local,
     client: LocalClient,
     shared: Rc<Shared>,
-    /// What the node was asked, and under which of the connection's numbers.
-    asked: HashMap<RequestId, (CallId, Instant)>,
+    /// What the node was asked, in the order of its numbers, and under which of the connection's.
+    /// An answer leaves a gap, until it is at the front.
+    asked: VecDeque<(RequestId, Option<(CallId, Instant)>)>,
     /// What it was asked under the client's own name, one client each.
     named: Vec<Named>,
     /// Sessions that are being opened, and sessions kept: each hangs on a client of its own.
@@ -182,7 +184,8 @@ struct Task {
     errands: Vec<Errand>,
     /// When the client is given up, if it reads nothing until then.
     stalled: Option<Pin<Box<Sleep>>>,
-    line: String,
+    /// What its line in the list of clients was made from.
+    described: Option<State>,
 }
 
 /// A client by a number of its own, while it has requests in flight.
@@ -214,13 +217,13 @@ impl Task {
             client,
             local,
             shared,
-            asked: HashMap::new(),
+            asked: VecDeque::new(),
             named: Vec::new(),
             opening: Vec::new(),
             sessions: HashMap::new(),
             errands: Vec::new(),
             stalled: None,
-            line: String::new(),
+            described: None,
         }
     }
 
@@ -280,7 +283,7 @@ impl Task {
         while let Poll::Ready(news) = self.client.poll_news(cx) {
             match news {
                 News::Answer(request, outcome) => {
-                    if let Some((call, since)) = self.asked.remove(&request) {
+                    if let Some((call, since)) = self.answered(request) {
                         self.shared.metrics.answered(&outcome, since.elapsed());
                         self.connection.answer(call, outcome, &*self.shared);
                     }
@@ -299,6 +302,16 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Which call a request was, and when it was asked.
+    fn answered(&mut self, request: RequestId) -> Option<(CallId, Instant)> {
+        let place = self.asked.binary_search_by_key(&request, |(asked, _)| *asked).ok()?;
+        let call = self.asked[place].1.take();
+        while self.asked.front().is_some_and(|(_, call)| call.is_none()) {
+            self.asked.pop_front();
+        }
+        call
     }
 
     fn take_named(&mut self, cx: &Context<'_>) {
@@ -341,19 +354,15 @@ impl Task {
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let mut total = 0;
         while self.connection.wants_input() && total < READ_MAX {
-            match self.stream.poll_read_ready(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Err(Ending::Failed(error)),
-                Poll::Ready(Ok(())) => {}
-            }
             let buffer = self.connection.input();
             buffer.reserve(4_096);
-            match self.stream.try_read_buf(buffer) {
-                Ok(0) => return Err(Ending::Closed),
-                Ok(count) => total += count,
-                // Told so by the attempt, the readiness is asked for again.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(Ending::Failed(error)),
+            // A read that does not fill the buffer says that there is no more for now, which spares
+            // asking the system again.
+            match pin!(self.stream.read_buf(buffer)).poll(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(Ending::Closed),
+                Poll::Ready(Ok(count)) => total += count,
+                Poll::Ready(Err(error)) => return Err(Ending::Failed(error)),
             }
         }
         self.shared.metrics.received.inc_by(total as u64);
@@ -395,12 +404,14 @@ impl Task {
     }
 
     fn run_errands(&mut self) {
-        for errand in std::mem::take(&mut self.errands) {
+        let mut errands = std::mem::take(&mut self.errands);
+        for errand in errands.drain(..) {
             match errand {
                 Errand::Call(id, call) => self.ask(id, call),
                 Errand::Session(id, call) => self.ask_session(id, &call),
             }
         }
+        self.errands = errands;
     }
 
     fn ask(&mut self, id: CallId, call: Call) {
@@ -409,7 +420,7 @@ impl Task {
         let options = CallOptions { patience, on_no_quorum };
         let Some(identity) = identity else {
             let request = self.client.ask(command, options);
-            self.asked.insert(request, (id, Instant::now()));
+            self.asked.push_back((request, Some((id, Instant::now()))));
             return;
         };
         let client = ClientId::new(identity.client);
@@ -490,11 +501,11 @@ impl Task {
 
     /// Keeps the line of `CLIENT LIST` true, where it has changed.
     fn describe(&mut self) {
-        let line = self.connection.describe(&*self.shared);
-        if line != self.line {
+        if self.described.as_ref() != Some(self.connection.state()) {
+            let line = self.connection.describe(&*self.shared);
             let shown = format!("addr={} age={} {line}", self.from, self.since.elapsed().as_secs());
             self.shared.lines.borrow_mut().insert(self.id, shown);
-            self.line = line;
+            self.described = Some(self.connection.state().clone());
         }
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct Metrics {
     started: Instant,
     commands: Family<CommandLabel, Counter>,
     outcomes: Family<OutcomeLabel, Counter>,
+    /// Those of the commands and outcomes that were seen: a family is slow to find its own.
+    commands_seen: RefCell<Vec<(&'static str, Counter)>>,
+    outcomes_seen: RefCell<Vec<(&'static str, Counter)>>,
     latency: Histogram,
     pub(super) connections: Gauge,
     pub(super) accepted: Counter,
@@ -71,6 +74,8 @@ impl Metrics {
             started: Instant::now(),
             commands: Family::default(),
             outcomes: Family::default(),
+            commands_seen: RefCell::default(),
+            outcomes_seen: RefCell::default(),
             // 50 microseconds to 1.6 seconds.
             latency: Histogram::new(exponential_buckets(50e-6, 2.0, 16)),
             connections: Gauge::default(),
@@ -129,12 +134,15 @@ impl Metrics {
 
     /// A request goes to the engine.
     pub(super) fn asked(&self, command: &Command) {
-        self.commands.get_or_create(&CommandLabel { command: name(command) }).inc();
+        let command = name(command);
+        count(&self.commands_seen, command, || {
+            self.commands.get_or_create(&CommandLabel { command }).clone()
+        });
     }
 
     /// It was answered.
     pub(super) fn answered(&self, outcome: &Outcome, after: Duration) {
-        let outcome = OutcomeName(match outcome {
+        let outcome = match outcome {
             Outcome::Refused(refusal) => code(refusal),
             Outcome::Unknown => "unknown",
             Outcome::Mismatch { .. } => "mismatch",
@@ -146,8 +154,11 @@ impl Metrics {
             | Outcome::Session(_)
             | Outcome::Status(_)
             | Outcome::Written { .. } => "ok",
+        };
+        count(&self.outcomes_seen, outcome, || {
+            let outcome = OutcomeName(outcome);
+            self.outcomes.get_or_create(&OutcomeLabel { outcome }).clone()
         });
-        self.outcomes.get_or_create(&OutcomeLabel { outcome }).inc();
         self.latency.observe(after.as_secs_f64());
     }
 
@@ -246,6 +257,22 @@ fn resident() -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: i64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1_024)
+}
+
+/// Counts one more of `name`, whose counter is looked up the first time only.
+fn count(
+    seen: &RefCell<Vec<(&'static str, Counter)>>,
+    name: &'static str,
+    find: impl FnOnce() -> Counter,
+) {
+    let mut seen = seen.borrow_mut();
+    if let Some((_, counter)) = seen.iter().find(|(known, _)| *known == name) {
+        counter.inc();
+        return;
+    }
+    let counter = find();
+    counter.inc();
+    seen.push((name, counter));
 }
 
 const fn name(command: &Command) -> &'static str {
