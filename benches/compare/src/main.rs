@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(long, default_value = "compare.json")]
     json: PathBuf,
     /// Seconds for which each load runs each time
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// How often each load runs on each system; odd
     #[arg(long, default_value_t = 3)]
@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long)]
     clients: Vec<usize>,
     /// Seconds for which memory is watched, three times
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 15)]
     watch: u64,
     /// How many keys a million are
     #[arg(long, default_value_t = 1_000_000)]
