@@ -182,6 +182,37 @@ fn bad_input_is_refused_with_its_place() {
     }
 }
 
+/// Part of a history is not a history: what is missing could have been the violation.
+#[test]
+fn what_was_cut_off_is_not_judged() {
+    let get =
+        |i: u32| format!("{{\"i\":{i},\"k\":0,\"f\":\"get\",\"s\":{i},\"e\":9,\"r\":null}}\n");
+    let header = "{\"h\":1,\"ops\":2}\n";
+    assert_eq!(read(&format!("{header}{}{}", get(1), get(2))).ops.len(), 2);
+    let short = refusal(&format!("{header}{}", get(1)));
+    assert!(
+        short.starts_with("test:2: the header announces 2 operations, and 1 and 0 marks"),
+        "{short}"
+    );
+    let long = refusal(&format!("{header}{}{}{}{header}", get(1), get(2), get(3)));
+    assert!(long.contains("and 3 and 0 marks follow"), "{long}");
+    let twice = refusal(&format!("{}{}{}", get(2), get(1), get(2)));
+    assert!(twice.starts_with("test:3: operation 2 is there twice"), "{twice}");
+    assert!(refusal("{\"h\":1,\"ops\":-1}").contains("\"ops\" must not be negative"));
+    let log = "INFO  jepsen.util - 0\t:invoke\t:read\tnil\nINFO  jepsen.util - 0\t:ok\t:read\t12\n";
+    assert_eq!(jepsen::read(log.as_bytes(), "test", None).expect("a log").ops.len(), 1);
+    for (cut, wanted) in
+        [(1, "test:2: the line does not end"), (2, "test:2: the line does not end")]
+    {
+        let log = &log.as_bytes()[..log.len() - cut];
+        let refused = jepsen::read(log, "test", None).expect_err("cut off").to_string();
+        assert!(refused.starts_with(wanted), "{refused}");
+    }
+    let halved = "INFO  jepsen.util - 0\t:invoke\n";
+    let refused = jepsen::read(halved.as_bytes(), "test", None).expect_err("halved").to_string();
+    assert!(refused.starts_with("test:1: process 0 does what?"), "{refused}");
+}
+
 proptest! {
     #[test]
     fn no_input_makes_the_reader_panic(cut in 0_usize..260, byte: u8, at in 0_usize..260) {

@@ -42,21 +42,28 @@ struct Log {
 }
 
 impl Log {
+    /// Takes what a process has open.
+    fn close(&mut self, found: Option<usize>, process: i64) -> Result<Operation, String> {
+        let index = found.ok_or_else(|| format!("process {process} has nothing open"))?;
+        Ok(self.open.swap_remove(index).op)
+    }
+
     fn line(&mut self, text: &str, time: u64) -> Result<(), String> {
         let Some((_, rest)) = text.split_once("jepsen.util - ") else {
             // Jepsen's own remarks between the operations.
             return Ok(());
         };
         let mut words = rest.split('\t');
-        let (Some(process), Some(kind), Some(name)) = (words.next(), words.next(), words.next())
-        else {
-            return Ok(());
-        };
-        let argument = words.next().unwrap_or("").trim();
+        let process = words.next().unwrap_or_default();
         let Ok(process) = process.trim().parse::<i64>() else {
             // The nemesis, not a client.
             return Ok(());
         };
+        let (Some(kind), Some(name), Some(argument)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(format!("process {process} does what? it should be: kind, name, value"));
+        };
+        let argument = argument.trim();
         let found = self.open.iter().position(|open| open.process == process);
         match kind.trim() {
             ":invoke" => {
@@ -77,8 +84,7 @@ impl Log {
                 Ok(())
             }
             ":ok" => {
-                let index = found.ok_or_else(|| format!("process {process} has nothing open"))?;
-                let mut op = self.open.swap_remove(index).op;
+                let mut op = self.close(found, process)?;
                 op.ret = time;
                 op.outcome = match op.action {
                     Action::Get => Outcome::Read(value(argument)?),
@@ -93,8 +99,7 @@ impl Log {
                 Ok(())
             }
             ":fail" => {
-                let index = found.ok_or_else(|| format!("process {process} has nothing open"))?;
-                let mut op = self.open.swap_remove(index).op;
+                let mut op = self.close(found, process)?;
                 // A failed compare-and-set saw a mismatch; other failures tell nothing.
                 if matches!(op.action, Action::CompareAndSet { .. }) {
                     op.ret = time;
@@ -118,14 +123,25 @@ impl Log {
 ///
 /// # Errors
 /// The place of the first line that could not be understood.
-pub fn read(input: impl BufRead, file: &str, model: Option<Model>) -> Result<History, BadInput> {
+pub fn read(
+    mut input: impl BufRead,
+    file: &str,
+    model: Option<Model>,
+) -> Result<History, BadInput> {
     let mut log = Log { history: History::new(model.unwrap_or(Model::Kv)), open: Vec::new() };
     let mut number = 0;
-    for line in input.lines() {
+    let mut line = String::new();
+    loop {
         number += 1;
         let bad = |what| BadInput { file: file.to_owned(), line: number, what };
-        let line = line.map_err(|error| bad(format!("cannot be read: {error}")))?;
-        log.line(&line, number).map_err(bad)?;
+        line.clear();
+        let read = input.read_line(&mut line);
+        if read.map_err(|error| bad(format!("cannot be read: {error}")))? == 0 {
+            break;
+        }
+        // Part of a number is a number.
+        let whole = line.strip_suffix('\n').ok_or("the line does not end; is the file cut off?");
+        log.line(whole.map_err(|what| bad(what.to_owned()))?, number).map_err(bad)?;
     }
     log.open.sort_by_key(|open| open.op.call);
     log.history.ops.extend(log.open.into_iter().map(|open| open.op));

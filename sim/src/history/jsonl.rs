@@ -417,6 +417,10 @@ fn parse_line<'a>(bytes: &'a [u8], line: &mut Line<'a>) -> Parsed<Option<Header>
                     };
                 }
             }
+            "ops" => {
+                let ops = u64::try_from(int("ops", &token)?);
+                header.ops = Some(ops.map_err(|_| "field \"ops\" must not be negative")?);
+            }
             // Other fields carry what recorders want to remember.
             _ => {}
         }
@@ -432,6 +436,8 @@ fn parse_line<'a>(bytes: &'a [u8], line: &mut Line<'a>) -> Parsed<Option<Header>
 #[derive(Default)]
 struct Header {
     kind: Option<String>,
+    /// How many operations follow, marks counted or not: recorders do either.
+    ops: Option<u64>,
     expect: Option<bool>,
 }
 
@@ -477,6 +483,31 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Part of a history could be judged like a whole one, and wrongly.
+    fn check_whole(&self, history: &History, announced: Option<u64>) -> Result<(), BadInput> {
+        let (ops, marks) = (&history.ops, history.marks.len());
+        let fits = |announced: u64| [0, marks].map(|m| (ops.len() + m) as u64).contains(&announced);
+        if let Some(announced) = announced.filter(|announced| !fits(*announced)) {
+            return Err(self.bad(format!(
+                "the header announces {announced} operations, and {} and {marks} marks follow; is \
+                 the file cut off?",
+                ops.len()
+            )));
+        }
+        if ops.is_sorted_by(|one, next| one.id < next.id) {
+            return Ok(());
+        }
+        let mut ids: Vec<u64> = ops.iter().map(|op| op.id).collect();
+        ids.sort_unstable();
+        match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(self.bad(format!(
+                "operation {} is there twice in the history that ends here; was a part pasted?",
+                pair[0]
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The next history, `None` at the end of the stream.
     ///
     /// # Errors
@@ -486,10 +517,10 @@ impl<R: BufRead> Reader<R> {
             return Ok(None);
         }
         let mut history = History::default();
-        let mut begun = false;
+        let (mut begun, mut announced) = (false, None);
         if let Some(header) = self.pending.take() {
             history.model = self.model_of(&header)?;
-            history.expect = header.expect;
+            (history.expect, announced) = (header.expect, header.ops);
             begun = true;
         }
         loop {
@@ -497,6 +528,7 @@ impl<R: BufRead> Reader<R> {
             let read = self.input.read_until(b'\n', &mut self.buffer);
             if read.map_err(|error| self.bad(format!("cannot be read: {error}")))? == 0 {
                 self.ended = true;
+                self.check_whole(&history, announced)?;
                 return Ok(begun.then_some(history));
             }
             self.line += 1;
@@ -512,11 +544,12 @@ impl<R: BufRead> Reader<R> {
             match header {
                 Some(header) if begun => {
                     self.pending = Some(header);
+                    self.check_whole(&history, announced)?;
                     return Ok(Some(history));
                 }
                 Some(header) => {
                     history.model = self.model_of(&header)?;
-                    history.expect = header.expect;
+                    (history.expect, announced) = (header.expect, header.ops);
                     begun = true;
                 }
                 None => {
