@@ -281,6 +281,19 @@ mod tests {
         }
     }
 
+    /// M2: acceptors that were silent each at its own moment were not silent together.
+    #[test]
+    fn silences_count_only_where_they_overlap() {
+        let absent = Cell::absent(Ballot::genesis(Epoch(1)));
+        let open = put(&absent, &Goal::OpenNodeSession, 1);
+        let down = Duration::from_secs(2);
+        let close = Goal::CloseNodeSession { down, patience: down };
+        let after = |elapsed| close.evaluate(&open, ballot(2), &QUORUM.when_asked(elapsed));
+        assert!(matches!(after(Duration::from_secs(1)), Step::Change(_)));
+        assert_eq!(after(Duration::from_millis(1001)), Step::Keep);
+        assert_eq!(after(Duration::MAX), Step::Keep);
+    }
+
     /// M2: one acceptor that heard the node lately vetoes the closing.
     #[test]
     fn session_closes_only_after_the_silence_of_a_whole_quorum() {

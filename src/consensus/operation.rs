@@ -72,7 +72,7 @@ pub(crate) enum Stage {
     /// Waiting before the next attempt.
     Backoff,
     /// Phase 1.
-    Preparing { ballot: Ballot, proposer: Proposer<Arc<Cell>>, quorum: Quorum },
+    Preparing { ballot: Ballot, proposer: Proposer<Arc<Cell>>, quorum: Quorum, asked: Instant },
     /// Phase 2.
     Accepting { ballot: Ballot, proposer: Proposer<Arc<Cell>>, content: Content, repeats: u32 },
     /// Asking what is accepted.
@@ -366,5 +366,12 @@ impl Quorum {
     pub(crate) fn hear(&mut self, testimony: &Testimony) {
         self.wall_min = self.wall_min.min(testimony.wall);
         self.silent_min = self.silent_min.min(Duration::from_millis(testimony.silent));
+    }
+
+    /// What it testified of the moment when it was asked, `elapsed` ago: each acceptor tells its
+    /// silence as of its own answer, but only a silence that all of them share is one of a quorum
+    /// (M2), and that of each began as much before its answer as it says.
+    pub(crate) fn when_asked(self, elapsed: Duration) -> Self {
+        Self { silent_min: self.silent_min.saturating_sub(elapsed), ..self }
     }
 }

@@ -66,8 +66,8 @@ impl Node {
         operation.attempt += 1;
         operation.suspect = false;
         let register = operation.register.clone();
-        operation.stage =
-            Stage::Preparing { ballot, proposer: Proposer::default(), quorum: Quorum::UNHEARD };
+        let (proposer, quorum, asked) = (Proposer::default(), Quorum::UNHEARD, self.now.instant);
+        operation.stage = Stage::Preparing { ballot, proposer, quorum, asked };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
         self.tell_all(Message::Prepare { tag, register, ballot }, effects);
@@ -92,7 +92,7 @@ impl Node {
         let Some(operation) = self.asker_about(tag, &register) else {
             return;
         };
-        let Stage::Preparing { ballot, proposer, quorum } = &mut operation.stage else {
+        let Stage::Preparing { ballot, proposer, quorum, asked } = &mut operation.stage else {
             return;
         };
         // An acceptance at or above our ballot cannot have been reported by a peer that keeps the
@@ -102,7 +102,7 @@ impl Node {
         }
         quorum.hear(&testimony);
         operation.suspect |= suspect;
-        let ballot = *ballot;
+        let (ballot, asked) = (*ballot, *asked);
         let Some(promises) =
             proposer.on_promise(needed, ballot, from, (accepted, cell.as_ref()), chosen)
         else {
@@ -110,7 +110,7 @@ impl Node {
         };
         let before = (promises.ballot(), promises.content().cloned());
         let is_chosen = promises.is_chosen(needed, ballot);
-        let quorum = *quorum;
+        let quorum = quorum.when_asked(self.now.instant.since(asked));
         self.on_promised(number, ballot, before, is_chosen, &quorum, effects);
     }
 
