@@ -151,6 +151,12 @@ fn impossible_configurations_say_what_is_wrong() {
     ] {
         assert_eq!(refusal(change), format!("timing.{name}: must be longer than zero"));
     }
+    let long = refusal(|config| config.limits.value_max = 16 << 20);
+    let limits = "limits: value_max, key_max and bindings_max allow 16788608 bytes in one message, \
+                  which may have 16777216; lower them";
+    assert_eq!(long, limits);
+    let page = refusal(|config| config.limits.page_max = 1 << 14);
+    assert!(page.starts_with("limits: page_max and key_max allow 18"), "{page}");
     for (name, change) in [
         ("page_max", (|config| config.limits.page_max = 0) as fn(&mut Config)),
         ("requests_max", |config| config.limits.requests_max = 0),

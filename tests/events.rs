@@ -231,16 +231,35 @@ fn a_link_hint_is_no_evidence() {
     assert!(cluster.status(1).has_quorum, "tried at once, no time has passed");
 }
 
-/// Bounded: topics are refused beyond the limit, and room is made by unsubscribing.
+/// Bounded: subscriptions are refused beyond the limit, also to one topic, and room is made by
+/// unsubscribing.
 #[test]
 fn subscriptions_are_bounded() {
-    let mut cluster = Cluster::with(3, |config| config.limits.subscriptions_max = 2);
+    let mut cluster = Cluster::with(3, |config| config.limits.subscriptions_max = 3);
     cluster.subscribe(1, 50, Topic::Quorum);
     cluster.subscribe(1, 50, topic("a"));
     cluster.subscribe(1, 51, topic("a"));
-    let refused = cluster.at_once(1, synod::Command::Subscribe(topic("b")));
-    assert_eq!(refused, Outcome::Refused(Refusal::Busy));
-    cluster.unsubscribe(1, 50, topic("a"));
+    for wanted in [topic("a"), topic("b")] {
+        let refused = cluster.at_once(1, synod::Command::Subscribe(wanted));
+        assert_eq!(refused, Outcome::Refused(Refusal::Busy));
+    }
+    cluster.unsubscribe(1, 51, topic("a"));
     cluster.unsubscribe(1, 51, topic("a"));
     cluster.subscribe(1, 50, topic("b"));
+    cluster.subscribe(1, 50, topic("b"));
+    let refused = cluster.at_once(1, synod::Command::Subscribe(topic("c")));
+    assert_eq!(refused, Outcome::Refused(Refusal::Busy));
+}
+
+/// Bounded: subscribing to a key over and over asks the others about it once at a time.
+#[test]
+fn a_watched_key_is_looked_at_once_at_a_time() {
+    let mut cluster = Cluster::new(3);
+    cluster.subscribe(1, 50, topic("a"));
+    let sent = cluster.sent;
+    for _ in 0..100 {
+        cluster.unsubscribe(1, 50, topic("a"));
+        cluster.subscribe(1, 50, topic("a"));
+    }
+    assert_eq!(cluster.sent, sent, "the first look is under way");
 }

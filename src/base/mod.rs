@@ -7,6 +7,9 @@ mod ids;
 mod random;
 mod time;
 
+/// The most bytes of one message or record.
+pub const FRAME_MAX: usize = 16 << 20;
+
 pub use bytes::{Key, Value};
 pub use ids::{
     ClientId, ClusterId, Epoch, Incarnation, Life, NodeId, OpId, RegisterId, RequestId, SessionId,

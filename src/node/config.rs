@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::base::{ClusterId, NodeId, TableId};
+use crate::base::{ClusterId, FRAME_MAX, NodeId, TableId};
 use crate::cluster::Witnesses;
 use crate::paxos::{Members, MembersError};
 
@@ -69,7 +69,7 @@ pub struct Limits {
     pub requests_max: usize,
     /// Client sessions hosted by one node. Default 65,536.
     pub sessions_max: usize,
-    /// Topics subscribed to at one node. Default 65,536.
+    /// Subscriptions at one node: a client's to a topic is one. Default 65,536.
     pub subscriptions_max: usize,
 }
 
@@ -107,6 +107,22 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What everything but keys, values and bindings takes of a message, with room to spare.
+    const REST: usize = 1 << 10;
+
+    /// The longest messages and records, and which limits make them so long.
+    fn frames(&self) -> [(&'static str, usize); 2] {
+        let key = self.key_max.saturating_add(128); // with a ballot and what else goes with a key
+        let keys = |count: usize| key.saturating_mul(count).saturating_add(Self::REST);
+        let entry = keys(self.bindings_max.saturating_add(1)).saturating_add(self.value_max);
+        [
+            ("value_max, key_max and bindings_max", entry),
+            ("page_max and key_max", keys(self.page_max as usize)),
+        ]
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -138,6 +154,13 @@ pub enum ConfigError {
     DurationTooLong(&'static str),
     /// `timing.down` is less than four heartbeats: a lost heartbeat or two would close sessions.
     DownTooShort,
+    /// Entries or listings could be longer than a frame, so no peer and no log would take them.
+    TooLong {
+        /// Which limits make it so.
+        limits: &'static str,
+        /// How many bytes that could be.
+        len: usize,
+    },
     /// So many witnesses are needed, and so many peers are listed: it could never start.
     TooFewWitnesses {
         /// Needed.
@@ -161,6 +184,11 @@ impl fmt::Display for ConfigError {
             Self::ZeroDuration(name) => write!(f, "timing.{name}: must be longer than zero"),
             Self::DurationTooLong(name) => write!(f, "timing.{name}: must be at most a day"),
             Self::DownTooShort => write!(f, "timing.down: must be at least four heartbeats"),
+            Self::TooLong { limits, len } => write!(
+                f,
+                "limits: {limits} allow {len} bytes in one message, which may have {}; lower them",
+                FRAME_MAX
+            ),
             Self::TooFewWitnesses { required, peers } => write!(
                 f,
                 "genesis: {required} witnesses are needed where {peers} peers are listed; list \
@@ -261,6 +289,9 @@ impl Config {
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(ConfigError::ZeroLimit(name));
+        }
+        if let Some((limits, len)) = limits.frames().into_iter().find(|(_, len)| *len > FRAME_MAX) {
+            return Err(ConfigError::TooLong { limits, len });
         }
         Ok(members)
     }

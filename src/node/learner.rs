@@ -72,11 +72,9 @@ impl Node {
                 if let (Some(live), Some(before)) = (ended, before) {
                     let ending = ending(before, cell);
                     let topic = Topic::Key(*table, key.clone());
-                    if self.subscriptions.contains_key(&topic) {
-                        let (table, key, generation) = (*table, key.clone(), live.generation);
-                        let event = Event::Ended { table, key, generation, ending };
-                        self.notify(&topic, &event, effects);
-                    }
+                    let (table, key, generation) = (*table, key.clone(), live.generation);
+                    let event = Event::Ended { table, key, generation, ending };
+                    self.notify(&topic, &event, effects);
                 }
                 if self.index.has_dependants(register) {
                     self.sweep_soon();

@@ -95,7 +95,7 @@ pub struct Node {
     /// Who inquires into which remote session.
     inquiries: BTreeSet<(SessionId, u64)>,
     monitors: Monitors,
-    subscriptions: BTreeMap<Topic, BTreeSet<ClientId>>,
+    subscriptions: BTreeSet<(Topic, ClientId)>,
 
     /// Records of the step in progress.
     records: Vec<Record>,
@@ -140,9 +140,9 @@ struct Monitors {
     parent: Option<Target>,
     looked: Instant,
     /// Where the sweep of watched keys goes on.
-    watched: Option<Topic>,
-    /// Nodes whose session register this node is looking at.
-    lookings: BTreeSet<NodeId>,
+    watched: Option<(Topic, ClientId)>,
+    /// Registers that this node is looking at for itself.
+    lookings: BTreeSet<RegisterId>,
     /// Whether an operation on this node's own session is under way.
     session_operation: bool,
     /// Numbers this node's own operations.
@@ -435,8 +435,14 @@ impl Node {
     }
 
     fn notify(&self, topic: &Topic, event: &Event, effects: &mut Effects) {
-        for &client in self.subscriptions.get(topic).into_iter().flatten() {
+        for client in self.subscribers(topic) {
             effects.push(Effect::Notify { client, event: event.clone() });
         }
+    }
+
+    fn subscribers(&self, topic: &Topic) -> impl Iterator<Item = ClientId> {
+        let first = (topic.clone(), ClientId::new(0));
+        let of_topic = self.subscriptions.range(first..).take_while(move |(of, _)| of == topic);
+        of_topic.map(|(_, client)| *client)
     }
 }

@@ -195,9 +195,7 @@ impl Node {
                 }
             }
             Goal::Look => {
-                if let RegisterId::NodeSession(node) = operation.register {
-                    self.monitors.lookings.remove(&node);
-                }
+                self.monitors.lookings.remove(&operation.register);
             }
             Goal::Fence
             | Goal::Get
@@ -224,13 +222,20 @@ impl Node {
     /// missed something, perhaps the end of what entries here are bound to.
     pub(super) fn on_session_told(&mut self, peer: NodeId, number: u64, effects: &mut Effects) {
         let known = self.registers.node_session(peer);
-        if !self.is_ready()
-            || known.is_some_and(|known| known.number >= number)
-            || !self.monitors.lookings.insert(peer)
-        {
+        if !self.is_ready() || known.is_some_and(|known| known.number >= number) {
             return;
         }
-        self.start_own(Asker::Node, RegisterId::NodeSession(peer), Goal::Look, effects);
+        self.look(RegisterId::NodeSession(peer), effects);
+    }
+
+    /// Learns what is chosen of a register, unless that is under way already or too much is: what
+    /// is not looked at now is at a later sweep.
+    fn look(&mut self, register: RegisterId, effects: &mut Effects) {
+        if self.monitors.lookings.len() < self.config.limits.requests_max
+            && self.monitors.lookings.insert(register.clone())
+        {
+            self.start_own(Asker::Node, register, Goal::Look, effects);
+        }
     }
 
     // ------------------------------------------------------------------ the sweep
@@ -315,7 +320,7 @@ impl Node {
             if let Target::Key(register, generation) = parent {
                 let binding = Binding::Key { register: register.clone(), generation };
                 if !self.may_have_ended(&binding) {
-                    self.start_own(Asker::Node, register, Goal::Look, effects);
+                    self.look(register, effects);
                 }
             }
         }
@@ -390,17 +395,17 @@ impl Node {
         use core::ops::Bound;
         let after = self.monitors.watched.take();
         let low = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let topics: Vec<Topic> = self
+        let subscriptions: Vec<(Topic, ClientId)> = self
             .subscriptions
             .range((low, Bound::Unbounded))
-            .map(|(topic, _)| topic.clone())
-            .filter(|topic| matches!(topic, Topic::Key(..)))
+            .filter(|(topic, _)| matches!(topic, Topic::Key(..)))
             .take(WATCHED_MAX)
+            .cloned()
             .collect();
-        if topics.len() == WATCHED_MAX {
-            self.monitors.watched = topics.last().cloned();
+        if subscriptions.len() == WATCHED_MAX {
+            self.monitors.watched = subscriptions.last().cloned();
         }
-        for topic in topics {
+        for (topic, _) in subscriptions {
             self.look_at_watched(topic, effects);
         }
     }
@@ -411,8 +416,7 @@ impl Node {
             return;
         };
         if self.reach.has_quorum() && self.is_ready() {
-            let register = RegisterId::Key(table, key);
-            self.start_own(Asker::Node, register, Goal::Look, effects);
+            self.look(RegisterId::Key(table, key), effects);
         }
     }
 }

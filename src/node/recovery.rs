@@ -267,7 +267,7 @@ impl Node {
             round: 0,
             inquiries: BTreeSet::new(),
             monitors: Monitors::default(),
-            subscriptions: BTreeMap::new(),
+            subscriptions: BTreeSet::new(),
             records: Vec::new(),
             ticket: Ticket(1),
             persisted: Ticket(0),

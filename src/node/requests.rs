@@ -180,12 +180,7 @@ impl Node {
             Command::Status => Some(Outcome::Status(self.status())),
             Command::Subscribe(topic) => Some(self.subscribe(client, topic, effects)),
             Command::Unsubscribe(topic) => {
-                if let Some(clients) = self.subscriptions.get_mut(topic) {
-                    clients.remove(&client);
-                    if clients.is_empty() {
-                        self.subscriptions.remove(topic);
-                    }
-                }
+                self.subscriptions.remove(&(topic.clone(), client));
                 Some(Outcome::Done)
             }
             Command::CompareAndSet { .. }
@@ -222,21 +217,21 @@ impl Node {
     }
 
     fn subscribe(&mut self, client: ClientId, topic: &Topic, effects: &mut Effects) -> Outcome {
-        if !self.subscriptions.contains_key(topic)
-            && self.subscriptions.len() >= self.config.limits.subscriptions_max
-        {
+        let subscription = (topic.clone(), client);
+        if self.subscriptions.contains(&subscription) {
+            return Outcome::Done;
+        }
+        if self.subscriptions.len() >= self.config.limits.subscriptions_max {
             return Outcome::Refused(Refusal::Busy);
         }
-        let fresh = self.subscriptions.entry(topic.clone()).or_default().insert(client);
-        if fresh {
-            match topic {
-                // P-25: it begins with the state as it is.
-                Topic::Quorum => {
-                    effects.push(Effect::Notify { client, event: self.quorum_event() });
-                }
-                // The life that is there now is learned, so that its end is noticed.
-                Topic::Key(..) => self.look_at_watched(topic.clone(), effects),
+        self.subscriptions.insert(subscription);
+        match topic {
+            // P-25: it begins with the state as it is.
+            Topic::Quorum => {
+                effects.push(Effect::Notify { client, event: self.quorum_event() });
             }
+            // The life that is there now is learned, so that its end is noticed.
+            Topic::Key(..) => self.look_at_watched(topic.clone(), effects),
         }
         Outcome::Done
     }

@@ -13,9 +13,7 @@ use bincode::{Decode, Encode};
 
 use crate::node::{Message, Record};
 
-/// The most bytes of a frame's body. A message holds one content at most, so this is the largest
-/// value and key that can be configured, and room for the rest.
-pub const FRAME_MAX: usize = 16 << 20;
+pub use crate::base::FRAME_MAX;
 
 /// Bytes in front of the body.
 pub const HEADER: usize = 8;

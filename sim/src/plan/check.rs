@@ -231,7 +231,7 @@ impl Plan {
             ConfigError::DuplicateTable(_) | ConfigError::TooManyTables(_) => "table",
             ConfigError::Members(_) | ConfigError::NotMember(_) => "size",
             ConfigError::TooFewWitnesses { .. } => "genesis",
-            ConfigError::ZeroLimit(_) => "limits",
+            ConfigError::TooLong { .. } | ConfigError::ZeroLimit(_) => "limits",
             ConfigError::DownTooShort
             | ConfigError::DurationTooLong(_)
             | ConfigError::ZeroDuration(_) => "timing",
