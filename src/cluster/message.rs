@@ -8,7 +8,7 @@ use crate::base::Life;
 use crate::monitor::NodeSession;
 
 /// What nodes tell each other all the time.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Message {
     /// I am here. The header says in which storage life.
     Heartbeat {

@@ -10,7 +10,7 @@ use crate::monitor::{Bind, Binding};
 use crate::paxos::Ballot;
 
 /// A client's numbered ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Who asks.
     pub client: ClientId,
@@ -47,7 +47,7 @@ pub enum OnNoQuorum {
 }
 
 /// What a client can ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// End the client's own session, at the node that hosts it; what is bound to it is erased.
     CloseSession(SessionId),
@@ -141,7 +141,7 @@ pub enum Topic {
 }
 
 /// What a compare-and-set compares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expect {
     /// No entry.
     Absent,
@@ -162,7 +162,7 @@ pub enum ReadLevel {
 }
 
 /// An entry as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// What was put.
     pub value: Value,
@@ -175,7 +175,7 @@ pub struct Entry {
 }
 
 /// What a write replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Previous {
     /// This.
     Known(Option<Entry>),
@@ -184,7 +184,7 @@ pub enum Previous {
 }
 
 /// The answer to a request: exactly one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Of `put_if_absent`: the entry that is there, and whether this request put it.
     Chosen {
@@ -247,7 +247,7 @@ pub enum Outcome {
 }
 
 /// A "no" that changed nothing, and never will.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// Too many requests are in flight here; send it again later.
     Busy,
@@ -290,7 +290,7 @@ pub enum Readiness {
 }
 
 /// A node's view of itself and its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// Which node this is.
     pub node: NodeId,

@@ -32,7 +32,7 @@ pub struct Testimony {
 }
 
 /// A message about one register, or a listing of a table's.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Message {
     /// Phase 2a: accept this.
     Accept {
@@ -149,7 +149,7 @@ pub enum Message {
 }
 
 /// One register in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Listed {
     /// Its key.
     pub key: Key,

@@ -9,7 +9,7 @@ use crate::base::SessionId;
 
 /// A question to the host of sessions, or its answer. Level-triggered: asked again for as long as
 /// something is bound to them, so a lost answer costs time and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Message {
     /// Do these go on?
     AskSessions(Vec<SessionId>),

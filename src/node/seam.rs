@@ -18,7 +18,7 @@ use crate::monitor::{self, Binding};
 use crate::paxos::Ballot;
 
 /// What can happen to a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A client session hosted here has ended, says the host that watches it.
     Down {
@@ -52,7 +52,7 @@ pub enum Input {
 }
 
 /// What a node wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Watch the client of this session no more.
     Demonitor {
@@ -103,7 +103,7 @@ pub enum Effect {
 pub type Effects = Vec<Effect>;
 
 /// What clients can be told without asking again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A life of a watched key has ended; whoever puts next can win (P-16).
     Ended {
@@ -145,7 +145,7 @@ pub enum Event {
 }
 
 /// How a life of a key ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// What it was bound to had ended.
     Erased(Binding),
@@ -157,7 +157,7 @@ pub enum Ending {
 
 /// What nodes send each other. The header lets a receiver drop what is not for it before it
 /// looks at the content (A0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Message {
     /// The sender's cluster.
     pub cluster: ClusterId,
@@ -172,7 +172,7 @@ pub struct Message {
 }
 
 /// The content of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Body {
     /// Between members.
     Cluster(cluster::Message),
@@ -183,7 +183,7 @@ pub enum Body {
 }
 
 /// What must survive a crash.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Record {
     /// A ballot was accepted, and with it this content.
     Accepted {

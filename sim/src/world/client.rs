@@ -5,6 +5,8 @@
 //!
 //! Must never know: whether an answer is right.
 
+use std::hash::Hash;
+
 use synod::{
     Ballot, Bind, ClientId, Command, Event, Expect, Input, Key, OnNoQuorum, Outcome, Previous,
     ReadLevel, Refusal, Request, RequestId, Sent, SessionId, TableId, Topic, Value, Wall,
@@ -324,7 +326,8 @@ impl World<'_> {
     /// Hands a request to a node.
     pub(super) fn give(&mut self, target: usize, request: Request) {
         let (client, id) = (request.client, request.id);
-        self.event(0xA5C0 ^ id.0 << 16 ^ client.number() << 40 ^ (target as u64) << 56);
+        self.event(0xA5C0 ^ (target as u64) << 16);
+        request.hash(&mut self.trace);
         if self.watching {
             let again = if request.sent == Sent::Again { " again" } else { "" };
             let text = format!("{client}.{id} asks{again}: {}", request.command);

@@ -24,6 +24,7 @@ pub use report::{
 };
 
 use std::fmt;
+use std::hash::Hash;
 
 use synod::consensus;
 use synod::{
@@ -379,25 +380,23 @@ impl<'a> World<'a> {
 
     #[inline]
     fn carry_out(&mut self, place: usize, effect: Effect, now: Now) {
+        self.event(0x0EFF ^ (place as u64) << 16);
+        effect.hash(&mut self.trace);
         match effect {
             Effect::Send { to, message } => self.send(place, to, message, now),
             Effect::Persist { ticket, records } => self.persist(place, ticket, records, now),
             Effect::Reply { client, request, outcome } => {
-                self.event(0x0E91 ^ request.0 << 16);
                 self.on_reply(place, client, request, outcome);
             }
             Effect::Monitor { session, client } => {
-                self.event(0x0303 ^ session.number << 16);
                 self.on_monitor(place, session, client);
             }
             Effect::Demonitor { session } => {
-                self.event(0x0404 ^ session.number << 16);
                 self.oracle.on_session_end(session);
                 self.oracle.on_session_told(session);
                 self.hosts[place].monitored.retain(|(known, _)| *known != session);
             }
             Effect::Notify { client, event } => {
-                self.event(0x0707 ^ client.number() << 16);
                 self.on_notify(place, client, &event);
             }
         }
@@ -452,7 +451,6 @@ impl<'a> World<'a> {
         };
         self.messages += 1;
         let number = self.messages;
-        self.event(0x5E4D ^ (place as u64) << 16 ^ (target as u64) << 24 ^ fingerprint(&message));
         self.oracle.on_send(place, target, &message, slot, &mut self.marks);
         self.tell(
             Some(place),
@@ -645,7 +643,6 @@ impl<'a> World<'a> {
     // ---- disks ----------------------------------------------------------------------------
 
     fn persist(&mut self, place: usize, ticket: synod::Ticket, records: Vec<Record>, now: Now) {
-        self.event(0xD15C ^ ticket.0 << 16 ^ (records.len() as u64) << 48);
         if self.watching {
             for record in &records {
                 self.tell(
@@ -724,9 +721,7 @@ impl<'a> World<'a> {
     fn check_nodes(&mut self) {
         for place in 0..self.hosts.len() {
             let Some(node) = &self.hosts[place].node else { continue };
-            for (_, promised, accepted, _) in node.registers() {
-                self.trace.word(promised.round ^ accepted.round.rotate_left(32));
-            }
+            node.registers().for_each(|register| register.hash(&mut self.trace));
             if let Err(violation) = node.check_invariants() {
                 let text =
                     format!("n{}: {}: {}", place + 1, violation.invariant, violation.message);
@@ -773,33 +768,4 @@ const fn is_answer(message: &Message) -> bool {
             Accepted { .. } | Listing { .. } | Promise { .. } | ReadReply { .. } | Reject { .. }
         )
     )
-}
-
-/// What tells messages of one kind apart, in a word of the trace.
-#[inline]
-fn fingerprint(message: &Message) -> u64 {
-    let ballot = |kind: u64, ballot: &synod::Ballot| {
-        kind ^ ballot.round.rotate_left(8) ^ u64::from(ballot.node.0) << 40
-    };
-    match &message.body {
-        Body::Cluster(synod::cluster::Message::Heartbeat { sequence, .. }) => 1 ^ sequence << 32,
-        Body::Cluster(synod::cluster::Message::HeartbeatAck { sequence, .. }) => 2 ^ sequence << 32,
-        Body::Monitor(_) => 3,
-        Body::Consensus(message) => match message {
-            consensus::Message::Accept { ballot: b, .. } => ballot(4, b),
-            consensus::Message::Accepted { ballot: b, .. } => ballot(5, b),
-            consensus::Message::Commit { ballot: b, .. } => ballot(6, b),
-            consensus::Message::List { .. } => 7,
-            consensus::Message::Listing { items, .. } => 8 ^ (items.len() as u64) << 32,
-            consensus::Message::Prepare { ballot: b, .. } => ballot(9, b),
-            consensus::Message::Promise { ballot: b, accepted, .. } => {
-                ballot(10, b) ^ accepted.round << 48
-            }
-            consensus::Message::Read { tag, .. } => 11 ^ tag.operation << 32,
-            consensus::Message::ReadReply { accepted, .. } => ballot(12, accepted),
-            consensus::Message::Reject { ballot: b, promised, .. } => {
-                ballot(13, b) ^ promised.round << 48
-            }
-        },
-    }
 }
