@@ -45,10 +45,12 @@ fn host(mut node: Node, inbox: &Receiver<Input>, peers: &[Sender<Input>], client
                 Effect::Monitor { .. } | Effect::Demonitor { .. } => Ok(()),
             };
         }
+        let due = node.poll_timeout().unwrap_or(now.instant + Duration::from_secs(1));
         input = if let Some(ticket) = persisted {
             Input::Persisted { ticket }
+        } else if due <= now.instant {
+            Input::Timeout // However many messages wait: heartbeats must not.
         } else {
-            let due = node.poll_timeout().unwrap_or(now.instant + Duration::from_secs(1));
             match inbox.recv_timeout(due.since(now.instant)) {
                 Ok(input) => input,
                 Err(RecvTimeoutError::Timeout) => Input::Timeout,
