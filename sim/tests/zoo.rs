@@ -12,6 +12,9 @@ fn every_entry_applies_exactly_once() {
     let tree = Tree::read(&root).expect("the source can be read");
     let mut wrong = Vec::new();
     for entry in &entries {
+        if let Some(plan) = entry.plan.as_ref().filter(|plan| !root.join(plan).is_file()) {
+            wrong.push(format!("[{}] there is no {plan}", entry.name));
+        }
         match tree.edited(entry) {
             Ok(files) => {
                 for (path, content) in files {

@@ -119,6 +119,7 @@ impl Node {
                 if let Some(live) = cell.live() {
                     self.index.insert(&register, &live.bindings);
                 }
+                self.forget_ended(&before);
             }
             self.log(Record::Accepted { register: register.clone(), ballot, cell: cell.clone() })
         };

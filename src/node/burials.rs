@@ -1,7 +1,6 @@
 //! Burials: an entry whose binding may have ended is erased before anybody is shown it (E1-E4, R6).
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::inquiries::is_over;
 use super::{Effects, Node};
@@ -35,7 +34,7 @@ impl Node {
         };
         operation.stage = Stage::Burying { then: AfterBurial::Again { generation, version } };
         let register = operation.register.clone();
-        self.wake_after(number, Duration::MAX);
+        self.wait_for_others(number);
         let asker = self.child(number, 0);
         self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
     }
@@ -53,7 +52,7 @@ impl Node {
         };
         operation.stage = Stage::Burying { then: AfterBurial::Answer { generation, outcome } };
         let register = operation.register.clone();
-        self.wake_after(number, Duration::MAX);
+        self.wait_for_others(number);
         let asker = self.child(number, 0);
         self.start_own(asker, register, Goal::Bury { generation, ended: Vec::new() }, effects);
     }
@@ -66,7 +65,7 @@ impl Node {
         };
         operation.stage = Stage::Verifying { bindings: Vec::new(), missing: 1 };
         let register = operation.register.clone();
-        self.wake_after(number, Duration::MAX);
+        self.wait_for_others(number);
         let asker = self.child(number, usize::MAX);
         self.start_own(asker, register, Goal::Look, effects);
     }

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Node, Timer};
@@ -77,6 +78,20 @@ impl Node {
         for (op, number) in &self.requests {
             if self.operations.get(number).is_none_or(|operation| operation.op != *op) {
                 return violated("I12", format!("{op} will never be answered"));
+            }
+        }
+        if self.held != self.outbox.values().map(Vec::len).sum::<usize>() {
+            return violated("I14", format!("{} messages are not those that wait", self.held));
+        }
+        for (session, number) in &self.inquiries {
+            if !self.operations.contains_key(number) {
+                let message = format!("{session}: somebody gone inquires into it");
+                return violated("I14", message);
+            }
+        }
+        for session in &self.monitors.ended {
+            if !self.index.has_session(*session) {
+                return violated("I14", format!("{session}: kept, and nothing is bound to it"));
             }
         }
         if self.requests.len() > self.config.limits.requests_max {

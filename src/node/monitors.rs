@@ -84,6 +84,17 @@ impl Node {
         }
     }
 
+    /// That a session has ended is kept for as long as anything is bound to it here (I14).
+    pub(super) fn forget_ended(&mut self, bindings: &[Binding]) {
+        for binding in bindings {
+            if let Binding::Session(session) = binding
+                && !self.index.has_session(*session)
+            {
+                self.monitors.ended.remove(session);
+            }
+        }
+    }
+
     // ------------------------------------------------------------------ this node's own session
 
     /// Whether a quorum has heard this node so lately that nobody can be closing its session.
@@ -257,7 +268,6 @@ impl Node {
     fn sweep_targets(&mut self, effects: &mut Effects) {
         if self.index.is_empty() {
             self.monitors.cursor = None;
-            self.monitors.ended.clear();
             self.monitors.suspects.clear();
             return;
         }
@@ -293,8 +303,6 @@ impl Node {
                 asked.entry(session.host).or_default().push(session);
             }
         }
-        let index = &self.index;
-        self.monitors.ended.retain(|session| index.has_session(*session));
         for (host, sessions) in asked {
             let Some(host) = self.members.index(host) else {
                 continue;

@@ -66,6 +66,15 @@ impl Node {
         self.timers.set(Timer::Operation(number), instant);
     }
 
+    /// Leaves the operation to others, which will go on with it; one whose client does not wait for
+    /// a quorum looks now and then whether there is one (P-07).
+    pub(super) fn wait_for_others(&mut self, number: u64) {
+        let on_no_quorum = self.operations.get(&number).map(|operation| operation.on_no_quorum);
+        let looks = on_no_quorum == Some(OnNoQuorum::Return);
+        let wait = if looks { self.config.timing.round } else { Duration::MAX };
+        self.wake_after(number, wait);
+    }
+
     pub(super) fn tag(&self, number: u64) -> Tag {
         let attempt = self.operations.get(&number).map_or(0, |operation| operation.attempt);
         Tag { incarnation: self.incarnation, operation: number, attempt }

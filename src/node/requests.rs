@@ -22,6 +22,8 @@ impl Node {
             effects.push(Effect::Reply { client, request: id, outcome });
             return;
         }
+        // What changes nothing has never taken effect, however often it is sent.
+        let was_sent = sent == Sent::Again && changes(&command);
         let asker = Asker::Client { client, request: id };
         let (register, goal, binds, stage) = self.plan(command);
         let mut operation = Operation::new(op, asker, register, goal);
@@ -29,7 +31,7 @@ impl Node {
         operation.on_no_quorum = on_no_quorum;
         operation.binds = binds;
         operation.stage = stage;
-        if sent == Sent::Again {
+        if was_sent {
             operation.sent_before();
         }
         self.requests.insert(op, self.operation_next + 1);

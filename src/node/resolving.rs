@@ -1,7 +1,6 @@
 //! Resolving: from the names that a client gives bindings to the lives that they name now.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::{Effects, Node};
 use crate::base::RegisterId;
@@ -17,7 +16,7 @@ impl Node {
         let binds = operation.binds.clone();
         let resolved = alloc::vec![None; binds.len()];
         operation.stage = Stage::Resolving { binds: binds.clone(), resolved, missing: binds.len() };
-        self.wake_after(number, Duration::MAX);
+        self.wait_for_others(number);
         for (place, bind) in binds.iter().enumerate() {
             if !self.operations.contains_key(&number) {
                 // One of them has ended: the answer is given.

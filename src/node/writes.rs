@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
 use super::burials::over;
-use super::{Effects, Node, Timer};
+use super::{Effects, Node};
 use crate::base::RegisterId;
 use crate::consensus::{
     Accepting, Burial, Cell, Effect, Finding, Goal, Message, Outcome, Quorum, Stage, Tag,
@@ -25,8 +25,7 @@ impl Node {
             self.prepare(number, effects);
         } else {
             operation.stage = Stage::Queued;
-            let deadline = operation.deadline;
-            self.timers.set(Timer::Operation(number), deadline);
+            self.wait_for_others(number);
         }
     }
 

@@ -163,7 +163,8 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
 /// What makes a trial worth repeating: the source, the entry, how far it goes.
 fn key(tree: &Tree, entry: &Entry, args: &ZooArgs) -> String {
     let seeds = if entry.harmless { args.harmless_seeds } else { args.seeds };
-    let entry_hash = zoo::fingerprint(format!("{:?}", (&entry.edits, &entry.scenario)).as_bytes());
+    let entry_hash =
+        zoo::fingerprint(format!("{:?}", (&entry.edits, &entry.scenario, &entry.plan)).as_bytes());
     format!("{}/{entry_hash:016x}/{seeds}/{:016x}", entry.name, tree.fingerprint())
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Asked {
     floor: Ballot,
     /// The event at which it was asked.
     pub(super) since: u64,
+    /// Of a fence: the highest ballot that anything had been proposed at.
+    fence: Ballot,
     told: Told,
 }
 
@@ -62,7 +64,12 @@ impl Oracle {
             None
         };
         let floor = slot.map_or(Ballot::ZERO, |slot| self.registers[slot].told);
+        let fence = match (command, slot) {
+            (Command::Fence { .. }, Some(slot)) => self.registers[slot].proposed(),
+            _ => Ballot::ZERO,
+        };
         self.asked.push(Asked {
+            fence,
             op,
             slot,
             value,
@@ -133,6 +140,13 @@ impl Oracle {
         if let Some(version) = answer {
             let told = &mut self.registers[slot].told;
             *told = version.max(*told);
+        }
+        let fenced = &mut self.registers[slot].fenced;
+        *fenced = asked.fence.max(*fenced);
+        let (version, generation) = shown(outcome);
+        self.tells(node, slot, version);
+        if let Some(generation) = generation {
+            self.shows(node, slot, generation);
         }
     }
 
@@ -215,6 +229,9 @@ impl Oracle {
             | Outcome::Unknown => return Ok(None),
         };
         if local {
+            if version < self.versions[node * self.slots + slot] {
+                return Err(("LIN", "local read goes back"));
+            }
             return Ok(None);
         }
         // Real time: nobody is shown less than somebody was told before the question.
@@ -226,6 +243,12 @@ impl Oracle {
             return Err(("LIN", "stale answer"));
         }
         Ok(Some(version))
+    }
+
+    /// A node's process knows this version to be chosen.
+    pub(super) fn tells(&mut self, node: usize, slot: usize, version: Ballot) {
+        let known = &mut self.versions[node * self.slots + slot];
+        *known = version.max(*known);
     }
 
     /// A write that is done is not bound to what was over before it was asked for.
@@ -267,7 +290,12 @@ impl Oracle {
             | Refusal::NoSuchSession(_)
             | Refusal::NoSuchTable(_)
             | Refusal::NotReady(_)
-            | Refusal::WriteOnce(_) => {}
+            | Refusal::WriteOnce(_) => {
+                if !self.is_refusable(node, asked, refusal) {
+                    let text = format!("{} {} is refused: {refusal}", asked.op, asked.command);
+                    self.breaks("W14", "refused without a reason", text);
+                }
+            }
         }
         let Some(slot) = asked.slot else { return };
         let register = &self.registers[slot];
@@ -407,6 +435,24 @@ fn fits(command: &Command, entry: Option<&Entry>, version: Ballot) -> bool {
         return entry.is_some_and(|entry| entry.generation == *wanted);
     }
     true
+}
+
+/// The version that an answer shows, and the life, if it shows one.
+fn shown(outcome: &Outcome) -> (Ballot, Option<Ballot>) {
+    match outcome {
+        Outcome::Found { entry, version } | Outcome::Mismatch { entry, version } => {
+            (*version, entry.as_ref().map(|entry| entry.generation))
+        }
+        Outcome::Chosen { entry, .. } => (entry.version, Some(entry.generation)),
+        Outcome::Written { generation, version, .. } => (*version, *generation),
+        Outcome::Removed { version, .. } => (*version, None),
+        Outcome::Done
+        | Outcome::Keys { .. }
+        | Outcome::Refused(_)
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown => (Ballot::ZERO, None),
+    }
 }
 
 fn is_entry(cell: &Cell, entry: &Entry) -> bool {

@@ -8,7 +8,7 @@
 
 use synod::consensus::Cell;
 use synod::monitor::NodeSession;
-use synod::{Bind, Binding, Command, NodeId, OpId, RegisterId, SessionId, Wall};
+use synod::{Bind, Binding, ClientId, Command, NodeId, OpId, RegisterId, SessionId, Wall};
 
 use super::Oracle;
 use super::answers::Asked;
@@ -28,7 +28,10 @@ pub(super) struct Deadline {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionTruth {
     pub(super) id: SessionId,
+    pub(super) client: ClientId,
     pub(super) ended: bool,
+    /// Whether its client has died.
+    pub(super) is_gone: bool,
     /// The event at which its host knew that it had ended.
     pub(super) told: Option<u64>,
 }

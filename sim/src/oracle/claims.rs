@@ -99,6 +99,10 @@ impl Oracle {
             consensus::Message::Accepted { ballot, .. } => self.on_accepted(node, slot, *ballot),
             consensus::Message::Commit { ballot, .. } => {
                 self.check_chosen(node, slot, *ballot, "W9", "commit of what is not chosen");
+                if let Ok(place) = self.registers[slot].find(*ballot) {
+                    let version = self.registers[slot].proposals[place].cell.version();
+                    self.tells(node, slot, version);
+                }
             }
             consensus::Message::Reject { .. }
             | consensus::Message::Read { .. }

@@ -9,12 +9,14 @@
 
 mod answers;
 mod bindings;
+mod calls;
 mod claims;
 mod ending;
 mod reach;
 mod register;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -30,10 +32,12 @@ use crate::marks::{Mark, Marks};
 use crate::plan::{Nanos, Plan};
 use answers::Asked;
 use bindings::{Deadline, SessionTruth};
+use calls::{Bounds, Call};
 pub(crate) use ending::Orphan;
 pub(crate) use reach::Echo;
 use reach::Reach;
 use register::{Register, Wrong};
+use watching::{Shown, Watch};
 
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,10 @@ struct Truth {
     /// The most its wall clock ever showed.
     wall_max: u64,
     quorum: Option<bool>,
+    /// Since when it says that it reaches no quorum, on its own monotonic clock.
+    unreached: Option<Nanos>,
+    /// How many members it last said that it reaches.
+    reachable: Option<usize>,
 }
 
 /// Something that a proposer did about an ambiguous operation of its own.
@@ -91,6 +99,8 @@ pub(crate) struct Oracle {
     nodes: usize,
     keys: usize,
     slots: usize,
+    /// Seats of the configuration.
+    size: usize,
     quorum: u32,
     down: Nanos,
     registers: Vec<Register>,
@@ -107,6 +117,13 @@ pub(crate) struct Oracle {
     asked: Vec<Asked>,
     /// Of the calls under way.
     deadlines: Vec<Deadline>,
+    calls: Vec<Call>,
+    watches: Vec<Watch>,
+    /// For each node and register: a life that its process has shown, and the newest version that
+    /// it has told of.
+    shown: Vec<Option<Shown>>,
+    versions: Vec<Ballot>,
+    bounds: Bounds,
     reach: Reach,
     attempts: Vec<Attempt>,
     erasures: Vec<(usize, u64)>,
@@ -125,6 +142,7 @@ impl Oracle {
             nodes,
             keys,
             slots,
+            size: usize::from(plan.cluster.size),
             quorum: u32::from(plan.quorum()),
             down: plan.cluster.down,
             registers: (0..slots).map(|_| Register::default()).collect(),
@@ -136,6 +154,15 @@ impl Oracle {
             downs: Vec::new(),
             asked: Vec::new(),
             deadlines: Vec::new(),
+            calls: Vec::new(),
+            watches: Vec::new(),
+            shown: vec![None; nodes * slots],
+            versions: vec![Ballot::ZERO; nodes * slots],
+            bounds: Bounds {
+                requests: plan.cluster.requests_max as usize,
+                write_once: plan.tables.iter().map(|table| table.write_once).collect(),
+                sleep: plan.cluster.round.max(plan.cluster.backoff_max).max(plan.cluster.heartbeat),
+            },
             reach: Reach::new(nodes),
             attempts: Vec::new(),
             erasures: Vec::new(),
@@ -271,7 +298,7 @@ impl Oracle {
             }
             State::Dead(_) => {}
             State::Live(live) => match cell.node_session() {
-                Some(session) => self.check_node_session(node, slot, ballot, session, marks),
+                Some(session) => self.check_node_session(node, slot, cell, session, marks),
                 None => {
                     if live.generation == ballot
                         && self.registers[slot].newest().is_some_and(|c| c.cell.live().is_none())
@@ -279,6 +306,12 @@ impl Oracle {
                         marks.hit(Mark::LifeAfterLife);
                     }
                     self.check_write(slot, cell, change.op);
+                    let own = self.name(slot);
+                    let is_own = |binding: &Binding| matches!(binding, Binding::Key { register, .. } if *register == own);
+                    if live.bindings.iter().any(is_own) {
+                        let text = format!("{cell} is proposed at {ballot}");
+                        self.breaks_at(slot, ("LIN", "bound to itself", text));
+                    }
                 }
             },
         }
@@ -329,11 +362,13 @@ impl Oracle {
         &mut self,
         node: usize,
         slot: usize,
-        ballot: Ballot,
+        cell: &Cell,
         session: NodeSession,
         marks: &mut Marks,
     ) {
+        let ballot = cell.version();
         if session.open {
+            self.check_opening(slot, cell, session);
             if slot != node {
                 let text = format!("n{} opens {session} at {ballot}", node + 1);
                 self.breaks_at(slot, ("W8", "session opened by another node", text));
@@ -360,6 +395,27 @@ impl Oracle {
                 self.down / 1_000_000
             );
             self.breaks_at(slot, ("W8", "session closed without silence", text));
+        }
+    }
+
+    /// W8: no node opens a session in place of one that is open, and that its clients rely on: it
+    /// has that renewed, or finds that it was closed.
+    fn check_opening(&mut self, slot: usize, cell: &Cell, session: NodeSession) {
+        let before = cell.lineage.iter().nth(1).map(|change| change.ballot);
+        let before = before.and_then(|before| self.registers[slot].find(before).ok());
+        let before =
+            before.and_then(|place| self.registers[slot].proposals[place].cell.node_session());
+        let Some(before) = before.filter(|before| before.open && before.number < session.number)
+        else {
+            return;
+        };
+        let host = node_of(slot);
+        let relied = self.sessions.iter().find(|known| {
+            known.id.host == host && known.id.node_session == before.number && !known.ended
+        });
+        if let Some(relied) = relied {
+            let text = format!("{host} opens {session} over {before}, which hosts {}", relied.id);
+            self.breaks_at(slot, ("W8", "session opened over one that is open", text));
         }
     }
 
@@ -636,14 +692,39 @@ impl Oracle {
     }
 
     /// A host begins to watch a session.
-    pub(crate) fn on_session(&mut self, session: SessionId) {
+    pub(crate) fn on_session(&mut self, session: SessionId, client: ClientId) {
         if self.sessions.iter().any(|known| known.id == session) {
             self.breaks("W8", "session number used twice", format!("{session} is opened again"));
         }
-        self.sessions.push(SessionTruth { id: session, ended: false, told: None });
+        let known = SessionTruth { id: session, client, ended: false, told: None, is_gone: false };
+        self.sessions.push(known);
     }
 
-    /// A session is over: its client died, or is about to be told that it is closed.
+    /// The client of a session is gone.
+    pub(crate) fn on_session_left(&mut self, session: SessionId) {
+        self.on_session_end(session);
+        if let Some(known) = self.sessions.iter_mut().rev().find(|known| known.id == session) {
+            known.is_gone = true;
+        }
+    }
+
+    /// Whose session it is.
+    pub(crate) fn owner(&self, session: SessionId) -> Option<ClientId> {
+        let known = self.sessions.iter().rev().find(|known| known.id == session);
+        known.map(|known| known.client)
+    }
+
+    /// W8: a host gives a session up, and may if it is over or if the host is no member any more.
+    pub(crate) fn on_session_lost(&mut self, session: SessionId, is_host_lost: bool) {
+        if !is_host_lost && !self.session_has_ended(session) {
+            let text = format!("{session} is given up by its host; nothing has ended it");
+            self.breaks("W8", "session lost that goes on", text);
+        }
+        self.on_session_end(session);
+        self.on_session_told(session);
+    }
+
+    /// A session is over: its client died, or has its host close it.
     pub(crate) fn on_session_end(&mut self, session: SessionId) {
         if let Some(known) = self.sessions.iter_mut().rev().find(|known| known.id == session) {
             known.ended = true;
@@ -654,10 +735,14 @@ impl Oracle {
     /// its client sessions.
     pub(crate) fn on_start(&mut self, node: usize, records: &[Record], mono: Nanos) {
         self.reach.start(node);
+        self.forget_calls(node);
+        self.forget_watches(node);
         let truth = &mut self.truths[node];
         truth.heard.fill(mono);
         truth.witnessed.fill(None);
         truth.quorum = None;
+        truth.unreached = None;
+        truth.reachable = None;
         for record in records {
             if let Record::Witnessed { peer, life } = record {
                 let place = usize::from(peer.0).wrapping_sub(1);
@@ -714,6 +799,7 @@ impl Oracle {
             return;
         }
         let before = self.truths[node].quorum.replace(reached);
+        self.truths[node].unreached = if reached { None } else { Some(mono) };
         if before == Some(reached) {
             let text = format!("n{} says twice in a row: {event}", node + 1);
             self.breaks("L5", "quorum events do not alternate", text);
@@ -739,17 +825,6 @@ impl Oracle {
     /// What a node last said of its quorum.
     pub(crate) fn has_quorum(&self, node: usize) -> Option<bool> {
         self.truths[node].quorum
-    }
-
-    /// A watcher was told that a life ended: it is over, by choice.
-    pub(crate) fn on_ended(&mut self, table: TableId, key: &Key, generation: Ballot) {
-        let Some(slot) = self.key_slot(table, key) else {
-            return self.breaks("W3", "unknown register", format!("ended {table}/{key}"));
-        };
-        if !self.registers[slot].has_ended(generation) {
-            let text = format!("a watcher was told that life {generation} ended; it goes on");
-            self.breaks_at(slot, ("W3", "told of an end that was not", text));
-        }
     }
 
     // ---- marks of ambiguous operations ----------------------------------------------------

@@ -61,6 +61,14 @@ impl Reach {
         }
     }
 
+    /// Whether a node has had, of another, an answer to something that it sent less than `within`
+    /// before `mono`; it answers itself.
+    pub(super) fn hears(&self, node: usize, other: usize, mono: Nanos, within: Nanos) -> bool {
+        let echoed = self.echoed.get(node * self.nodes + other).copied().flatten();
+        other == node
+            || other < self.nodes && echoed.is_some_and(|at| mono.saturating_sub(at) < within)
+    }
+
     /// How many nodes, itself included, have answered something that a node sent less than
     /// `within` before `mono`.
     pub(super) fn both_ways(&self, node: usize, mono: Nanos, within: Nanos) -> u32 {

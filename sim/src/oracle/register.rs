@@ -48,6 +48,8 @@ pub(super) struct Register {
     pub(super) fresh: Vec<Arc<Cell>>,
     /// The highest version that a client has been told of, in an answer that claims to be fresh.
     pub(super) told: Ballot,
+    /// What was proposed up to this and had no effect by then has none any more.
+    pub(super) fenced: Ballot,
     /// When the newest chosen content last went from live to dead or back.
     pub(super) turned: u64,
     /// Versions up to this are no longer held.
@@ -69,6 +71,7 @@ impl Default for Register {
             versions: Vec::new(),
             fresh: Vec::new(),
             told: Ballot::ZERO,
+            fenced: Ballot::ZERO,
             turned: 0,
             forgotten: Ballot::ZERO,
             prepared: 0,
@@ -103,6 +106,11 @@ impl Register {
             }
         }
         self.proposals.binary_search_by(|proposal| proposal.ballot.cmp(&ballot))
+    }
+
+    /// The highest ballot at which anything was proposed.
+    pub(super) fn proposed(&self) -> Ballot {
+        self.proposals.last().map_or(Ballot::ZERO, |proposal| proposal.ballot)
     }
 
     /// The newest content chosen.
@@ -238,6 +246,13 @@ impl Register {
                 let change = origin.lineage.last().filter(|change| change.ballot == ballot);
                 let Some(change) = change else { continue };
                 self.check_once(change)?;
+                if ballot <= self.fenced {
+                    let text = format!(
+                        "{} takes effect at {ballot}; it was fenced off at {}",
+                        change.op, self.fenced
+                    );
+                    return Err(("LIN", "took effect across a fence", text));
+                }
                 self.fresh.push(origin.clone());
                 let change = Version { version: ballot, cell: origin.clone(), since: step };
                 self.versions.insert(at, change);

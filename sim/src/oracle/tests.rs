@@ -1,13 +1,15 @@
 //! Each check against a violation made by hand: a check that never fires is worth nothing.
 
+mod calls;
+
 use std::sync::Arc;
 
 use synod::consensus::{Cell, Content, Lineage, Live, Message, State, Tag, Testimony};
 use synod::monitor::{Cause, NodeSession};
 use synod::{
-    Ballot, Bind, Binding, Body, ClientId, ClusterId, Command, Entry, Epoch, Event, Incarnation,
-    Key, Life, NodeId, OpId, Outcome, Previous, ReadLevel, Record, Refusal, RegisterId, RequestId,
-    SessionId, TableId, Value, Wall,
+    Ballot, Bind, Binding, Body, ClientId, ClusterId, Command, Ending, Entry, Epoch, Event,
+    Incarnation, Key, Life, NodeId, OpId, Outcome, Previous, ReadLevel, Record, Refusal,
+    RegisterId, RequestId, SessionId, TableId, Value, Wall,
 };
 
 use super::{Oracle, Orphan};
@@ -318,7 +320,7 @@ fn w3_told_of_what_is_not_chosen() {
     let lie = put(&absent(), 7, ballot(1, 1), &[]);
     rig.answers(3, &found(&lie));
     rig.broken("W3", "told of another content than is chosen");
-    rig.oracle.on_ended(TableId(0), &Key::from("k0"), ballot(1, 1));
+    rig.oracle.on_ended(TableId(0), &Key::from("k0"), ballot(1, 1), &Ending::Unseen);
     rig.broken("W3", "told of an end that was not");
 }
 
@@ -417,7 +419,7 @@ fn w8_nothing_is_erased_but_for_what_happened() {
     ];
     for (binding, shape) in cases {
         let mut rig = Rig::new();
-        rig.oracle.on_session(host);
+        rig.oracle.on_session(host, ClientId::new(1));
         // One clock of three is ahead, which is no evidence.
         rig.oracle.on_clock(0, Wall(5_000));
         rig.asks_bound(
@@ -476,7 +478,7 @@ fn w8_a_node_session_is_closed_after_a_quorums_silence() {
 fn w8_a_binding_is_refused_only_if_it_ended() {
     let mut rig = Rig::new();
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
-    rig.oracle.on_session(host);
+    rig.oracle.on_session(host, ClientId::new(1));
     rig.asks_put(1);
     let bind = Bind::Session(host);
     rig.refuses(1, &bind);
@@ -484,7 +486,7 @@ fn w8_a_binding_is_refused_only_if_it_ended() {
     rig.asks_bound(2, vec![bind.clone()]);
     rig.refuses(2, &bind);
     rig.broken("W8", "refused for a session that goes on");
-    rig.oracle.on_session(host);
+    rig.oracle.on_session(host, ClientId::new(1));
     rig.broken("W8", "session number used twice");
     rig.oracle.on_session_end(host);
     rig.asks_bound(3, vec![bind.clone()]);
@@ -607,7 +609,7 @@ fn lin_a_write_is_not_bound_to_a_session_that_its_host_ended() {
     for (host, told) in [(1, true), (1, false), (2, true)] {
         let mut rig = Rig::new();
         let session = SessionId { host: NodeId(host), node_session: 1, number: 1 };
-        rig.oracle.on_session(session);
+        rig.oracle.on_session(session, ClientId::new(1));
         rig.oracle.on_session_end(session);
         if told {
             rig.oracle.on_session_told(session);
@@ -641,7 +643,7 @@ fn lin_a_write_is_not_bound_to_a_closed_node_session() {
     rig.broken("LIN", OVER);
     // Nor to what was hosted in it, though its host may not know yet.
     let hosted = SessionId { host: NodeId(3), node_session: 1, number: 1 };
-    rig.oracle.on_session(hosted);
+    rig.oracle.on_session(hosted, ClientId::new(1));
     rig.asks_bound(3, vec![Bind::Session(hosted)]);
     rig.writes_bound(3, 3, &Binding::Session(hosted));
     rig.broken("LIN", OVER);
@@ -752,7 +754,7 @@ fn w12_a_witness_has_it_on_disk() {
 fn w13_what_a_binding_forbids_is_never_seen() {
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
     let refused = |rig: &mut Rig| {
-        rig.oracle.on_session(host);
+        rig.oracle.on_session(host, ClientId::new(1));
         rig.oracle.on_session_end(host);
         rig.asks_bound(1, vec![Bind::Session(host)]);
     };
@@ -797,7 +799,7 @@ fn w13_what_is_rejected_never_happens() {
     rig.broken("W13", "rejected and yet done");
     rig.asks_put(2);
     rig.chooses(ballot(2, 2), &key(), &put(&cell, 2, ballot(2, 2), &[]));
-    rig.answers(2, &Outcome::Refused(Refusal::Busy));
+    rig.answers(2, &Outcome::Refused(Refusal::NoQuorum));
     rig.broken("W13", "rejected and yet done");
 }
 
@@ -918,7 +920,7 @@ fn l5_a_quorum_is_heard_and_hears() {
 fn l2_orphans_are_seen() {
     let mut rig = Rig::new();
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
-    rig.oracle.on_session(host);
+    rig.oracle.on_session(host, ClientId::new(1));
     rig.asks_bound(1, vec![Bind::Session(host)]);
     let born = put(&absent(), 1, ballot(1, 1), &[Binding::Session(host)]);
     rig.chooses(ballot(1, 1), &key(), &born);
@@ -938,7 +940,7 @@ fn l2_orphans_are_seen() {
 fn l2_only_deadlines_are_late() {
     let mut rig = Rig::new();
     let host = SessionId { host: NodeId(3), node_session: 1, number: 1 };
-    rig.oracle.on_session(host);
+    rig.oracle.on_session(host, ClientId::new(1));
     let register = |number: u16| RegisterId::Key(TableId(0), Key::from(&*format!("k{number}")));
     let bound = |round: u64, bindings: &[Binding]| put(&absent(), 1, ballot(round, 1), bindings);
     let until = Binding::Until(Wall(1_000));

@@ -1,9 +1,10 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 28] = [
+const RULES: [(&str, &str); 30] = [
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
+    ("L10", "after healing, every watcher has been told of the ends it watched for"),
     ("L2", "after healing, every entry whose binding has ended is erased; there are no orphans"),
     ("L4", "after healing, every member that keeps its storage is ready"),
     ("L5", "quorum events are true: they alternate, and end with `reached` where that is so"),
@@ -19,6 +20,7 @@ const RULES: [(&str, &str); 28] = [
     ("W10", "an operation changes its register once at most"),
     ("W12", "nobody is told of what is not yet durable"),
     ("W13", "an operation that was definitely refused never takes effect"),
+    ("W14", "every answer and notice has its reason, and comes in time"),
     ("W2", "what is chosen later builds on what was chosen before"),
     ("W3", "nothing is returned that is not chosen"),
     ("W4", "an acceptor's promise, vote and epoch never go back, even across a crash"),

@@ -192,7 +192,9 @@ impl World<'_> {
         };
         let value = value_of(client.id.number(), u64::from(operation.id));
         match &operation.act {
-            Act::CloseSession => client.session.map_or(Command::Status, Command::CloseSession),
+            Act::CloseSession => {
+                self.to_close(place, operation).map_or(Command::Status, Command::CloseSession)
+            }
             Act::CompareAndSet(at, guess, ties) => Command::CompareAndSet {
                 table: table(*at),
                 key: key_of(at.key),
@@ -251,6 +253,14 @@ impl World<'_> {
         self.clients[place].seen[slot].value.clone()
     }
 
+    /// Its own session; now and then another client's, which it must not be able to end.
+    fn to_close(&self, place: usize, operation: &Operation) -> Option<SessionId> {
+        let count = self.clients.len();
+        let others = (1..count).map(|step| &self.clients[(place + step) % count]);
+        let strange = others.filter(|_| operation.id % 8 == 3).find_map(|other| other.session);
+        strange.or(self.clients[place].session)
+    }
+
     fn binds(&self, place: usize, ties: &[Tie]) -> Vec<Bind> {
         let mut binds = Vec::with_capacity(ties.len());
         for tie in ties {
@@ -274,9 +284,10 @@ impl World<'_> {
         let nodes = self.hosts.len();
         let (wanted, patience, persistent, id) = {
             let operation = self.current(place);
-            let wanted = match (&operation.act, self.clients[place].session) {
+            let waiting = self.clients[place].waiting.as_ref();
+            let wanted = match waiting.map(|waiting| &waiting.command) {
                 // A session is closed at its host; sometimes somebody else is asked.
-                (Act::CloseSession, Some(session)) if !operation.id.is_multiple_of(8) => {
+                Some(Command::CloseSession(session)) if !operation.id.is_multiple_of(8) => {
                     session.host.0
                 }
                 _ => operation.node,
@@ -335,6 +346,7 @@ impl World<'_> {
         }
         if let Command::CloseSession(session) = request.command
             && session.host == node_of(target)
+            && self.oracle.owner(session) == Some(client)
         {
             // From here on its host may end it; nobody else may.
             self.oracle.on_session_end(session);
@@ -552,7 +564,7 @@ impl World<'_> {
             let own: Vec<SessionId> =
                 monitored.filter(|(_, of)| *of == id).map(|(session, _)| *session).collect();
             for session in own {
-                self.oracle.on_session_end(session);
+                self.oracle.on_session_left(session);
                 self.on_session_down(place, session);
             }
         }
@@ -569,7 +581,7 @@ impl World<'_> {
 
     /// A node hosts a session, and wants to be told when its client is gone.
     pub(super) fn on_monitor(&mut self, place: usize, session: SessionId, client: ClientId) {
-        self.oracle.on_session(session);
+        self.oracle.on_session(session, client);
         self.hosts[place].monitored.push((session, client));
         if client.number() >= PROBER {
             return;
@@ -583,7 +595,7 @@ impl World<'_> {
             })
         });
         if !held {
-            self.oracle.on_session_end(session);
+            self.oracle.on_session_left(session);
             match &mut self.free {
                 Some(pool) => pool.downs.push((place as u16, session)),
                 None => self.queue.push_down(self.now, place as u16, session),
@@ -607,6 +619,7 @@ impl World<'_> {
     /// A client is told of an event.
     pub(super) fn on_notify(&mut self, place: usize, client: ClientId, event: &Event) {
         self.tell(Some(place), EventKind::Notify, format_args!("tells {client}: {event}"));
+        self.oracle.on_notice(place, client, event);
         if client.number() >= WATCHER && client.number() < PROBER {
             if matches!(event, Event::Readiness(_)) && self.says_lost(place) {
                 self.marks.hit(Mark::StateLost);
@@ -615,14 +628,14 @@ impl World<'_> {
                 self.liveness.last_quorum_event = self.now;
             }
             let mono = self.hosts[place].clock.mono(self.now);
+            if let Event::Reachable { nodes, size } = event {
+                self.oracle.on_reachable(place, *nodes, *size, mono);
+            }
             return self.oracle.on_quorum_event(place, event, mono, &mut self.marks);
         }
         let who = (client.number().wrapping_sub(1)) as usize;
         match event {
-            Event::Ended { table, key, generation, .. } => {
-                self.marks.hit(Mark::Watched);
-                self.oracle.on_ended(*table, key, *generation);
-            }
+            Event::Ended { .. } => self.marks.hit(Mark::Watched),
             Event::SessionSuspended(session) => {
                 self.marks.hit(Mark::Suspended);
                 // What a former life of the client had is not its own.
@@ -645,8 +658,8 @@ impl World<'_> {
             }
             Event::SessionLost(session) => {
                 self.marks.hit(Mark::Lost);
-                self.oracle.on_session_end(*session);
-                self.oracle.on_session_told(*session);
+                let is_host_lost = self.hosts[place].wiped || self.hosts[place].rotten;
+                self.oracle.on_session_lost(*session, is_host_lost);
                 self.hosts[place].monitored.retain(|(known, _)| known != session);
                 if let Some(client) = self.clients.get_mut(who) {
                     client.suspended.retain(|known| known != session);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use synod::consensus::Readiness;
 use synod::{
-    Ballot, Binding, ClientId, Command, OnNoQuorum, Outcome, ReadLevel, RegisterId, Request,
-    RequestId, Sent, SessionId, TableId, Value, Wall,
+    Ballot, Binding, ClientId, Command, NodeId, OnNoQuorum, Outcome, ReadLevel, RegisterId,
+    Request, RequestId, Sent, SessionId, TableId, Value, Wall,
 };
 
 use super::client::{key_of, value_of};
@@ -188,6 +188,12 @@ impl World<'_> {
         node.is_some_and(|node| matches!(node.readiness(), Readiness::StateLost(_)))
     }
 
+    /// Whether a node takes part.
+    pub(super) fn is_ready(&self, place: usize) -> bool {
+        let node = self.hosts[place].node.as_ref();
+        node.is_some_and(|node| *node.readiness() == Readiness::Ready)
+    }
+
     /// A node outside the core is gone for the rest of the run.
     fn retire_node(&mut self, place: usize) {
         self.hosts[place].gone = true;
@@ -319,6 +325,11 @@ impl World<'_> {
         if let Some(Orphan { register, binding, late }) = orphan {
             let shape = if late { DEADLINE } else { "orphan" };
             return Some(("L2", shape, format!("{register} lives on though {binding} has ended")));
+        }
+        if let Some((register, client, generation)) = self.oracle.untold(self.liveness.core) {
+            let text =
+                format!("{client} watches {register} and is not told that {generation} ended");
+            return Some(("L10", "end not told", text));
         }
         let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
         if let Some(client) = suspended {
@@ -467,6 +478,12 @@ impl World<'_> {
             Some(format!("{} registers where there are {registers}", status.registers))
         } else if status.sessions != sessions {
             Some(format!("{} sessions where it watches {sessions}", status.sessions))
+        } else if !self.liveness.core.iter().all(|node| status.reachable.contains(&NodeId(node))) {
+            let text = format!("n{} does not reach all that are there: {status:?}", place + 1);
+            return self.fail(FailureKind::NoProgress, "L5", "reaches others than it says", text);
+        } else if self.oracle.reachable(place).unwrap_or(1) != status.reachable.len() {
+            let text = format!("n{} did not tell whom it reaches: {status:?}", place + 1);
+            return self.fail(FailureKind::NoProgress, "L5", "reaches others than it says", text);
         } else {
             None
         };

@@ -33,7 +33,7 @@ use synod::{
 };
 
 use crate::marks::{Mark, Marks};
-use crate::oracle::{Echo, Oracle, node_of};
+use crate::oracle::{Echo, Oracle, node_of, op};
 use crate::plan::{FaultKind, Mode, Nanos, Plan};
 use crate::random::{Site, below, chance, draw};
 use crate::trace::TraceHash;
@@ -367,9 +367,16 @@ impl<'a> World<'a> {
         let Some(node) = &mut host.node else { return };
         let mut effects = self.effects.pop().unwrap_or_default();
         self.oracle.on_clock(place, now.wall);
+        if let Input::Request(request) = &input {
+            self.oracle.on_given(place, request, now.instant.0);
+        }
+        let is_woken = input == Input::Timeout;
         node.handle(input, now, &mut effects);
         for effect in effects.drain(..) {
             self.carry_out(place, effect, now);
+        }
+        if is_woken {
+            self.oracle.check_calls(place, now.instant.0);
         }
         self.effects.push(effects);
         self.recorder.on_downs(self.oracle.downs().len());
@@ -386,14 +393,17 @@ impl<'a> World<'a> {
             Effect::Send { to, message } => self.send(place, to, message, now),
             Effect::Persist { ticket, records } => self.persist(place, ticket, records, now),
             Effect::Reply { client, request, outcome } => {
+                let is_ready = self.is_ready(place);
+                let id = op(client, request);
+                self.oracle.on_reply(place, id, &outcome, now.instant.0, is_ready);
                 self.on_reply(place, client, request, outcome);
             }
             Effect::Monitor { session, client } => {
                 self.on_monitor(place, session, client);
             }
             Effect::Demonitor { session } => {
-                self.oracle.on_session_end(session);
-                self.oracle.on_session_told(session);
+                let is_host_lost = self.hosts[place].wiped || self.hosts[place].rotten;
+                self.oracle.on_session_lost(session, is_host_lost);
                 self.hosts[place].monitored.retain(|(known, _)| *known != session);
             }
             Effect::Notify { client, event } => {

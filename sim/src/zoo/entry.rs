@@ -13,7 +13,7 @@
 //! ```
 //!
 //! An edit is the group of `-`, `+` and blank-led lines behind a `file:`; several groups make
-//! several edits. `row`, `scenario` and `harmless` may be left out; the rest may not.
+//! several edits. `row`, `scenario`, `plan` and `harmless` may be left out; the rest may not.
 
 use std::fmt;
 
@@ -36,6 +36,8 @@ pub struct Entry {
     pub expect: String,
     /// Which scenario or family to hunt in; all of them if not given.
     pub scenario: Option<String>,
+    /// A stored plan that is replayed before any seed: for what chance meets too seldom.
+    pub plan: Option<String>,
     /// Whether the simulator must *not* find anything.
     pub harmless: bool,
     /// What to change.
@@ -54,6 +56,7 @@ impl Entry {
             needs: String::from("nothing"),
             expect: String::from("nothing"),
             scenario: None,
+            plan: None,
             harmless: true,
             edits: Vec::new(),
         }
@@ -139,6 +142,7 @@ impl Parser {
             needs: String::new(),
             expect: String::new(),
             scenario: None,
+            plan: None,
             harmless: false,
             edits: Vec::new(),
         });
@@ -162,12 +166,13 @@ impl Parser {
                 _ => return self.error("`harmless:` is yes or no"),
             },
             "needs" => entry.needs = value.into(),
+            "plan" => entry.plan = Some(value.into()),
             "row" => entry.row = Some(value.into()),
             "scenario" => entry.scenario = Some(value.into()),
             _ => {
                 return self.error(format!(
                     "there is no field `{key}`; there are about, expect, file, harmless, needs, \
-                     row, scenario"
+                     plan, row, scenario"
                 ));
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::tree::Tree;
+use super::tree::{Tree, find_root};
 
 /// How far to go.
 #[derive(Clone, Debug)]
@@ -163,7 +163,8 @@ fn compile(
     Ok(program.into())
 }
 
-/// Runs `program` over seeds until it fails or a limit is reached.
+/// Replays the entry's plan, if it names one, then runs `program` over seeds until it fails or a
+/// limit is reached.
 #[must_use]
 pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Trial {
     let mut trial = Trial::without_hunt(entry, Verdict::Missed);
@@ -172,6 +173,24 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
     if let Err(error) = fs::create_dir_all(folder) {
         trial.verdict = Verdict::Died(error.to_string());
         return trial;
+    }
+    if let Some(plan) = entry.plan.as_deref().map(Path::new) {
+        match replay(program, plan, folder) {
+            Ok(None) => {}
+            Ok(Some(capture)) => {
+                trial.seeds = 1;
+                trial.verdict = if entry.harmless {
+                    Verdict::FalseAlarm(capture)
+                } else {
+                    Verdict::Caught(capture)
+                };
+                return trial;
+            }
+            Err(why) => {
+                trial.verdict = Verdict::Died(why);
+                return trial;
+            }
+        }
     }
     let seeds = if entry.harmless { limits.harmless_seeds } else { limits.seeds };
     let mut command = Command::new(program);
@@ -195,6 +214,25 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
         Err(why) => trial.verdict = Verdict::Died(why),
     }
     trial
+}
+
+/// Replays a stored plan; what it fails by, if it does.
+fn replay(program: &Path, plan: &Path, folder: &Path) -> Result<Option<Capture>, String> {
+    let report = folder.join("replay.txt");
+    let plan = find_root()?.join(plan);
+    let said = watch(Command::new(program).arg("replay").arg(&plan), &report, GRACE)?;
+    let text = fs::read_to_string(&report).map_err(|error| error.to_string())?;
+    let lines = || text.lines().map(str::trim);
+    let after = |label: &str| lines().find_map(|line| line.strip_prefix(label));
+    match after("signature: ") {
+        Some(signature) => Ok(Some(Capture {
+            signature: signature.into(),
+            plan: Some(plan),
+            ..Capture::default()
+        })),
+        None if after("passed: ").is_some() => Ok(None),
+        None => Err(format!("{}: {said}", plan.display())),
+    }
 }
 
 /// What shrinking and writing may take beyond the hunt's own limit.

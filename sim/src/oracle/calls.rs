@@ -1,0 +1,272 @@
+//! Calls under way: when each has to be answered, and what it may be answered so far.
+//!
+//! Everything is on the clock of the node that has the call, which is the clock it is told by. A
+//! node that is woken looks at what is due, so no margin is needed: whoever stood still is late by
+//! as long as it stood still, and by nothing more.
+//!
+//! Must never know: what an answer says of a key.
+
+use synod::{
+    Ballot, Bind, Command, OnNoQuorum, OpId, Outcome, Refusal, Request, Sent, SessionId, Topic,
+};
+
+use super::Oracle;
+use super::answers::Asked;
+use crate::plan::Nanos;
+
+/// A request that a node's process has been given and has not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) node: usize,
+    op: OpId,
+    /// When it has to be answered, at the latest.
+    deadline: Nanos,
+    /// Whether it was given to a node before.
+    again: bool,
+    /// Whether it waits for a quorum.
+    persistent: bool,
+    changes: bool,
+    bound: bool,
+    /// What it subscribes to, or unsubscribes from.
+    topic: Option<(Option<usize>, bool)>,
+}
+
+/// What a node is bound to by its configuration.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bounds {
+    pub(super) requests: usize,
+    pub(super) write_once: Vec<bool>,
+    /// The longest that a call sleeps before it looks whether there is a quorum still.
+    pub(super) sleep: Nanos,
+}
+
+impl Oracle {
+    /// A node handles a request, for the first time or again.
+    pub(crate) fn on_given(&mut self, node: usize, request: &Request, mono: Nanos) {
+        let op = OpId { client: request.client, request: request.id };
+        if self.calls.iter().any(|call| call.node == node && call.op == op) {
+            return;
+        }
+        let topic = self.topic(&request.command);
+        if let Some((what, true)) = topic {
+            self.may_watch(node, request.client, what);
+        }
+        let patience = Nanos::try_from(request.patience.as_nanos()).unwrap_or(Nanos::MAX);
+        self.calls.push(Call {
+            node,
+            op,
+            deadline: mono.saturating_add(patience),
+            again: request.sent == Sent::Again,
+            persistent: request.on_no_quorum == OnNoQuorum::Retry,
+            changes: changes(&request.command),
+            bound: !super::bindings::binds(&request.command).is_empty(),
+            topic,
+        });
+    }
+
+    /// W14: a node answers; it must have had the reason that its answer claims.
+    pub(crate) fn on_reply(
+        &mut self,
+        node: usize,
+        op: OpId,
+        outcome: &Outcome,
+        mono: Nanos,
+        is_ready: bool,
+    ) {
+        let Some(place) = self.calls.iter().position(|call| call.node == node && call.op == op)
+        else {
+            return;
+        };
+        let call = self.calls.swap_remove(place);
+        if let (Some(topic), Outcome::Done) = (call.topic, outcome) {
+            self.watches(node, op.client, topic);
+        }
+        if let Outcome::Status(status) = outcome {
+            return self.check_status(node, status, mono);
+        }
+        let early = mono < call.deadline;
+        let Some(shape) = self.groundless(&call, outcome, early, is_ready) else { return };
+        let text = format!("n{} answers {op} {outcome}: {shape}", node + 1);
+        self.breaks("W14", shape, text);
+    }
+
+    /// What is wrong with an answer that tells of nothing but why there is none.
+    fn groundless(
+        &self,
+        call: &Call,
+        outcome: &Outcome,
+        early: bool,
+        is_ready: bool,
+    ) -> Option<&'static str> {
+        if *outcome == Outcome::Unknown {
+            return if !call.changes {
+                Some("unknown though it changes nothing")
+            } else if !call.again && self.first_attempt(call.op).is_none() {
+                Some("unknown though never proposed")
+            } else if early
+                && is_ready
+                && !call.bound
+                && !self.is_full(call.node)
+                && self.is_told(call)
+            {
+                Some("unknown though it could be told")
+            } else {
+                None
+            };
+        }
+        if is_ready && matches!(outcome, Outcome::Refused(Refusal::NotReady(_))) {
+            return Some("not ready though it is");
+        }
+        if !early || *outcome != Outcome::Refused(Refusal::NoQuorum) {
+            return None;
+        }
+        if call.persistent {
+            Some("impatient for want of a quorum")
+        } else if self.truths[call.node].quorum == Some(true) {
+            Some("no quorum though one is reached")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a node has as many calls under way as it may.
+    fn is_full(&self, node: usize) -> bool {
+        self.calls.iter().filter(|call| call.node == node).count() >= self.bounds.requests
+    }
+
+    /// Whether what became of a call that was given up early could have been told: a quorum is
+    /// reached, and nobody has ever proposed a content of which the lineage does not go back to
+    /// before the operation was proposed (AMB iv).
+    fn is_told(&self, call: &Call) -> bool {
+        if self.truths[call.node].quorum != Some(true) || self.truths[call.node].lost {
+            return false;
+        }
+        let Some(slot) = self.asked_of(call.op).and_then(|asked| asked.slot) else { return false };
+        let register = &self.registers[slot];
+        let lowest = if call.again { None } else { self.first_attempt(call.op) };
+        let is_cut = |truncated: Ballot| match lowest {
+            Some((_, lowest)) => truncated >= lowest,
+            None => !truncated.is_genesis(),
+        };
+        register.forgotten == Ballot::ZERO
+            && !register.proposals.iter().any(|proposal| is_cut(proposal.cell.truncated))
+    }
+
+    /// A node has been woken, and has seen to all that was due: no call has outlasted its client's
+    /// patience, nor the loss of the quorum without which its client did not want to wait.
+    pub(crate) fn check_calls(&mut self, node: usize, mono: Nanos) {
+        let lost = self.truths[node].unreached;
+        let hopeless = lost.map(|lost| lost.saturating_add(self.bounds.sleep));
+        let late = self.calls.iter().filter(|call| call.node == node).find_map(|call| {
+            if call.deadline <= mono {
+                Some((call.op, "patience outlasted"))
+            } else if !call.persistent && hopeless.is_some_and(|hopeless| hopeless <= mono) {
+                Some((call.op, "waits without a quorum"))
+            } else {
+                None
+            }
+        });
+        if let Some((op, shape)) = late {
+            let text = format!("n{} is woken and does not answer {op}", node + 1);
+            self.breaks("W14", shape, text);
+        }
+    }
+
+    /// A process is gone, and with it what it was asked.
+    pub(super) fn forget_calls(&mut self, node: usize) {
+        self.calls.retain(|call| call.node != node);
+    }
+
+    /// W14: what is refused whatever the state of the cluster has to deserve it.
+    pub(super) fn is_refusable(&self, node: usize, asked: &Asked, refusal: &Refusal) -> bool {
+        let command = &asked.command;
+        match refusal {
+            // Its own call is off the list by now.
+            Refusal::Busy => self.is_full(node) || matches!(command, Command::Subscribe(_)),
+            Refusal::LimitExceeded { len, max, .. } => len > max && lengths(command).contains(len),
+            Refusal::NoSuchSession(session) => {
+                *command == Command::CloseSession(*session)
+                    && !self.is_hosted(node, asked, *session)
+            }
+            Refusal::NoSuchTable(table) => {
+                tables(command).contains(&table.0)
+                    && usize::from(table.0) >= self.bounds.write_once.len()
+            }
+            Refusal::WriteOnce(table) => {
+                self.bounds.write_once.get(usize::from(table.0)) == Some(&true)
+                    && matches!(
+                        command,
+                        Command::CompareAndSet { table: of, .. }
+                            | Command::Put { table: of, .. }
+                            | Command::Remove { table: of, .. } if of == table
+                    )
+            }
+            // Looked at where they are known: at the call, at its bindings, at the node.
+            Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
+        }
+    }
+
+    /// Whether a node hosts a session of who asks, as far as it can know.
+    fn is_hosted(&self, node: usize, asked: &Asked, session: SessionId) -> bool {
+        session.host == super::node_of(node)
+            && !self.is_closed(session)
+            && self.sessions.iter().any(|known| {
+                known.id == session
+                    && known.client == asked.op.client
+                    && known.told.is_none()
+                    && !known.is_gone
+            })
+    }
+}
+
+/// Whether a command may leave something behind.
+const fn changes(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::CompareAndSet { .. }
+            | Command::Put { .. }
+            | Command::PutIfAbsent { .. }
+            | Command::Remove { .. }
+    )
+}
+
+/// The lengths of everything in a command that is bounded.
+fn lengths(command: &Command) -> Vec<usize> {
+    let mut lengths: Vec<usize> = Vec::new();
+    lengths.extend(command.address().map(|(_, key)| key.len()));
+    if let Command::CompareAndSet { value, .. }
+    | Command::Put { value, .. }
+    | Command::PutIfAbsent { value, .. } = command
+    {
+        lengths.push(value.len());
+    }
+    let binds = super::bindings::binds(command);
+    lengths.push(binds.len());
+    lengths.extend(binds.iter().filter_map(|bind| match bind {
+        Bind::Key { key, .. } => Some(key.len()),
+        Bind::Node(_) | Bind::Session(_) | Bind::Until(_) => None,
+    }));
+    if let Command::Keys { after, limit, .. } = command {
+        lengths.push(*limit as usize);
+        lengths.extend(after.as_ref().map(synod::Key::len));
+    }
+    if let Command::Subscribe(Topic::Key(_, key)) = command {
+        lengths.push(key.len());
+    }
+    lengths
+}
+
+/// The tables that a command names.
+fn tables(command: &Command) -> Vec<u16> {
+    let mut tables: Vec<u16> = Vec::new();
+    tables.extend(command.address().map(|(table, _)| table.0));
+    for bind in super::bindings::binds(command) {
+        if let Bind::Key { table, .. } = bind {
+            tables.push(table.0);
+        }
+    }
+    if let Command::Keys { table, .. } | Command::Subscribe(Topic::Key(table, _)) = command {
+        tables.push(table.0);
+    }
+    tables
+}
