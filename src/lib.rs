@@ -25,8 +25,8 @@
 //! Start with [`Node`], [`Command`] and [`Outcome`]. The map of modules is `docs/ARCHITECTURE.md`,
 //! the rules they keep `docs/PROTOCOL.md`.
 //!
-//! Without the feature `host`, which the default feature `server` needs, the crate needs no standard
-//! library, only an allocator: what the engine must not do it cannot do.
+//! Without the feature `host`, which the default feature `server` needs, the crate needs no
+//! standard library, only an allocator: what the engine must not do it cannot do.
 #![cfg_attr(not(feature = "host"), no_std)]
 
 extern crate alloc;
