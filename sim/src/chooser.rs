@@ -43,6 +43,50 @@ impl Chooser for Seeded {
     }
 }
 
+impl Seeded {
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        crate::random::below(self.bits(), n)
+    }
+
+    /// From `low` to `high`.
+    pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// Evenly by magnitude: as likely between 1 and 10 as between 10 and 100.
+    pub(crate) fn magnitude(&mut self, low: u64, high: u64) -> u64 {
+        let mut high = high.max(low + 1);
+        while high / 2 > low && self.below(2) == 0 {
+            high /= 2;
+        }
+        self.within(low, high)
+    }
+
+    /// One of these.
+    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.choose(of.len())]
+    }
+
+    /// True so often in a hundred.
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Picks a place by weight.
+pub(crate) fn weighted(draws: &mut Seeded, weights: &[u64]) -> usize {
+    let total: u64 = weights.iter().sum();
+    let mut at = draws.below(total.max(1));
+    for (place, &weight) in weights.iter().enumerate() {
+        if at < weight {
+            return place;
+        }
+        at -= weight;
+    }
+    0
+}
+
 /// A fuzzer's bytes: one byte a choice, two where more than 256 are offered; zeros at the end.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a>(&'a [u8]);

@@ -9,6 +9,7 @@ pub mod marks;
 mod oracle;
 pub mod plan;
 pub mod random;
+pub mod real;
 pub mod report;
 pub mod scenario;
 pub mod shrink;

@@ -7,6 +7,7 @@ pub mod check;
 pub mod generate;
 pub mod parse;
 pub mod plans;
+pub mod real;
 pub mod run;
 pub mod zoo;
 
@@ -133,6 +134,8 @@ enum Sub {
     Merge(plans::MergeArgs),
     /// Prints the plan of a seed
     Plan(plans::PlanArgs),
+    /// Starts real servers, does them harm, and judges what they answered
+    Real(real::RealArgs),
     /// Runs a plan from a file and tells its story
     Replay(plans::ReplayArgs),
     /// Runs seeds
@@ -177,6 +180,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
         Some(Sub::Hashes(args)) => run::hashes(args, out),
         Some(Sub::Merge(args)) => plans::merge(args, out),
         Some(Sub::Plan(args)) => plans::print(args, out),
+        Some(Sub::Real(args)) => real::run(args, out),
         Some(Sub::Replay(args)) => plans::replay(args, out),
         Some(Sub::Run(args)) => run::run(args, out),
         Some(Sub::Scenarios) => plans::list(out),

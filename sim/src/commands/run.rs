@@ -392,7 +392,7 @@ pub(super) fn write_json(path: &Path, summary: &Summary) -> Result<(), Error> {
 }
 
 /// Becomes true at the first Ctrl-C; the second ends the process at once.
-fn on_interrupt() -> Result<Arc<AtomicBool>, Error> {
+pub(super) fn on_interrupt() -> Result<Arc<AtomicBool>, Error> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || {

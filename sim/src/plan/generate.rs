@@ -10,7 +10,7 @@ use super::{
     Act, Address, Cluster, Cut, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode, Nanos,
     Network, Nodes, Operation, Plan, SECOND, Table, Tie, Trouble,
 };
-use crate::chooser::{Chooser, Seeded};
+use crate::chooser::{Chooser, Seeded, weighted};
 use crate::scenario::Scenario;
 
 /// What the caller of [`Plan::generate`] wants otherwise than the scenario would have it.
@@ -146,46 +146,6 @@ impl Plan {
         let mut maker = Maker { draws, nodes, quorum: nodes / 2 + 1, home };
         maker.plan(seed, scenario, options)
     }
-}
-
-impl Seeded {
-    fn below(&mut self, n: u64) -> u64 {
-        crate::random::below(self.bits(), n)
-    }
-
-    fn within(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high.saturating_sub(low) + 1)
-    }
-
-    /// Evenly by magnitude: as likely between 1 and 10 as between 10 and 100.
-    fn magnitude(&mut self, low: u64, high: u64) -> u64 {
-        let mut high = high.max(low + 1);
-        while high / 2 > low && self.below(2) == 0 {
-            high /= 2;
-        }
-        self.within(low, high)
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.choose(of.len())]
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// Picks a place by weight.
-fn weighted(draws: &mut Seeded, weights: &[u64]) -> usize {
-    let total: u64 = weights.iter().sum();
-    let mut at = draws.below(total.max(1));
-    for (place, &weight) in weights.iter().enumerate() {
-        if at < weight {
-            return place;
-        }
-        at -= weight;
-    }
-    0
 }
 
 impl Maker {
