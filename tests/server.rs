@@ -24,6 +24,7 @@ fn a_cluster_is_killed_and_loses_nothing() {
         assert!(log.matches("cannot reach n2").count() <= 1, "{log}");
     }
     let mut client = nodes.connect(1);
+    assert_eq!(client.say("SYNOD.DEFAULTS RETRY PATIENCE 100000"), "OK");
     for number in 0..100 {
         assert_eq!(client.say(&format!("SET key{number} {number}")), "OK");
     }
@@ -35,6 +36,7 @@ fn a_cluster_is_killed_and_loses_nothing() {
     }
     nodes.wait_ready();
     let mut client = nodes.connect(3);
+    assert_eq!(client.say("SYNOD.DEFAULTS RETRY PATIENCE 100000"), "OK");
     for number in 0..100 {
         assert_eq!(client.say(&format!("GET key{number}")), number.to_string());
     }
@@ -44,7 +46,12 @@ fn a_cluster_is_killed_and_loses_nothing() {
 /// the quorum, and answer so.
 #[test]
 fn a_signal_stops_a_node() {
-    let mut nodes = Nodes::start_all(3, &[]);
+    let mut nodes = Nodes::new(3, &[]);
+    nodes.down = 4_000;
+    for node in 1..=3 {
+        nodes.start(node);
+    }
+    nodes.wait_ready();
     assert!(nodes.signal(2, Signal::TERM).success());
     assert!(nodes.log(2).contains("n2 stops: terminated"));
     assert_eq!(nodes.connect(1).say("SET a 1"), "OK");
@@ -236,4 +243,46 @@ fn a_watcher_is_told() {
     let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
     assert_eq!(told["channel"], "key:default:k");
     assert!(told["event"].as_str().is_some_and(|it| it.starts_with("removed 1:")), "{told}");
+}
+
+/// Without the password nothing is told or done; with it everything is as usual.
+#[test]
+fn a_password_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    fs::write(&file, "open sesame\n").expect("written");
+    let path = file.to_str().expect("text");
+    let nodes = Nodes::start_all(1, &["--password-file", path]);
+    let mut client = nodes.connect(1);
+    assert!(client.say("GET k").starts_with("-NOAUTH "));
+    assert!(client.say("AUTH wrong").starts_with("-WRONGPASS "));
+    assert_eq!(client.say("AUTH \"open sesame\""), "OK");
+    assert_eq!(client.say("GET k"), "nil");
+    let (code, _, complaint) = ran(&mut nodes.client(["put", "k", "v"]));
+    assert!(code == 3 && complaint.contains("NOAUTH"), "{complaint}");
+    assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--password-file", path])).0, 0);
+    assert!(!nodes.log(1).contains("sesame"), "passwords are no business of the log");
+}
+
+/// Who joins need not say again what the first was told.
+#[test]
+fn a_node_joins_by_asking_another() {
+    let mut nodes = Nodes::new(3, &["--tables", "a,b:write-once", "--cluster", "joined"]);
+    nodes.start(1);
+    for node in [2, 3] {
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let ports = nodes.ports[node - 1];
+        until("node 1 answers", || nodes.page(1, "/metrics").0 == 200);
+        let mut command = synod(["node"]);
+        command.arg(node.to_string()).args(["--join", &at(nodes.ports[0].clients)]);
+        command.args(["--listen-clients", &at(ports.clients)]);
+        command.args(["--listen-metrics", &at(ports.metrics)]);
+        command.arg("--data-dir").arg(nodes.folder.path().join("data"));
+        let log = fs::File::create(nodes.log_path(node)).expect("a log");
+        nodes.running[node - 1] = Some(command.stderr(log).spawn().expect("started"));
+    }
+    nodes.wait_ready();
+    assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--table", "b", "--if-absent"])).0, 0);
+    let (code, _, complaint) = ran(&mut synod(["node", "2", "--join", "127.0.0.1:1", "--memory"]));
+    assert!(code == 2 && complaint.contains("no server can be reached"), "{complaint}");
 }

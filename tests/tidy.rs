@@ -187,7 +187,13 @@ fn no_test_sleeps_or_looks_at_the_clock() {
     for source in rust() {
         let own = source.is_under(&["tests/"]) && source.path != "tests/tidy.rs";
         // Tests that start processes and threads have to wait for them.
-        let waits = ["tests/host", "tests/examples.rs", "tests/processes/", "tests/server.rs"];
+        let waits = [
+            "tests/host",
+            "tests/examples.rs",
+            "tests/hostile.rs",
+            "tests/processes/",
+            "tests/server.rs",
+        ];
         if !own || source.is_under(&waits) {
             continue;
         }

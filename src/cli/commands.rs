@@ -1,6 +1,7 @@
 //! The commands of the client: each is one request, and what its answer means to a script.
 
 use std::io::Read;
+use std::path::Path;
 
 use bytes::Bytes;
 use resp_rs::resp3::Frame;
@@ -24,17 +25,19 @@ type Result<T = Verdict> = std::result::Result<T, Trouble>;
 
 impl ClientOptions {
     pub(super) fn target(&self) -> Result<Target> {
-        let password = self.password_file.as_ref().map(|path| {
-            let text = std::fs::read(path);
-            text.map_err(|error| Trouble::Given(format!("{}: {error}", path.display())))
-        });
-        let password = password.transpose()?.map(|text| Bytes::copy_from_slice(text.trim_ascii()));
+        let password = self.password_file.as_deref().map(password).transpose()?;
         Ok(Target { servers: self.server.clone(), patience: self.timeout, password })
     }
 
     pub(super) fn screen(&self) -> Screen {
         Screen::new(self.json)
     }
+}
+
+pub(super) fn password(path: &Path) -> Result<Bytes> {
+    let text = std::fs::read(path);
+    let text = text.map_err(|error| Trouble::Given(format!("{}: {error}", path.display())))?;
+    Ok(Bytes::copy_from_slice(text.trim_ascii()))
 }
 
 /// The words of a request.

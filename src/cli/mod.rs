@@ -5,6 +5,7 @@
 mod client;
 mod commands;
 mod hold;
+mod join;
 mod options;
 mod show;
 
@@ -174,7 +175,11 @@ impl From<std::io::Error> for Trouble {
 #[must_use]
 pub fn main() -> ExitCode {
     let verdict = match Arguments::parse().command {
-        Commands::Node { node, given } => {
+        Commands::Node { node, mut given } => {
+            if let Err(trouble) = join::ask(&mut given) {
+                fail(&trouble);
+                return ExitCode::from(2);
+            }
             return match run(node, &given) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::server::parse_duration as duration;
+
+/// How long to wait for a server, unless it is said.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What every command of the client takes.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ClientOptions {
@@ -155,7 +160,7 @@ pub(super) struct SessionOptions {
     pub(super) command: Vec<String>,
 }
 
-fn server(text: &str) -> Result<String, String> {
+pub(super) fn server(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(1..) => Ok(text.to_owned()),
@@ -163,37 +168,9 @@ fn server(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number and its unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
-    match total {
-        // As long as a server lets anybody wait.
-        Some(total @ 1..=86_400_000) => Ok(Duration::from_millis(total)),
-        _ => Err("a time is a number and ms, s, m or h, such as 500ms; 24h at most".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "5", "s", "0s", "-1s", "1d", "25h", "99999999999999999999s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn servers_have_ports() {

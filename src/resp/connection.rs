@@ -195,6 +195,26 @@ impl Connection {
             && self.requests.buffered() <= self.limits.request.bytes_max + self.limits.output_max
     }
 
+    /// Bytes of memory that are held for the client: for what it has sent of requests that are not
+    /// whole, and for what it has not read.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.requests.capacity() + self.output.capacity()
+    }
+
+    /// Whether everything that was asked is answered, and read.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.output.is_empty()
+    }
+
+    /// The number of the request that has begun to arrive and is waited for, if there is one.
+    #[must_use]
+    pub fn halfway(&self) -> Option<u64> {
+        let halfway = self.wants_input() && self.requests.buffered() > 0;
+        halfway.then(|| self.first + self.slots.len() as u64)
+    }
+
     /// Bytes to write to the client; take off what was written.
     pub const fn output(&mut self) -> &mut BytesMut {
         &mut self.output
@@ -353,6 +373,10 @@ impl Connection {
     ) -> Result<Action, Reply> {
         let name = &request[0];
         let Some(spec) = table::find(name) else { return Err(table::refusal(name)) };
+        let open = ["AUTH", "HELLO", "QUIT", "RESET"].contains(&spec.name);
+        if surroundings.password().is_some() && !self.state.admitted && !open {
+            return Err(redis::not_admitted());
+        }
         let least = usize::try_from(spec.arity.unsigned_abs()).unwrap_or(usize::MAX);
         let fits = if spec.arity < 0 { request.len() >= least } else { request.len() == least };
         if !fits {

@@ -80,6 +80,12 @@ impl Requests {
         self.buffer.len()
     }
 
+    /// Bytes of memory for what has arrived and will.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Where to put what arrives.
     pub const fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer

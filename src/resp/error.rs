@@ -7,7 +7,7 @@ use super::reply::Reply;
 use crate::consensus::{Outcome, Refusal};
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
-pub const CODES: [(&str, &str); 13] = [
+pub const CODES: [(&str, &str); 15] = [
     (
         "BUSY",
         "Too many requests are in flight on this node, or too many clients connected. No effect; \
@@ -19,6 +19,7 @@ pub const CODES: [(&str, &str); 13] = [
         "What the key was to be bound to had ended. The key is as if it had not been asked.",
     ),
     ("LIMIT", "Something is longer than a limit of this node. No effect."),
+    ("NOAUTH", "The node asks for a password, and has not been told it. No effect."),
     ("NOPROTO", "`HELLO` asked for a version of the protocol other than 2 or 3. No effect."),
     ("NOQUORUM", "No quorum of nodes was reached. No effect, now or later; safe to ask anew."),
     ("NOSUCHSESSION", "The session is not hosted by the node asked, or it has ended. No effect."),
@@ -42,6 +43,7 @@ pub const CODES: [(&str, &str); 13] = [
         "A command of Redis that would mean something else here. It says what to use instead.",
     ),
     ("WRITEONCE", "The table is write-once: what is chosen stays. No effect."),
+    ("WRONGPASS", "The password is wrong. No effect."),
 ];
 
 /// The reply to an outcome that is not what was asked for.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arguments::{matches, parse_session, token};
 use super::error::refused;
@@ -31,6 +31,12 @@ pub trait Surroundings {
     fn tables(&self) -> &[TableConfig];
     /// The most keys in one page.
     fn page_max(&self) -> u32;
+    /// The cluster's name.
+    fn cluster(&self) -> &str;
+    /// Its members, and where they listen for each other.
+    fn members(&self) -> &BTreeMap<NodeId, String>;
+    /// What a client must say before anything else is done for it, if anything.
+    fn password(&self) -> Option<&[u8]>;
     /// Whether what is written survives a crash.
     fn is_durable(&self) -> bool;
     /// `INFO`: the sections asked for, or all.
@@ -64,6 +70,8 @@ pub struct State {
     pub level: ReadLevel,
     /// What it is subscribed to.
     pub channels: BTreeSet<Channel>,
+    /// Whether it has said the password.
+    pub admitted: bool,
     /// Whether it asked to be closed.
     pub quitting: bool,
 }
@@ -82,6 +90,7 @@ impl State {
             on_no_quorum: OnNoQuorum::default(),
             level: ReadLevel::default(),
             channels: BTreeSet::new(),
+            admitted: false,
             quitting: false,
         }
     }
@@ -791,8 +800,14 @@ pub(super) fn confirmation(kind: &'static str, channel: Reply, count: i64) -> Re
 fn describe(status: &Status, surroundings: &dyn Surroundings) -> Reply {
     let number = |number: usize| Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     let node = |node: &NodeId| Reply::Integer(i64::from(node.0));
+    let members = surroundings
+        .members()
+        .iter()
+        .map(|(member, address)| (Reply::bulk(member.0.to_string()), Reply::bulk(address.clone())));
     Reply::map([
+        ("cluster", Reply::bulk(surroundings.cluster().to_owned())),
         ("node", node(&status.node)),
+        ("members", Reply::Map(members.collect())),
         ("ready", Reply::Boolean(status.readiness == crate::consensus::Readiness::Ready)),
         ("readiness", Reply::bulk(status.readiness.to_string())),
         ("quorum", Reply::Boolean(status.has_quorum)),

@@ -16,6 +16,9 @@ use crate::monitor::Bind;
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
+/// Bytes of a pattern of keys.
+const PATTERN_MAX: usize = 1_024;
+
 /// How every command is read.
 pub(super) type Read = fn(&mut Arguments<'_>, &mut State, &dyn Surroundings) -> Result;
 
@@ -310,11 +313,24 @@ pub(super) fn keys(
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    let pattern = arguments.next("a pattern")?.to_vec();
+    let pattern = pattern(arguments)?;
     let table = state.table;
     let limit = surroundings.page_max();
     let call = state.call(Command::Keys { table, after: None, limit });
     Ok(Action::Alone(call, Then::Keys { pattern, table, found: Vec::new() }))
+}
+
+/// A pattern of bounded length: to match takes the product of its length and a key's at worst.
+fn pattern(arguments: &mut Arguments<'_>) -> Result<Vec<u8>> {
+    let pattern = arguments.next("a pattern")?;
+    if pattern.len() > PATTERN_MAX {
+        let len = pattern.len();
+        return Err(Reply::Error(
+            "LIMIT",
+            format!("a pattern of {len} bytes exceeds {PATTERN_MAX}"),
+        ));
+    }
+    Ok(pattern.to_vec())
 }
 
 pub(super) fn scan(
@@ -333,10 +349,10 @@ pub(super) fn scan(
         })?;
         (table, after) = (place.0, Some(place.1));
     }
-    let (mut pattern, mut limit) = (None, surroundings.page_max().min(10));
+    let (mut wanted, mut limit) = (None, surroundings.page_max().min(10));
     while let Some(word) = arguments.word() {
         match word.as_str() {
-            "MATCH" => pattern = Some(arguments.next("a pattern")?.to_vec()),
+            "MATCH" => wanted = Some(pattern(arguments)?),
             "COUNT" => {
                 let count: u64 = arguments.parse("the count")?;
                 let max = u64::from(surroundings.page_max());
@@ -348,7 +364,7 @@ pub(super) fn scan(
         }
     }
     let call = state.call(Command::Keys { table, after, limit });
-    Ok(Action::Ask(vec![call], Then::Scan { pattern, table }))
+    Ok(Action::Ask(vec![call], Then::Scan { pattern: wanted, table }))
 }
 
 /// There are no keys of any other type.
@@ -377,12 +393,49 @@ pub(super) fn echo(arguments: &mut Arguments<'_>, _: &mut State, _: &dyn Surroun
     Ok(Action::Answer(Reply::Bulk(arguments.next("a text")?.clone())))
 }
 
-fn no_passwords() -> Reply {
-    Reply::error("AUTH: this node asks for no password; restrict who can reach its port instead")
+pub(super) fn auth(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let user = (arguments.left() > 1).then(|| arguments.next("a user")).transpose()?;
+    let password = arguments.next("a password")?;
+    arguments.end()?;
+    admit(user, password, state, surroundings)?;
+    Ok(Action::Answer(Reply::OK))
 }
 
-pub(super) fn auth(_: &mut Arguments<'_>, _: &mut State, _: &dyn Surroundings) -> Result {
-    Err(no_passwords())
+/// Takes a password, if it is the right one.
+fn admit(
+    user: Option<&Bytes>,
+    password: &[u8],
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result<()> {
+    let Some(right) = surroundings.password() else {
+        return Err(Reply::error(
+            "AUTH: this node asks for no password; it is given one with --password-file",
+        ));
+    };
+    // As long for a password that is wrong at the end as for one that is wrong at the beginning.
+    let differences = right.iter().zip(password).fold(0, |sum, (a, b)| sum | (a ^ b));
+    let is_right = differences == 0 && right.len() == password.len();
+    if !is_right || user.is_some_and(|user| user != "default") {
+        return Err(Reply::Error(
+            "WRONGPASS",
+            "the password is wrong, or the user is not 'default', the only one".to_owned(),
+        ));
+    }
+    state.admitted = true;
+    Ok(())
+}
+
+/// What whoever has not said the password is told.
+pub(super) fn not_admitted() -> Reply {
+    Reply::Error(
+        "NOAUTH",
+        "say the password first: AUTH password, or HELLO 3 AUTH default password".to_owned(),
+    )
 }
 
 pub(super) fn hello(
@@ -401,10 +454,16 @@ pub(super) fn hello(
     }
     while let Some(word) = arguments.word() {
         match word.as_str() {
-            "AUTH" => return Err(no_passwords()),
+            "AUTH" => {
+                let user = arguments.next("a user")?;
+                admit(Some(user), arguments.next("a password")?, state, surroundings)?;
+            }
             "SETNAME" => name = Some(client_name(arguments)?),
             other => return Err(arguments.unexpected(other)),
         }
+    }
+    if surroundings.password().is_some() && !state.admitted {
+        return Err(not_admitted());
     }
     state.protocol = protocol;
     if let Some(name) = name {

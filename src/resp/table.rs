@@ -78,8 +78,9 @@ pub const COMMANDS: [Spec; 48] = {
             READ,
             NO_KEY,
             "[user] password",
-            "Refused: there are no passwords.",
-            "",
+            "Says the password that the node was given.",
+            "Before, only `AUTH`, `HELLO`, `QUIT` and `RESET` are answered; the only user is \
+             `default`. A node that was given no password refuses it.",
             redis::auth,
         ),
         row(
@@ -190,7 +191,7 @@ pub const COMMANDS: [Spec; 48] = {
             Connection,
             READ,
             NO_KEY,
-            "[2|3 [SETNAME name]]",
+            "[2|3 [AUTH user password] [SETNAME name]]",
             "Chooses the version of the protocol; tells of the node.",
             "",
             redis::hello,
@@ -214,8 +215,8 @@ pub const COMMANDS: [Spec; 48] = {
             NO_KEY,
             "pattern",
             "Lists the keys that match, in order, 100,000 at most.",
-            "Page after page: a key live during the whole call is listed, one dead during the \
-             whole call is not; others may be.",
+            "A pattern has 1,024 bytes at most. Page after page: a key live during the whole call \
+             is listed, one dead during the whole call is not; others may be.",
             redis::keys,
         ),
         row(
@@ -293,7 +294,7 @@ pub const COMMANDS: [Spec; 48] = {
             NO_KEY,
             "",
             "Makes the connection as it was at first.",
-            "Sessions stay attached.",
+            "Sessions stay attached. The password is to be said again.",
             redis::reset,
         ),
         row(
@@ -499,7 +500,7 @@ pub const COMMANDS: [Spec; 48] = {
             NO_KEY,
             "",
             "Tells what the node knows of itself and its cluster.",
-            "",
+            "`members` says where nodes listen for each other.",
             own::status,
         ),
         row("SYNOD.TABLES", 1, Synod, READ, NO_KEY, "", "Lists the tables.", "", own::tables),

@@ -1,5 +1,8 @@
 //! Conversations with a node: what a client sends, and what it reads.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -13,17 +16,25 @@ use crate::{Now, Refusal};
 struct Server {
     node: Node,
     now: Now,
-    places: std::cell::RefCell<Vec<(TableId, Key)>>,
+    scene: Scene,
     connection: Connection,
     /// Calls in flight, if they are to wait.
     held: Option<Vec<(CallId, Call)>>,
     closing: Option<Closing>,
 }
 
+/// What does not change with the engine.
+#[derive(Default)]
+struct Scene {
+    members: BTreeMap<NodeId, String>,
+    password: Option<&'static [u8]>,
+    places: RefCell<Vec<(TableId, Key)>>,
+}
+
 struct Around<'a> {
     tables: &'a [TableConfig],
     wall: Wall,
-    places: &'a std::cell::RefCell<Vec<(TableId, Key)>>,
+    scene: &'a Scene,
 }
 
 impl Surroundings for Around<'_> {
@@ -35,6 +46,15 @@ impl Surroundings for Around<'_> {
     }
     fn tables(&self) -> &[TableConfig] {
         self.tables
+    }
+    fn cluster(&self) -> &str {
+        "test"
+    }
+    fn members(&self) -> &BTreeMap<NodeId, String> {
+        &self.scene.members
+    }
+    fn password(&self) -> Option<&[u8]> {
+        self.scene.password
     }
     fn page_max(&self) -> u32 {
         3
@@ -49,11 +69,11 @@ impl Surroundings for Around<'_> {
         "id=7\n".to_owned()
     }
     fn remember(&self, table: TableId, after: Key) -> u64 {
-        self.places.borrow_mut().push((table, after));
-        self.places.borrow().len() as u64
+        self.scene.places.borrow_mut().push((table, after));
+        self.scene.places.borrow().len() as u64
     }
     fn recall(&self, cursor: u64) -> Option<(TableId, Key)> {
-        self.places.borrow().get(usize::try_from(cursor).ok()? - 1).cloned()
+        self.scene.places.borrow().get(usize::try_from(cursor).ok()? - 1).cloned()
     }
 }
 
@@ -66,7 +86,7 @@ impl Server {
         let mut server = Self {
             node: Node::new(config, 1).expect("possible"),
             now: Now { wall: Wall(1_000_000), ..Now::default() },
-            places: std::cell::RefCell::default(),
+            scene: Scene::default(),
             connection: Connection::new(7, ConnectionLimits::default()),
             held: None,
             closing: None,
@@ -107,20 +127,20 @@ impl Server {
             return self.connection.opened(id, session, 42);
         }
         let config = self.node.config();
-        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        let around = Around { tables: &config.tables, wall: self.now.wall, scene: &self.scene };
         self.connection.answer(id, outcome, &around);
     }
 
     fn notify(&mut self, event: &Event) {
         let config = self.node.config();
-        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        let around = Around { tables: &config.tables, wall: self.now.wall, scene: &self.scene };
         self.connection.notify(event, &around);
     }
 
     fn poll(&mut self) -> Vec<Errand> {
         let mut errands = Vec::new();
         let config = self.node.config();
-        let around = Around { tables: &config.tables, wall: self.now.wall, places: &self.places };
+        let around = Around { tables: &config.tables, wall: self.now.wall, scene: &self.scene };
         self.connection.poll(&around, &mut errands);
         errands
     }
@@ -251,11 +271,47 @@ fn the_commands_of_redis() {
             ("SELECT default", "+OK"),
             ("CLIENT SETNAME me | CLIENT GETNAME | CLIENT ID", "+OK $2 me :7"),
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
+            ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
             ("COMMAND COUNT", ":48"),
             ("RESET", "+RESET"),
         ],
     );
+}
+
+#[test]
+fn nothing_is_done_before_the_password() {
+    let mut server = Server::new();
+    server.scene.password = Some(b"secret");
+    conversation(
+        &mut server,
+        &[
+            ("GET a", "-NOAUTH say the password first…"),
+            ("SYNOD.STATUS", "-NOAUTH…"),
+            ("SUBSCRIBE quorum", "-NOAUTH…"),
+            ("HELLO 3", "-NOAUTH…"),
+            ("AUTH secre", "-WRONGPASS…"),
+            ("AUTH secrets", "-WRONGPASS…"),
+            ("AUTH ''", "-WRONGPASS…"),
+            ("AUTH root secret", "-WRONGPASS…"),
+            ("HELLO 3 AUTH default wrong", "-WRONGPASS…"),
+            ("FROB", "-ERR unknown command…"),
+            ("GET a", "-NOAUTH…"),
+            ("AUTH secret", "+OK"),
+            ("GET a", "$-1"),
+            ("RESET | GET a", "+RESET -NOAUTH…"),
+            ("HELLO 3 AUTH default secret", "%8…"),
+            ("GET a", "_"),
+        ],
+    );
+}
+
+#[test]
+fn a_pattern_is_bounded() {
+    let mut server = Server::new();
+    let pattern = "*a".repeat(600);
+    assert!(server.say(&format!("KEYS {pattern}")).starts_with("-LIMIT a pattern of 1200"));
+    assert!(server.say(&format!("SCAN 0 MATCH {pattern}")).starts_with("-LIMIT"));
 }
 
 #[test]

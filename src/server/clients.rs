@@ -12,13 +12,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::metrics::Metrics;
+use super::settings::Settings;
 use crate::base::{ClientId, Key, NodeId, RequestId, SessionId, TableId, Wall};
 use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Sent, Status};
 use crate::host::{CallOptions, Clock, Local, LocalClient, News, Quiet, SystemClock};
@@ -36,18 +37,25 @@ const SESSIONS_MAX: usize = 1_024;
 /// Bytes read from a connection before others have their turn.
 const READ_MAX: usize = 256 << 10;
 
+/// Bytes that all connections may hold together, in requests that are not whole yet and in replies
+/// that are not read yet; and bytes that one may hold even then.
+const HELD_MAX: usize = 128 << 20;
+const HELD_FREE: usize = 16 << 10;
+
+/// Memory for output that a connection keeps when nothing is to be written.
+const OUTPUT_KEPT: usize = 64 << 10;
+
 /// What all connections of a node share.
 pub(super) struct Shared {
     pub(super) node: NodeId,
-    pub(super) tables: Vec<TableConfig>,
+    pub(super) settings: Settings,
     pub(super) page_max: u32,
-    pub(super) durable: bool,
     pub(super) metrics: Rc<Metrics>,
     pub(super) clock: SystemClock,
     /// Connections at most.
     pub(super) clients_max: usize,
-    /// How long a client may leave what is sent to it unread.
-    pub(super) stall_max: Duration,
+    /// What all connections hold.
+    held: Cell<usize>,
     /// A line for each connection, by its number.
     lines: RefCell<BTreeMap<u64, String>>,
     places: RefCell<VecDeque<(u64, TableId, Key)>>,
@@ -56,22 +64,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        node: NodeId,
-        tables: Vec<TableConfig>,
-        page_max: u32,
-        durable: bool,
-        clients_max: usize,
-    ) -> Self {
+    pub(super) fn new(node: NodeId, settings: Settings, page_max: u32, clients_max: usize) -> Self {
         Self {
             node,
-            tables,
+            settings,
             page_max,
-            durable,
             metrics: Rc::new(Metrics::new()),
             clock: SystemClock::default(),
             clients_max,
-            stall_max: Duration::from_secs(30),
+            held: Cell::new(0),
             lines: RefCell::default(),
             places: RefCell::default(),
             // A cursor of another life of the node is not taken for one of this.
@@ -91,7 +92,19 @@ impl Surroundings for Shared {
     }
 
     fn tables(&self) -> &[TableConfig] {
-        &self.tables
+        &self.settings.tables
+    }
+
+    fn cluster(&self) -> &str {
+        &self.settings.cluster
+    }
+
+    fn members(&self) -> &BTreeMap<NodeId, String> {
+        &self.settings.members
+    }
+
+    fn password(&self) -> Option<&[u8]> {
+        self.settings.password.as_deref()
     }
 
     fn page_max(&self) -> u32 {
@@ -99,7 +112,7 @@ impl Surroundings for Shared {
     }
 
     fn is_durable(&self) -> bool {
-        self.durable
+        self.settings.data_dir.is_some()
     }
 
     fn info(&self, status: &Status, sections: &[String]) -> String {
@@ -182,8 +195,14 @@ struct Task {
     opening: Vec<(LocalClient, CallId)>,
     sessions: HashMap<SessionId, LocalClient>,
     errands: Vec<Errand>,
+    /// Whether the client has said that it will ask nothing more. What it has asked is answered.
+    at_end: bool,
     /// When the client is given up, if it reads nothing until then.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Likewise, if the request of this number has not arrived whole until then.
+    halfway: Option<(u64, Pin<Box<Sleep>>)>,
+    /// What it holds of what all connections do.
+    held: usize,
     /// What its line in the list of clients was made from.
     described: Option<State>,
 }
@@ -198,7 +217,12 @@ struct Named {
 enum Ending {
     Closed,
     Failed(io::Error),
+    /// It holds more than its part of what there is for all.
+    Greedy,
     Ours(Closing),
+    /// It is in the middle of a request for too long.
+    Slow,
+    /// It reads nothing for too long.
     Stalled,
 }
 
@@ -222,7 +246,10 @@ impl Task {
             opening: Vec::new(),
             sessions: HashMap::new(),
             errands: Vec::new(),
+            at_end: false,
             stalled: None,
+            halfway: None,
+            held: 0,
             described: None,
         }
     }
@@ -244,8 +271,31 @@ impl Task {
                     warn!("{from} is disconnected: it does not read its messages{more}");
                 });
             }
+            Ending::Greedy => {
+                self.shared.quiet.say(|more| {
+                    warn!(
+                        "{from} is disconnected: all clients together hold {HELD_MAX} bytes of \
+                         unfinished requests and unread replies, it {}{more}",
+                        self.held
+                    );
+                });
+                if self.connection.output().is_empty() {
+                    let why = b"-BUSY no memory is left for requests as long as this\r\n";
+                    // Whether or not it can be told.
+                    let _ = self.stream.try_write(why);
+                }
+            }
+            Ending::Slow => {
+                let patience = self.shared.settings.stall_timeout;
+                self.shared.quiet.say(|more| {
+                    warn!(
+                        "{from} is disconnected: it did not send a whole request in \
+                         {patience:?}{more}"
+                    );
+                });
+            }
             Ending::Stalled => {
-                let patience = self.shared.stall_max;
+                let patience = self.shared.settings.stall_timeout;
                 self.shared.quiet.say(|more| {
                     warn!("{from} is disconnected: it has read nothing for {patience:?}{more}");
                 });
@@ -268,8 +318,14 @@ impl Task {
                 Ok(written) => written,
                 Err(error) => return Poll::Ready(Ending::Failed(error)),
             };
+            if self.is_greedy() {
+                return Poll::Ready(Ending::Greedy);
+            }
             if let Some(closing) = self.connection.closing() {
                 return Poll::Ready(Ending::Ours(closing.clone()));
+            }
+            if self.at_end && self.connection.is_idle() {
+                return Poll::Ready(Ending::Closed);
             }
             // After each of these there may be more to do at once; otherwise somebody wakes us.
             if !(read || errands || written) {
@@ -353,14 +409,14 @@ impl Task {
     /// Whether anything was read.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let mut total = 0;
-        while self.connection.wants_input() && total < READ_MAX {
+        while !self.at_end && self.connection.wants_input() && total < READ_MAX {
             let buffer = self.connection.input();
             buffer.reserve(4_096);
             // A read that does not fill the buffer says that there is no more for now, which spares
             // asking the system again.
             match pin!(self.stream.read_buf(buffer)).poll(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Err(Ending::Closed),
+                Poll::Ready(Ok(0)) => self.at_end = true,
                 Poll::Ready(Ok(count)) => total += count,
                 Poll::Ready(Err(error)) => return Err(Ending::Failed(error)),
             }
@@ -388,19 +444,48 @@ impl Task {
         }
         if self.connection.output().is_empty() {
             self.stalled = None;
+            if self.connection.output().capacity() > OUTPUT_KEPT {
+                *self.connection.output() = BytesMut::new();
+            }
         } else if total > 0 || self.stalled.is_none() {
-            let until = Instant::now() + self.shared.stall_max;
-            self.stalled = Some(Box::pin(sleep_until(until)));
+            self.stalled = Some(self.patience());
         }
         self.shared.metrics.sent.inc_by(total as u64);
         Ok(total > 0)
     }
 
+    fn patience(&self) -> Pin<Box<Sleep>> {
+        Box::pin(sleep_until(Instant::now() + self.shared.settings.stall_timeout))
+    }
+
+    /// Whether it must go, for there is no memory left and it holds more than a little.
+    fn is_greedy(&mut self) -> bool {
+        let held = self.connection.held();
+        let all = self.shared.held.get() - self.held + held;
+        self.held = held;
+        self.shared.held.set(all);
+        all > HELD_MAX && held > HELD_FREE
+    }
+
+    /// Waits for the client to become too slow, at reading or at writing.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        match &mut self.stalled {
-            Some(sleep) => sleep.as_mut().poll(cx).map(|()| Ending::Stalled),
-            None => Poll::Pending,
+        // However many bytes trickle in, it is the same request that is waited for.
+        match (self.connection.halfway(), &self.halfway) {
+            (None, _) => self.halfway = None,
+            (Some(number), Some((waited, _))) if number == *waited => {}
+            (Some(number), _) => self.halfway = Some((number, self.patience())),
         }
+        if let Some(sleep) = &mut self.stalled
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ending::Stalled);
+        }
+        if let Some((_, sleep)) = &mut self.halfway
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ending::Slow);
+        }
+        Poll::Pending
     }
 
     fn run_errands(&mut self) {
@@ -512,6 +597,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        self.shared.held.set(self.shared.held.get() - self.held);
         self.shared.metrics.connections.dec();
         self.shared.lines.borrow_mut().remove(&self.id);
     }

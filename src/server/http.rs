@@ -1,5 +1,6 @@
 //! `/metrics` and `/health` over HTTP, for Prometheus and whoever restarts what is not healthy.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::clients::Shared;
@@ -32,7 +34,8 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
         Err(error) => return warn!("metrics cannot be served: {error}"),
     };
     let quiet = Rc::new(Quiet::default());
-    let places = Rc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    // Oldest first. Of too many the oldest must go: who has a question asks it at once.
+    let mut guests: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -42,14 +45,15 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
                 continue;
             }
         };
-        if places.available_permits() == 0 {
-            quiet.say(|more| warn!("metrics: {from} is refused: too many connections{more}"));
-            continue;
+        guests.retain(|guest| !guest.is_finished());
+        if guests.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = guests.pop_front()
+        {
+            oldest.abort();
+            quiet.say(|more| warn!("metrics: too many connections: the oldest is dropped{more}"));
         }
-        let (local, shared, quiet, places) =
-            (local.clone(), shared.clone(), quiet.clone(), places.clone());
-        tokio::task::spawn_local(async move {
-            let Ok(_place) = places.acquire().await else { return };
+        let (local, shared, quiet) = (local.clone(), shared.clone(), quiet.clone());
+        guests.push_back(tokio::task::spawn_local(async move {
             let answer = service_fn(|request| {
                 let (local, shared) = (local.clone(), shared.clone());
                 async move { Ok::<_, Infallible>(answer(&request, &local, &shared).await) }
@@ -68,7 +72,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
                 Ok(Err(error)) => debug!("metrics: {from} was lost: {error}"),
                 Err(_) => quiet.say(|more| warn!("metrics: {from} took too long{more}")),
             }
-        });
+        }));
     }
 }
 

@@ -11,4 +11,4 @@ mod run;
 mod settings;
 
 pub use run::{RunError, run};
-pub use settings::{Given, LogFormat, NodeChoice, Settings, SettingsError, Where};
+pub use settings::{Given, LogFormat, NodeChoice, Settings, SettingsError, Where, parse_duration};

@@ -103,15 +103,15 @@ pub fn run(choice: NodeChoice, given: &Given) -> Result<(), RunError> {
     if clients_max < settings.clients_max {
         warn!("{clients_max} clients at most: no more files may be open; raise `ulimit -n`");
     }
-    let (tables, page_max) = (config.tables.clone(), config.limits.page_max);
-    let durable = settings.data_dir.is_some();
+    let page_max = config.limits.page_max;
+    let told = settings.clone();
     let Listeners { clients, peers, metrics, .. } = listeners;
     clients.set_nonblocking(true).map_err(RunError::System)?;
     if let Some(metrics) = &metrics {
         metrics.set_nonblocking(true).map_err(RunError::System)?;
     }
     let service: Service = Box::new(move |local: Local| {
-        let shared = Rc::new(Shared::new(node, tables, page_max, durable, clients_max));
+        let shared = Rc::new(Shared::new(node, told, page_max, clients_max));
         Box::pin(async move {
             let http = async {
                 if let Some(metrics) = metrics {
@@ -162,7 +162,7 @@ fn bind(choice: NodeChoice, settings: &Settings) -> Result<Listeners, RunError> 
         let peers = listen("peers", settings.peers_address(*node));
         match peers {
             Err(RunError::Listen { error, .. })
-                if choice == NodeChoice::Free && error.kind() == io::ErrorKind::AddrInUse => {}
+                if choice == NodeChoice::Free && is_elsewhere(&error) => {}
             Err(error) => return Err(error),
             Ok(peers) => {
                 let clients = listen("clients", settings.clients_address(*node))?;
@@ -173,6 +173,11 @@ fn bind(choice: NodeChoice, settings: &Settings) -> Result<Listeners, RunError> 
         }
     }
     Err(RunError::NoSeat { size: candidates.len() })
+}
+
+/// Whether another node has the address, here or on its own machine.
+fn is_elsewhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -193,6 +198,13 @@ fn announce(listeners: &Listeners, settings: &Settings) {
         settings.members.len()
     );
     info!("clients (RESP) on {}", at(&listeners.clients));
+    let open = listeners.clients.local_addr().is_ok_and(|it| !it.ip().is_loopback());
+    if open && settings.password.is_none() {
+        warn!(
+            "clients are asked for no password: whoever reaches that address reads and writes \
+             everything; give a --password-file, or listen where only friends are"
+        );
+    }
     info!("peers on {}", at(&listeners.peers));
     if let Some(metrics) = &listeners.metrics {
         info!("metrics on http://{}/metrics, health on /health", at(metrics));

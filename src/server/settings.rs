@@ -93,6 +93,12 @@ pub struct Given {
     /// All members and where they listen for each other, for nodes on several machines
     #[arg(long, env = "SYNOD_PEERS", value_name = "1=HOST:PORT,2=HOST:PORT,...")]
     pub peers: Option<String>,
+    /// A node that runs, by its address for clients: the cluster's name, members and tables are
+    /// asked of it
+    #[arg(
+        long, env = "SYNOD_JOIN", value_name = "HOST:PORT", conflicts_with_all = ["peers", "size"]
+    )]
+    pub join: Option<String>,
     /// State is kept in DIR/node-N [default: synod-data]
     #[arg(long, env = "SYNOD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -123,6 +129,12 @@ pub struct Given {
     /// Connections of clients at most [default: 10000, or as many as files may be open]
     #[arg(long, env = "SYNOD_CLIENTS_MAX", value_name = "N")]
     pub clients_max: Option<usize>,
+    /// How long a client may take to send a request or to read what it is sent [default: 30s]
+    #[arg(long, env = "SYNOD_STALL_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
+    pub stall_timeout: Option<Duration>,
+    /// A file with a password that clients have to say first
+    #[arg(long, env = "SYNOD_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// What a file says. Times are in milliseconds.
@@ -137,6 +149,8 @@ struct File {
     log_format: Option<LogFormat>,
     log_level: Option<String>,
     clients_max: Option<usize>,
+    stall_timeout: Option<String>,
+    password_file: Option<PathBuf>,
     listen: ListenFile,
     peers: BTreeMap<String, String>,
     tables: Vec<TableFile>,
@@ -167,6 +181,20 @@ struct TimingFile {
     up: Option<u64>,
     sweep: Option<u64>,
     round: Option<u64>,
+}
+
+impl TimingFile {
+    /// What it says, by name.
+    fn said(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("heartbeat", self.heartbeat),
+            ("down", self.down),
+            ("up", self.up),
+            ("sweep", self.sweep),
+            ("round", self.round),
+        ];
+        all.into_iter().filter_map(|(name, it)| Some((name, it?))).collect()
+    }
 }
 
 /// Why a server cannot be started as it is told to.
@@ -231,6 +259,10 @@ pub struct Settings {
     pub log_level: tracing::Level,
     /// Connections of clients at most.
     pub clients_max: usize,
+    /// How long a client may take to send one request, and to read anything it is sent.
+    pub stall_timeout: Duration,
+    /// What clients have to say first.
+    pub password: Option<Vec<u8>>,
     /// Times that differ from the defaults, by name, in milliseconds.
     timing: Vec<(&'static str, u64)>,
 }
@@ -277,13 +309,9 @@ impl Settings {
         let metrics = metrics.map_err(|why| bad("listen.metrics", why))?;
         let level = file.log_level.as_deref().map(tracing::Level::from_str).transpose();
         let level = level.map_err(|_| bad("log_level", "error, warn, info, debug or trace"))?;
-        let timing = [
-            ("heartbeat", file.timing.heartbeat),
-            ("down", file.timing.down),
-            ("up", file.timing.up),
-            ("sweep", file.timing.sweep),
-            ("round", file.timing.round),
-        ];
+        let stall = file.stall_timeout.as_deref().map(parse_duration).transpose();
+        let stall = stall.map_err(|why| bad("stall_timeout", why))?;
+        let password_file = given.password_file.clone().or(file.password_file);
         let settings = Self {
             cluster,
             members,
@@ -296,12 +324,15 @@ impl Settings {
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             log_level: given.log_level.or(level).unwrap_or(tracing::Level::INFO),
             clients_max: given.clients_max.or(file.clients_max).unwrap_or(10_000),
-            timing: timing.into_iter().filter_map(|(name, it)| Some((name, it?))).collect(),
+            stall_timeout: given.stall_timeout.or(stall).unwrap_or(Duration::from_secs(30)),
+            password: password_file.as_deref().map(read_password).transpose()?,
+            timing: file.timing.said(),
         };
         if settings.clients_max == 0 {
             return Err(bad("clients_max", "must be more than zero"));
         }
         for node in settings.candidates(choice) {
+            settings.check_peers_address(node)?;
             settings.config(node).check().map_err(SettingsError::Config)?;
         }
         Ok(settings)
@@ -337,6 +368,23 @@ impl Settings {
         config
     }
 
+    /// A name may mean other addresses here than elsewhere: which one to listen on must be said.
+    fn check_peers_address(&self, node: NodeId) -> Result<(), SettingsError> {
+        let Some(address) = self.members.get(&node) else { return Ok(()) };
+        if self.listen_peers.is_some() || address.parse::<SocketAddr>().is_ok() {
+            return Ok(());
+        }
+        Err(bad(
+            "peers",
+            format!(
+                "node {} is at {address}, which is a name: say on which address to listen, such \
+                 as --listen-peers 0.0.0.0:{}",
+                node.0,
+                address.rsplit(':').next().unwrap_or_default()
+            ),
+        ))
+    }
+
     /// Where `node` listens to clients.
     #[must_use]
     pub fn clients_address(&self, node: NodeId) -> SocketAddr {
@@ -363,6 +411,9 @@ impl Settings {
         }
     }
 }
+
+/// Bytes of a password.
+const PASSWORD_MAX: usize = 1_024;
 
 const NAME_RULE: &str = "a name is 1 to 64 letters, digits, dots, dashes and underscores";
 
@@ -394,6 +445,39 @@ fn read(path: &Path) -> Result<File, SettingsError> {
         });
         wrong(format!("line {line}: {}", error.message().replace('\n', " ")))
     })
+}
+
+/// The first line that is not empty, so that an editor may end it.
+fn read_password(path: &Path) -> Result<Vec<u8>, SettingsError> {
+    let wrong = |why: String| SettingsError::File { path: path.to_owned(), why };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let password = text.trim_ascii();
+    if password.is_empty() || password.len() > PASSWORD_MAX {
+        return Err(wrong(format!("a password has 1 to {PASSWORD_MAX} bytes")));
+    }
+    Ok(password.to_vec())
+}
+
+/// A number and its unit: `500ms`, `10s`, `2m`, `1h`.
+///
+/// # Errors
+/// What it should look like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
+    match total {
+        // As long as a server lets anybody wait.
+        Some(total @ 1..=86_400_000) => Ok(Duration::from_millis(total)),
+        _ => Err("a time is a number and ms, s, m or h, such as 500ms; 24h at most".to_owned()),
+    }
 }
 
 fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, String>, SettingsError> {
@@ -515,6 +599,15 @@ mod tests {
     }
 
     #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "0s", "-1s", "1d", "25h", "99999999999999999999s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn node_0_is_alone() {
         let settings = settings("0", Given::default()).expect("good");
         assert_eq!(settings.members.keys().collect::<Vec<_>>(), [&NodeId(0)]);
@@ -534,6 +627,7 @@ mod tests {
             ("1", peers("x=a:1"), "peers: 'x' is no node's number"),
             ("1", peers("1=a:1,1=b:1"), "peers: node 1 is listed twice"),
             ("3", peers("1=a:1,2=b:1"), "peers: node 3 is not among them"),
+            ("1", peers("1=db1:42"), "peers: node 1 is at db1:42, which is a name: say on which"),
             ("1", tables("a,a"), "tables: two tables are named a"),
             ("1", tables("a:often"), "tables: 'often' is not write-once"),
             ("1", tables("a b"), "tables: a name is 1 to 64"),
