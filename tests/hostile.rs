@@ -207,7 +207,7 @@ fn those_who_are_slow_are_disconnected() {
         dripping.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a bound");
         dripping.send(b"*2\r\n$3\r\nGET\r\n$60000\r\n");
         until("it is disconnected", || {
-            let written = dripping.stream.write(b"x");
+            let written = dripping.stream.write_all(b"x");
             let read = dripping.stream.read(&mut [0; 256]);
             written.is_err() || read.is_ok_and(|count| count == 0)
         });
@@ -219,9 +219,9 @@ fn those_who_are_slow_are_disconnected() {
         let mut most = 0;
         until("it is disconnected", || {
             most = most.max(nodes.memory(1));
-            match deaf.stream.write(&request) {
+            match deaf.stream.write_all(&request) {
                 Err(error) => ![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()),
-                Ok(_) => false,
+                Ok(()) => false,
             }
         });
         assert!(said(&nodes, 1, "it has read nothing for") > 0);

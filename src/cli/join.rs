@@ -34,6 +34,6 @@ pub(super) fn ask(given: &mut Given) -> Result<(), Trouble> {
         let once = field(table, "write_once") == Some(&Frame::Boolean(true));
         if once { format!("{name}:write-once") } else { name }
     });
-    given.tables.get_or_insert(tables.collect::<Vec<_>>().join(","));
+    given.tables.get_or_insert_with(|| tables.collect::<Vec<_>>().join(","));
     Ok(())
 }
