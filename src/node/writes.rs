@@ -1,6 +1,7 @@
 //! Ballots: one change of a register, from the queue of proposers to the commit (P1-P3).
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
 use super::burials::over;
@@ -39,13 +40,19 @@ impl Node {
         };
         let was_first = queue.front() == Some(&number);
         queue.retain(|&waiting| waiting != number);
-        match queue.front() {
-            Some(&next) if was_first => self.prepare(next, effects),
-            Some(_) => {}
-            None => {
-                let register = operation.register.clone();
-                self.proposing.remove(&register);
-            }
+        let Some(&next) = queue.front() else {
+            let register = operation.register.clone();
+            self.proposing.remove(&register);
+            return;
+        };
+        if !was_first {
+            return;
+        }
+        if self.has_a_chance(next) {
+            self.prepare(next, effects);
+        } else {
+            // It need not begin; it is woken to say so.
+            self.wake_after(next, Duration::ZERO);
         }
     }
 
@@ -151,11 +158,16 @@ impl Node {
                     };
                     return self.finish(number, Outcome::Done, Finding::Burial(burial), effects);
                 }
-                Goal::CloseNodeSession { .. } => {
+                Goal::CloseNodeSession { .. }
+                    if before.node_session().is_some_and(|session| session.open) =>
+                {
                     return self.finish(number, Outcome::Done, Finding::Failed, effects);
                 }
                 Goal::Fence => {}
-                Goal::Get
+                // A closing that too few have accepted is completed, also by those who wanted it
+                // themselves: its node may be gone for good, and nobody else comes.
+                Goal::CloseNodeSession { .. }
+                | Goal::Get
                 | Goal::Inquire(_)
                 | Goal::Look
                 | Goal::OpenNodeSession

@@ -238,8 +238,9 @@ impl World<'_> {
                 }
                 (Stage::Quiet, None) if self.is_quiet_long() => self.end_quiet(),
                 // A deadline may pass in a quiet time; its entry goes with the next sweep, and then
-                // what is bound to that. Nothing else ends while nobody does anything.
-                (Stage::Quiet, Some(("L2", DEADLINE, _))) => {}
+                // what is bound to that, and then watchers are told. Nothing else ends while nobody
+                // does anything; and the quiet time ends only when all this is done.
+                (Stage::Quiet, Some(("L2", DEADLINE, _) | ("L10", ..))) => {}
                 (Stage::Quiet, Some((rule, shape, text))) => {
                     let text = format!("unsettled again: {text}");
                     return self.fail(FailureKind::NoProgress, rule, shape, text);
