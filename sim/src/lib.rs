@@ -11,8 +11,11 @@ pub mod plan;
 pub mod random;
 pub mod real;
 pub mod report;
+pub mod rig;
 pub mod scenario;
 pub mod shrink;
+#[cfg(madsim)]
+mod stack;
 pub mod trace;
 pub mod world;
 pub mod zoo;

@@ -3,6 +3,8 @@
 //!
 //! Must never know: whether what happened was right.
 
+use crate::rig::Rig;
+
 macro_rules! marks {
     ($($name:ident, $text:literal, $doc:literal;)*) => {
         /// An interesting thing that can happen in a run.
@@ -114,6 +116,17 @@ marks! {
         "A node whose storage was lost said so.";
     LifeAfterLife, "life_after_life",
         "A key that had been live and dead was live again.";
+}
+
+impl Mark {
+    /// Those that no run of a rig can hit: streams deliver once, and not to who comes after.
+    #[must_use]
+    pub const fn out_of_reach(rig: Rig) -> &'static [Self] {
+        match rig {
+            Rig::World => &[],
+            Rig::Stack => &[Self::DuplicateDelivered, Self::LateMessage, Self::LateAnswer],
+        }
+    }
 }
 
 /// How often each mark was hit.

@@ -36,6 +36,10 @@ pub enum Site {
     Clock = 11,
     /// Which messages make a round trip through bytes.
     Wire = 12,
+    /// What streams between hosts are like.
+    Stream = 13,
+    /// Who else talks to hosts.
+    Stranger = 14,
 }
 
 /// One draw: 64 evenly distributed bits.

@@ -5,8 +5,9 @@
 //! Must never know: what a record means.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -19,8 +20,8 @@ use crate::storage::{Storage, StorageError};
 pub enum Syncing {
     /// The node's thread: for storage that answers at once.
     Inline,
-    /// A task that first sleeps for as long as it is told, for each batch: a simulated disk.
-    Delayed(Box<dyn FnMut() -> Duration + Send>),
+    /// A task that first waits for what it is given, for each batch: a simulated disk.
+    Delayed(Box<dyn FnMut() -> Wait + Send>),
     /// A thread of its own: for storage that waits for a device. However long that takes, the node
     /// keeps its deadlines and goes on telling its peers that it lives.
     Thread,
@@ -35,6 +36,9 @@ impl fmt::Debug for Syncing {
         })
     }
 }
+
+/// What a simulated disk waits for.
+pub type Wait = Pin<Box<dyn Future<Output = ()>>>;
 
 type Batch = Vec<(Ticket, Vec<Record>)>;
 type Written = Result<Ticket, StorageError>;
@@ -138,12 +142,18 @@ fn gather(mut batch: Batch, work: &mut UnboundedReceiver<Batch>) -> Batch {
 
 /// Appends every write and syncs once; says which was the last.
 fn commit(storage: &mut dyn Storage, writes: &mut Batch) -> Written {
+    let last = append(storage, writes)?;
+    storage.sync()?;
+    Ok(last)
+}
+
+/// Appends every write; says which was the last.
+fn append(storage: &mut dyn Storage, writes: &mut Batch) -> Written {
     let mut last = Ticket(0);
     for (ticket, records) in writes.drain(..) {
         storage.append(ticket, &records)?;
         last = ticket;
     }
-    storage.sync()?;
     Ok(last)
 }
 
@@ -165,14 +175,21 @@ fn steadily(
 
 async fn slowly(
     mut storage: Box<dyn Storage>,
-    mut delay: Box<dyn FnMut() -> Duration + Send>,
+    mut delay: Box<dyn FnMut() -> Wait + Send>,
     mut work: UnboundedReceiver<Batch>,
     report: UnboundedSender<Written>,
 ) {
     while let Some(batch) = work.recv().await {
         let mut batch = gather(batch, &mut work);
-        tokio::time::sleep(delay()).await;
-        if report.send(commit(&mut *storage, &mut batch)).is_err() {
+        // Appended first: a crash meanwhile finds writes outstanding, as on a device.
+        let written = match append(&mut *storage, &mut batch) {
+            Ok(last) => {
+                delay().await;
+                storage.sync().map(|()| last)
+            }
+            Err(error) => Err(error),
+        };
+        if report.send(written).is_err() {
             return;
         }
     }

@@ -86,6 +86,8 @@ pub(super) struct Driver<N: Network> {
     /// Sessions that need no watching any more, of the step in progress.
     pub(super) ended: Vec<SessionId>,
     pub(super) writes: Vec<(Ticket, Vec<Record>)>,
+    #[cfg(madsim)]
+    pub(super) tap: super::Tap,
 }
 
 impl<N: Network> Driver<N> {
@@ -157,7 +159,11 @@ impl<N: Network> Driver<N> {
     /// One step of the node.
     fn handle(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
+        #[cfg(madsim)]
+        let seen = input.clone();
         self.node.handle(input, self.now, &mut effects);
+        #[cfg(madsim)]
+        (self.tap)(&self.node, seen, self.now, &effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Demonitor { session } => self.ended.push(session),

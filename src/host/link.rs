@@ -23,7 +23,7 @@ use super::network::{Network, Stream};
 use super::options::{LinkOptions, Reconnect};
 use super::quiet::Quiet;
 use super::task::{Signal, Task};
-use crate::base::{Incarnation, NodeId, Random};
+use crate::base::{Incarnation, Life, NodeId, Random};
 use crate::node::{Input, Message};
 use crate::wire::{self, DecodeError};
 
@@ -59,8 +59,8 @@ pub(super) struct Peer {
     up: Cell<bool>,
     /// The number of the last link to or from this peer.
     serial: Cell<u64>,
-    /// The peer's process life of that link.
-    incarnation: Cell<Option<Incarnation>>,
+    /// The peer's process life of that link, and the life of its storage, which counts those.
+    process: Cell<Option<(Life, Incarnation)>>,
     /// Raised when the link has come or gone.
     changed: Signal,
     /// Raised when it is time to dial or to knock, whatever the policy says.
@@ -103,7 +103,7 @@ impl Peer {
             link: RefCell::default(),
             up: Cell::new(false),
             serial: Cell::new(0),
-            incarnation: Cell::new(None),
+            process: Cell::new(None),
             changed: Signal::default(),
             now: Signal::default(),
             dropped: Cell::new(0),
@@ -223,7 +223,8 @@ impl<N: Network> Links<N> {
         let mismatch = self
             .hello
             .mismatch(&theirs)
-            .or_else(|| place.is_none().then(|| format!("{} is not a member here", theirs.node)));
+            .or_else(|| place.is_none().then(|| format!("{} is not a member here", theirs.node)))
+            .or_else(|| self.out_of_turn(&self.peers[place?], &theirs));
         let verdict = mismatch.clone().map_or(Verdict::Welcome, Verdict::Refused);
         let answer = Answer { hello: self.hello(theirs.node, theirs.purpose), verdict };
         let sent = timeout(self.options.handshake, hello::send(&mut writer, &answer)).await;
@@ -232,25 +233,33 @@ impl<N: Network> Links<N> {
         }
         let (Some(place), Ok(Ok(()))) = (place, sent) else { return };
         let peer = &self.peers[place];
-        let known = peer.incarnation.get();
-        let same_life = known == Some(theirs.incarnation);
         match theirs.purpose {
-            Purpose::Link(serial) => {
-                let stale = same_life && serial <= peer.serial.get()
-                    || known.is_some_and(|known| theirs.incarnation < known);
-                if theirs.node < self.hello.node || stale {
-                    return refuse(format!("{} dials out of turn", theirs.node));
-                }
-                self.adopt(place, (reader, writer), serial, theirs.incarnation);
-            }
+            Purpose::Link(serial) => match self.out_of_turn(peer, &theirs) {
+                // Another one came while this one was being answered.
+                Some(why) => refuse(why),
+                None => self.adopt(place, (reader, writer), serial, &theirs),
+            },
             Purpose::Knock(seen) => {
+                let same_process = peer.process.get() == Some((theirs.life, theirs.incarnation));
                 // A link that it has not seen yet is on its way, or will be found dead.
-                if !same_life || seen >= peer.serial.get() {
+                if !same_process || seen >= peer.serial.get() {
                     self.lose(place, "the peer has none");
                 }
                 peer.now.raise();
             }
         }
+    }
+
+    /// Why what somebody dials cannot be the link, if it cannot: the dial may be an old one.
+    fn out_of_turn(&self, peer: &Peer, theirs: &Hello) -> Option<String> {
+        let Purpose::Link(serial) = theirs.purpose else { return None };
+        let stale = peer.process.get().is_some_and(|(life, incarnation)| {
+            // A storage that is lost begins to count anew, so nothing is known of the order then.
+            let last = (incarnation, peer.serial.get());
+            life == theirs.life && (theirs.incarnation, serial) <= last
+        });
+        (stale || theirs.node < self.hello.node)
+            .then(|| format!("{} dials out of turn", theirs.node))
     }
 
     /// Keeps one link up for as long as the node runs.
@@ -323,7 +332,7 @@ impl<N: Network> Links<N> {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         if dials {
-            self.adopt(place, (reader, writer), serial, answer.hello.incarnation);
+            self.adopt(place, (reader, writer), serial, &answer.hello);
         }
         Ok(())
     }
@@ -334,12 +343,12 @@ impl<N: Network> Links<N> {
         place: usize,
         (reader, writer): Stream<N>,
         serial: u64,
-        incarnation: Incarnation,
+        theirs: &Hello,
     ) {
         self.lose(place, "a newer one");
         let peer = &self.peers[place];
         peer.serial.set(serial);
-        peer.incarnation.set(Some(incarnation));
+        peer.process.set(Some((theirs.life, theirs.incarnation)));
         peer.out.borrow_mut().clear();
         peer.up.set(true);
         let pulse = Rc::new(Pulse::default());

@@ -31,7 +31,7 @@ mod tcp;
 pub use clock::Clock;
 #[cfg(not(madsim))]
 pub use clock::SystemClock;
-pub use disk::Syncing;
+pub use disk::{Syncing, Wait};
 pub use handle::{CallOptions, Handle, Stopped};
 pub use link::LinkStatus;
 pub use local::{Local, LocalClient, News};
@@ -44,3 +44,8 @@ pub use start::Running;
 pub use start::{HostConfig, HostError, Service, StartError, entropy, prepare};
 #[cfg(not(madsim))]
 pub use tcp::Tcp;
+
+/// Looks on at each step of a node, for a simulator's checks: the node after it, what it was told,
+/// when by its own clocks, and what it wants done. It can change nothing.
+#[cfg(madsim)]
+pub type Tap = Box<dyn FnMut(&crate::Node, crate::Input, crate::Now, &[crate::Effect]) + Send>;

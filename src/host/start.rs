@@ -54,6 +54,9 @@ pub struct HostConfig {
     pub syncing: Syncing,
     /// What runs beside the node.
     pub services: Vec<Service>,
+    /// What looks on at each step of the node.
+    #[cfg(madsim)]
+    pub tap: super::Tap,
 }
 
 impl fmt::Debug for HostConfig {
@@ -87,6 +90,8 @@ pub fn prepare<N: Network>(
     let (asks_sender, asks) = mpsc::unbounded_channel::<Ask>();
     let asked = Arc::new(AtomicUsize::new(0));
     let handle = Handle::new(ClientId::new(random.number()), asks_sender, asked.clone());
+    #[cfg(madsim)]
+    let tap = config.tap;
     let HostConfig { name, links, syncing, services, .. } = config;
     let storage = opened.storage;
     let life = async move {
@@ -129,6 +134,8 @@ pub fn prepare<N: Network>(
             effects: Vec::new(),
             ended: Vec::new(),
             writes: Vec::new(),
+            #[cfg(madsim)]
+            tap,
         };
         let result = driver.run().await;
         drop(tasks);

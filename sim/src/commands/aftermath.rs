@@ -14,6 +14,7 @@ use crate::report::recording::{Moment, Recording};
 use crate::report::rules;
 use crate::report::story::{self, Detail};
 use crate::report::style::{Ink, Style, grouped};
+use crate::rig::Rig;
 use crate::shrink::Shrunk;
 use crate::world::{Failure, FailureKind};
 
@@ -82,7 +83,7 @@ pub(super) fn examine(task: &Task<'_>, style: Style, out: &mut dyn Write) -> Res
         deliveries: report.deliveries,
         plan: place.join("shrunk.plan"),
     };
-    let command = format!("cargo sim replay {}", case.plan.display());
+    let command = format!("cargo sim replay{} {}", Rig::HERE.option(), case.plan.display());
     write_folder(&place, plan, small, last, &recording, &command)?;
     writeln!(out, "  replay it    {}", style.paint(Ink::Strong, &command))?;
     let diagram = place.join("diagram.html");

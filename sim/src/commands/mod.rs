@@ -8,6 +8,7 @@ pub mod generate;
 pub mod parse;
 pub mod plans;
 pub mod real;
+mod rigs;
 pub mod run;
 pub mod zoo;
 
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use crate::rig::Rig;
 
 /// How a command went, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,7 @@ Examples:
   cargo sim                                ten seconds of seeds
   cargo sim run --seeds 0..100000          these seeds
   cargo sim run --seed 7                   the story of one seed
+  cargo sim run --rig stack                the host as well: links, disks, handshakes
   cargo sim scenarios                      what there is to run
   cargo sim check HISTORY                  judge a recorded history"
 )]
@@ -150,6 +154,26 @@ enum Sub {
     Zoo(zoo::ZooArgs),
 }
 
+impl Cli {
+    /// The rig that was asked for, if the command runs plans.
+    fn rig(&self) -> Option<Rig> {
+        match self.command.as_ref()? {
+            Sub::Replay(args) => args.rig,
+            Sub::Run(args) => args.rig,
+            Sub::Shrink(args) => args.rig,
+            Sub::Check(_)
+            | Sub::Generate(_)
+            | Sub::Hashes(_)
+            | Sub::Merge(_)
+            | Sub::Plan(_)
+            | Sub::Real(_)
+            | Sub::Scenarios
+            | Sub::Trace(_)
+            | Sub::Zoo(_) => None,
+        }
+    }
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -173,6 +197,9 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Status, Error> {
+    if let Some(rig) = cli.rig().filter(|rig| *rig != Rig::HERE) {
+        return rigs::hand_over(rig);
+    }
     match &cli.command {
         None => run::run(&run::RunArgs::of_nothing(), out),
         Some(Sub::Check(args)) => check::run(args, out),

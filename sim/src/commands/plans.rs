@@ -12,6 +12,8 @@ use super::{Error, Status};
 use crate::campaign::{attempt, failure, reduce};
 use crate::plan::{Plan, PlanError};
 use crate::report::style::{Ink, Style};
+use crate::report::summary::Summary;
+use crate::rig::Rig;
 use crate::scenario::scenarios;
 use crate::world::Blind;
 
@@ -39,6 +41,9 @@ pub struct ReplayArgs {
     /// The plan; `-` reads it from standard input
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
+    /// What to run the plan on
+    #[arg(long, value_name = "RIG", value_enum)]
+    pub(super) rig: Option<Rig>,
     /// Tell every message
     #[arg(long, short)]
     verbose: bool,
@@ -52,6 +57,9 @@ pub struct ShrinkArgs {
     /// The plan; `-` reads it from standard input
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
+    /// What to run the plan on
+    #[arg(long, value_name = "RIG", value_enum)]
+    pub(super) rig: Option<Rig>,
     /// Where to write the smaller plan; to standard output if not given
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -116,7 +124,7 @@ pub fn shrink(args: &ShrinkArgs, out: &mut dyn Write) -> Result<Status, Error> {
     fs::write(path, text).map_err(|error| Error::file(path, &error))?;
     writeln!(out, "{}", last.signature)?;
     writeln!(out, "{}", aftermath::outcome_of(&shrunk, args.runs))?;
-    writeln!(out, "next: cargo sim replay {}", path.display())?;
+    writeln!(out, "next: cargo sim replay{} {}", Rig::HERE.option(), path.display())?;
     Ok(Status::Fine)
 }
 
@@ -164,9 +172,10 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<Status, Error> {
                 first.display()
             )));
         }
-        if (&summary.scenario, summary.nodes) != (&whole.scenario, whole.nodes) {
+        let of = |summary: &Summary| (summary.rig, summary.scenario.clone(), summary.nodes);
+        if of(summary) != of(&whole) {
             return Err(Error::usage(format!(
-                "{}: another `--scenario` or `--nodes` than {}; these are not shares of one \
+                "{}: another `--rig`, `--scenario` or `--nodes` than {}; these are not shares of one \
                  campaign",
                 path.display(),
                 args.files[0].display()

@@ -22,6 +22,7 @@ use crate::report::rules;
 use crate::report::story::{self, Detail};
 use crate::report::style::{Ink, Style, grouped, lasting};
 use crate::report::summary::{FORMAT, Summary};
+use crate::rig::Rig;
 use crate::scenario::{self, Scenario, scenarios};
 use crate::world::Report;
 
@@ -49,7 +50,8 @@ pub struct SourceArgs {
   cargo sim run --seeds 0..1000000 --json state.json --keep-going
   cargo sim run --resume state.json                   go on with it
   cargo sim run --seeds 0..1000000 --shard 1/4        a quarter of it; see `cargo sim merge`
-  cargo sim run --seeds 0..2000 --verify-determinism  each seed again in other processes")]
+  cargo sim run --seeds 0..2000 --verify-determinism  each seed again in other processes
+  cargo sim run --rig stack --seeds 0..2000           whole hosts rather than engines alone")]
 pub struct RunArgs {
     /// From A up to and not including B
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
@@ -62,6 +64,9 @@ pub struct RunArgs {
     seed: Option<u64>,
     #[command(flatten)]
     source: SourceArgs,
+    /// What to run plans on
+    #[arg(long, value_name = "RIG", value_enum)]
+    pub(super) rig: Option<Rig>,
     /// For how long, at most: 500ms, 10s, 5m, 2h
     #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse::duration)]
     time: Option<Duration>,
@@ -238,12 +243,18 @@ impl From<Grade> for Status {
 /// A campaign of nothing yet, as the arguments have it.
 fn begin(args: &RunArgs) -> Result<Summary, Error> {
     if let Some(path) = &args.resume {
-        return load(path);
+        let summary = load(path)?;
+        if summary.rig != Rig::HERE {
+            let (path, rig) = (path.display(), summary.rig);
+            return Err(Error::usage(format!("{path}: of the {rig} rig; add `--rig {rig}`")));
+        }
+        return Ok(summary);
     }
     let seeds = seeds_of(args, u64::MAX)?;
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     Ok(Summary {
         format: FORMAT,
+        rig: Rig::HERE,
         scenario: args.source.scenario.clone(),
         nodes: args.source.nodes,
         seeds_from: seeds.start,
@@ -417,7 +428,8 @@ fn examine(
     if source_args.scenario.is_none() {
         words.extend([String::from("--scenario"), found.scenario.clone()]);
     }
-    let origin = format!("`cargo sim run --seed {} {}`", found.seed, words.join(" "));
+    let rig = Rig::HERE.option();
+    let origin = format!("`cargo sim run{rig} --seed {} {}`", found.seed, words.join(" "));
     let plan = source.plan(found.seed);
     if found.rule == "hang" {
         fs::create_dir_all(&args.out).map_err(|error| Error::file(&args.out, &error))?;
@@ -456,17 +468,21 @@ fn show_next(
     style: Style,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let file = result_file(args);
+    let (file, rig) = (result_file(args), Rig::HERE.option());
     let next = match (&outcome.stop, summary.found.first(), file) {
         (_, Some(found), _) => match &found.plan {
-            Some(plan) => format!("cargo sim replay {plan} -v    every message of the failure"),
-            None => format!("cargo sim run --seed {} --scenario {}", found.seed, found.scenario),
+            Some(plan) => {
+                format!("cargo sim replay{rig} {plan} -v    every message of the failure")
+            }
+            None => {
+                format!("cargo sim run{rig} --seed {} --scenario {}", found.seed, found.scenario)
+            }
         },
         (Stop::Interrupted | Stop::Time, None, Some(file)) if summary.done > 0 => {
-            format!("cargo sim run --resume {}    go on where this ended", file.display())
+            format!("cargo sim run{rig} --resume {}    go on where this ended", file.display())
         }
         (Stop::Interrupted, None, _) => format!(
-            "cargo sim run --seeds {}..{}    go on where this ended",
+            "cargo sim run{rig} --seeds {}..{}    go on where this ended",
             summary.seeds_from + summary.done,
             summary.seeds_to
         ),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, JOBS_MAX, Status, parse, try_file};
 use crate::report::style::{Ink, Style, grouped};
+use crate::rig::Rig;
 use crate::zoo::{self, Entry, Limits, Tree, Trial, Verdict};
 
 /// Breaks one rule of the engine after another, in a copy, and hunts until it is noticed.
@@ -103,11 +104,18 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
         harmless_seeds: args.harmless_seeds,
         time: args.time,
         jobs: args.jobs.map_or_else(super::cores, usize::from),
-        unbroken: None,
+        unbroken: BTreeMap::new(),
     };
     let table = Table::new(&entries, style);
     table.head(out)?;
-    let limits = Limits { unbroken: unbroken(&tree, &work, &limits, &table, out)?, ..limits };
+    let mut limits = limits;
+    for rig in [Rig::World, Rig::Stack] {
+        if entries.iter().any(|entry| entry.rig == rig)
+            && let Some(failure) = unbroken(&tree, rig, &work, &limits, &table, out)?
+        {
+            limits.unbroken.insert(rig, failure);
+        }
+    }
     let known = |key: &String| ledger.0.get(key).filter(|_| args.resume).cloned();
     let plan: Vec<_> = entries.iter().zip(&keys).map(|(e, key)| (e, known(key))).collect();
     let mut trials = Vec::new();
@@ -163,8 +171,8 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
 /// What makes a trial worth repeating: the source, the entry, how far it goes.
 fn key(tree: &Tree, entry: &Entry, args: &ZooArgs) -> String {
     let seeds = if entry.harmless { args.harmless_seeds } else { args.seeds };
-    let entry_hash =
-        zoo::fingerprint(format!("{:?}", (&entry.edits, &entry.scenario, &entry.plan)).as_bytes());
+    let what = format!("{:?}", (&entry.edits, &entry.scenario, &entry.plan, entry.rig));
+    let entry_hash = zoo::fingerprint(what.as_bytes());
     format!("{}/{entry_hash:016x}/{seeds}/{:016x}", entry.name, tree.fingerprint())
 }
 
@@ -193,12 +201,13 @@ fn select(entries: Vec<Entry>, names: &[String]) -> Result<Vec<Entry>, Error> {
 /// Hunts with the engine as it is: what fails there cannot be told from what an entry breaks.
 fn unbroken(
     tree: &Tree,
+    rig: Rig,
     work: &Path,
     limits: &Limits,
     table: &Table,
     out: &mut dyn Write,
 ) -> Result<Option<(String, u64)>, Error> {
-    let entry = Entry::unbroken();
+    let entry = Entry::unbroken(rig);
     let start = Instant::now();
     let program = match zoo::build(tree, &entry, &work.join("programs")) {
         Ok(program) => program,
@@ -248,7 +257,11 @@ fn list(entries: &[Entry], style: Style, out: &mut dyn Write) -> Result<(), Erro
         let row = entry.row.as_deref().unwrap_or("");
         writeln!(out, "{name}  {row:4}  {}", entry.about)?;
         let kind = if entry.harmless { "harmless" } else { "expect" };
-        let detail = format!("needs {}; {kind}: {}", entry.needs, entry.expect);
+        let rig = match entry.rig {
+            Rig::World => "",
+            Rig::Stack => "on whole hosts; ",
+        };
+        let detail = format!("{rig}needs {}; {kind}: {}", entry.needs, entry.expect);
         writeln!(out, "{:width$}        {}", "", style.paint(Ink::Dim, detail))?;
     }
     let entries =

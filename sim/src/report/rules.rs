@@ -1,7 +1,11 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 30] = [
+const RULES: [(&str, &str); 34] = [
+    ("H1", "a host tells its node that records are durable once they are, and in their order"),
+    ("H2", "a host hands over what a peer sent to it, in order, and nothing twice"),
+    ("H3", "a host keeps a bounded number of bytes for a peer"),
+    ("H4", "a host goes on until it is told to stop or its storage fails"),
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L10", "after healing, every watcher has been told of the ends it watched for"),

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::style::{Ink, Style, bar, grouped, lasting, percent, rough};
 use crate::campaign::{Found, Grade, Totals};
+use crate::marks::Mark;
 use crate::plan::NODES_MAX;
+use crate::rig::Rig;
 
 /// Everything that is known of a campaign: enough to show it, to go on with it, and to merge its
 /// shares.
@@ -16,6 +18,9 @@ use crate::plan::NODES_MAX;
 pub struct Summary {
     /// The version of this format.
     pub format: u32,
+    /// What its plans were run on.
+    #[serde(default)]
+    pub rig: Rig,
     /// What `--scenario` was; none for all.
     pub scenario: Option<String>,
     /// What `--nodes` was.
@@ -119,7 +124,9 @@ impl Summary {
         self.seeds_per_second = by(totals.seeds, self.wall_seconds);
         self.deliveries_per_second = by(totals.deliveries, self.wall_seconds);
         self.deliveries_per_second_per_core = by(totals.deliveries, self.cpu_seconds);
-        let missed = totals.marks.iter().filter(|(_, count)| **count == 0);
+        let beyond =
+            |name: &str| Mark::out_of_reach(self.rig).iter().any(|mark| mark.name() == name);
+        let missed = totals.marks.iter().filter(|(name, count)| **count == 0 && !beyond(name));
         self.marks_missed = missed.map(|(name, _)| name.clone()).collect();
     }
 
@@ -198,7 +205,7 @@ impl Summary {
     }
 
     fn show_marks(&self, style: Style, out: &mut dyn Write) -> io::Result<()> {
-        let all = self.totals.marks.len();
+        let all = self.totals.marks.len() - Mark::out_of_reach(self.rig).len();
         let hit = all - self.marks_missed.len();
         let heading = format!("marks  {hit} of {all} hit");
         writeln!(out, "{}", style.paint(Ink::Strong, heading))?;

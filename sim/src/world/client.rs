@@ -355,7 +355,8 @@ impl World<'_> {
         // Now and then it comes twice: the second is the same operation, and gets no answer of its
         // own. A client that is answered at once has no reason to repeat itself.
         let drawn = draw(self.plan.seed, Site::Client, id.0, 1 << 32);
-        let again = chance(drawn, TWICE).then(|| request.clone());
+        // Whether a host has answered it by now is not known at its door.
+        let again = (!cfg!(madsim) && chance(drawn, TWICE)).then(|| request.clone());
         self.input(target, Input::Request(request));
         if let Some(request) = again
             && self.hosts[target].paused == 0
@@ -555,6 +556,9 @@ impl World<'_> {
         client.own.clear();
         client.suspended.clear();
         let id = client.id;
+        #[cfg(madsim)]
+        self.hang_up(id);
+        let client = &mut self.clients[who];
         if let Some(waiting) = client.waiting.take() {
             self.outcomes.crashed += 1;
             self.recorder.on_outcome(op(id, waiting.request), None);

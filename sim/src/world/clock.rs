@@ -11,7 +11,7 @@ const EPOCH: i64 = 1_600_000_000_000_000_000;
 
 /// A node's clocks as a function of true time.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// True time of the last change of rate or setting.
     since: Nanos,
     /// What the monotonic clock showed then.
@@ -42,7 +42,7 @@ impl Clock {
 
     /// What they show.
     #[inline]
-    pub(super) fn read(&self, now: Nanos) -> Now {
+    pub(crate) fn read(&self, now: Nanos) -> Now {
         Now {
             instant: Instant(self.mono + self.passed(now)),
             wall: Wall(millis(self.wall_at(now))),

@@ -123,6 +123,10 @@ impl World<'_> {
                     host.paused_at = host.clock.mono(now);
                 }
                 host.paused += 1;
+                #[cfg(madsim)]
+                if let Some(process) = &host.node {
+                    process.pause(true);
+                }
                 let asleep = self.hosts.iter().filter(|host| host.paused > 0).count();
                 if asleep >= usize::from(plan.quorum()) {
                     self.marks.hit(Mark::SleptTogether);
@@ -288,6 +292,11 @@ impl World<'_> {
         let kept = self.hosts[place].disk.durable.split_off(before);
         self.oracle.on_durable(place, &kept);
         self.hosts[place].disk.durable.extend(kept);
+        // Now and then the whole machine dies, and says nothing to anybody.
+        #[cfg(madsim)]
+        if drawn & 2 == 0 {
+            self.lose_power(place);
+        }
         self.stop(place);
     }
 
@@ -325,6 +334,10 @@ impl World<'_> {
         if host.paused > 0 || host.node.is_none() {
             return;
         }
+        #[cfg(madsim)]
+        if let Some(process) = &host.node {
+            process.pause(false);
+        }
         let inbox = std::mem::take(&mut host.inbox);
         let mono = host.clock.mono(self.now);
         if mono.saturating_sub(host.paused_at) > self.plan.cluster.down / 2 {
@@ -350,6 +363,8 @@ impl World<'_> {
         let states = &self.active.states;
         let active = self.plan.faults.iter().zip(states);
         self.network.apply(active.filter_map(|(fault, state)| Some((fault, (*state)?))));
+        #[cfg(madsim)]
+        self.release_segments();
         let held = std::mem::take(&mut self.network.held);
         for flight in held {
             let Some(at) = self.network.flight(flight) else { continue };

@@ -198,7 +198,9 @@ impl World<'_> {
     fn wake(&mut self, place: usize) {
         let now = self.now;
         let host = &mut self.hosts[place];
-        let Some(wanted) = host.node.as_ref().and_then(synod::Node::poll_timeout) else { return };
+        let Some(wanted) = host.node.as_ref().and_then(super::Process::poll_timeout) else {
+            return;
+        };
         if host.paused > 0 {
             return;
         }

@@ -107,6 +107,8 @@ impl World<'_> {
             }
         }
         self.end_all_faults();
+        #[cfg(madsim)]
+        self.hurry_segments();
         for place in 0..self.hosts.len() {
             let host = &mut self.hosts[place];
             host.held = 0;
@@ -259,11 +261,13 @@ impl World<'_> {
     /// Whether a reader asking the core would find this life, so bound.
     fn is_found(&self, register: &RegisterId, generation: Ballot, binding: &Binding) -> bool {
         let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
-        let found =
-            nodes.flat_map(|node| node.registers().filter(|(known, ..)| *known == register));
-        let newest = found.max_by_key(|(_, _, accepted, _)| *accepted);
+        let found = nodes.filter_map(|node| {
+            let own = node.registers().find(|(known, ..)| *known == register);
+            own.map(|(_, _, accepted, cell)| (accepted, cell))
+        });
+        let newest = found.max_by_key(|(accepted, _)| *accepted);
         newest
-            .and_then(|(_, _, _, cell)| cell?.live())
+            .and_then(|(_, cell)| cell?.live())
             .is_some_and(|live| live.generation == generation && live.bindings.contains(binding))
     }
 
@@ -290,7 +294,7 @@ impl World<'_> {
             if !self.liveness.core.has(node.0) {
                 continue;
             }
-            let ready = host.node.as_ref().map(synod::Node::readiness);
+            let ready = host.node.as_ref().map(super::Process::readiness);
             if ready != Some(&Readiness::Ready) {
                 let why = ready.map_or_else(|| "down".to_owned(), ToString::to_string);
                 return Some(("L4", "node not ready", format!("{node} is {why}")));

@@ -11,13 +11,17 @@ mod client;
 mod clock;
 mod disk;
 mod faults;
+#[cfg_attr(madsim, allow(dead_code, reason = "hosts choose the order of steps themselves"))]
 mod free;
 mod liveness;
 mod network;
 mod queue;
 mod recorder;
 mod report;
+#[cfg(madsim)]
+mod stack;
 
+#[cfg(not(madsim))]
 pub use free::run_free;
 pub use report::{
     Blind, Event, EventKind, Failure, FailureKind, Observer, Outcomes, Report, Verdict,
@@ -34,11 +38,13 @@ use synod::{
 
 use crate::marks::{Mark, Marks};
 use crate::oracle::{Echo, Oracle, node_of, op};
-use crate::plan::{FaultKind, Mode, Nanos, Plan};
+#[cfg(not(madsim))]
+use crate::plan::Mode;
+use crate::plan::{FaultKind, Nanos, Plan};
 use crate::random::{Site, below, chance, draw};
 use crate::trace::TraceHash;
 use client::Client;
-use clock::Clock;
+pub(crate) use clock::Clock;
 use disk::Disk;
 use faults::Active;
 use network::{Flight, Network};
@@ -60,6 +66,9 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Report {
     if let Err(error) = plan.check() {
         return Report::of_impossible(&error, observer);
     }
+    #[cfg(madsim)]
+    return stack::run(plan, observer);
+    #[cfg(not(madsim))]
     match plan.mode {
         Mode::Timed => World::new(plan, observer).run(),
         Mode::Free => {
@@ -69,9 +78,15 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Report {
     }
 }
 
+/// One life of a node: in this rig the node itself.
+#[cfg(not(madsim))]
+type Process = Node;
+#[cfg(madsim)]
+use crate::stack::Process;
+
 /// One node and what it runs on.
 struct Host {
-    node: Option<Node>,
+    node: Option<Process>,
     config: Config,
     boots: u32,
     /// How many faults hold it down; it is restarted when the last one ends.
@@ -131,6 +146,9 @@ struct World<'a> {
     liveness: liveness::Liveness,
     /// In free mode, what could happen next instead of a queue.
     free: Option<free::Pool>,
+    /// What hosts share with the World.
+    #[cfg(madsim)]
+    stack: stack::Stack,
 }
 
 impl<'a> World<'a> {
@@ -165,6 +183,8 @@ impl<'a> World<'a> {
             failure: None,
             liveness: liveness::Liveness::default(),
             free: None,
+            #[cfg(madsim)]
+            stack: stack::Stack::new(plan),
         }
     }
 
@@ -182,6 +202,7 @@ impl<'a> World<'a> {
         }
     }
 
+    #[cfg(not(madsim))]
     fn run(mut self) -> Report {
         self.begin();
         self.run_on()
@@ -212,6 +233,10 @@ impl<'a> World<'a> {
             Task::Flap(place) => self.flap(place as usize),
             Task::SafetyEnds => self.begin_liveness(),
             Task::Settle => self.settle(),
+            #[cfg(madsim)]
+            Task::Segment(number) => self.on_segment(number),
+            #[cfg(madsim)]
+            Task::Stranger(number) => self.on_stranger(number),
             Task::Down(place, session) => {
                 self.on_session_down(place as usize, self.queue.session(session));
             }
@@ -280,16 +305,9 @@ impl<'a> World<'a> {
         let mono = 1_000 * below(draw(seed, Site::Clock, 0, 0), 1 << 32);
         host.clock.reboot(self.now, mono);
         host.disk.compact();
-        let config = host.config.clone();
-        let records = host.disk.durable.clone();
-        let fresh = records.is_empty();
-        let made = if host.rotten {
-            Node::lost(config, seed, "a checksum does not fit").map_err(RecoverError::Config)
-        } else if fresh {
-            Node::new(config, seed).map_err(RecoverError::Config)
-        } else {
-            Node::recover(config, seed, records)
-        };
+        let fresh = host.disk.durable.is_empty();
+        let made = self.boot(place, seed);
+        let host = &mut self.hosts[place];
         let (rotten, torn, boots) = (host.rotten, std::mem::take(&mut host.torn), host.boots);
         let how = match (rotten, fresh) {
             (true, _) => "with damaged storage",
@@ -324,6 +342,12 @@ impl<'a> World<'a> {
         self.check_oracle();
         self.input(place, Input::Timeout);
         self.watch_quorum(place);
+    }
+
+    /// A node as its disk has it.
+    #[cfg(not(madsim))]
+    fn boot(&self, place: usize, seed: u64) -> Result<Process, RecoverError> {
+        self.hosts[place].recover(seed)
     }
 
     /// Stops a node's process, as a crash does.
@@ -416,7 +440,7 @@ impl<'a> World<'a> {
     #[inline]
     fn schedule_timer(&mut self, place: usize) {
         let host = &mut self.hosts[place];
-        let Some(wanted) = host.node.as_ref().and_then(Node::poll_timeout) else { return };
+        let Some(wanted) = host.node.as_ref().and_then(Process::poll_timeout) else { return };
         let at = host.clock.when(wanted).max(self.now);
         if host.timer.is_none_or(|timer| at < timer) && self.free.is_none() {
             host.timer = Some(at);
@@ -434,7 +458,7 @@ impl<'a> World<'a> {
         if host.paused > 0 {
             return;
         }
-        let wanted = host.node.as_ref().and_then(Node::poll_timeout);
+        let wanted = host.node.as_ref().and_then(Process::poll_timeout);
         if wanted.is_some_and(|wanted| wanted <= Instant(host.clock.mono(self.now))) {
             self.event(0x7170 ^ (place as u64) << 16);
             self.tell(Some(place), EventKind::Timeout, format_args!("timeout"));
@@ -681,7 +705,8 @@ impl<'a> World<'a> {
 
     fn on_written(&mut self, place: usize, boots: u32) {
         let host = &mut self.hosts[place];
-        if host.boots != boots || host.node.is_none() {
+        // A host syncs when it likes.
+        if cfg!(madsim) || host.boots != boots || host.node.is_none() {
             return;
         }
         if host.disk.fails || host.disk.full > 0 {
@@ -743,6 +768,19 @@ impl<'a> World<'a> {
 }
 
 impl Host {
+    /// A node as the disk has it.
+    fn recover(&self, seed: u64) -> Result<Node, RecoverError> {
+        let config = self.config.clone();
+        let records = self.disk.durable.clone();
+        if self.rotten {
+            Node::lost(config, seed, "a checksum does not fit").map_err(RecoverError::Config)
+        } else if records.is_empty() {
+            Node::new(config, seed).map_err(RecoverError::Config)
+        } else {
+            Node::recover(config, seed, records)
+        }
+    }
+
     fn new(plan: &Plan, place: usize) -> Self {
         let spread = plan.cluster.wall_spread;
         let drawn = draw(plan.seed, Site::Clock, place as u64, 1);

@@ -23,6 +23,12 @@ pub(super) enum Task {
     /// A partition comes or goes.
     Flap(u32),
     SafetyEnds,
+    /// A segment of a stream reaches the other end's machine.
+    #[cfg(madsim)]
+    Segment(u32),
+    /// Somebody unknown says something to a node.
+    #[cfg(madsim)]
+    Stranger(u32),
     /// The liveness phase looks whether all is settled.
     Settle,
     /// A node wants to be woken.
@@ -91,6 +97,12 @@ impl Queue {
     /// The session of a [`Task::Down`].
     pub(super) fn session(&self, place: u32) -> SessionId {
         self.sessions[place as usize]
+    }
+
+    /// When the next thing is to happen.
+    #[cfg(madsim)]
+    pub(super) fn next(&self) -> Option<Nanos> {
+        self.heap.peek().map(|item| item.at)
     }
 
     #[inline]

@@ -13,11 +13,13 @@
 //! ```
 //!
 //! An edit is the group of `-`, `+` and blank-led lines behind a `file:`; several groups make
-//! several edits. `row`, `scenario`, `plan` and `harmless` may be left out; the rest may not.
+//! several edits. `row`, `rig`, `scenario`, `plan` and `harmless` may be left out; the rest
+//! may not.
 
 use std::fmt;
 
 use super::edit::{Edit, Line};
+use crate::rig::Rig;
 
 /// One way to break, or harmlessly change, the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Entry {
     pub needs: String,
     /// Which check is expected to catch it; for harmless ones, why nothing may.
     pub expect: String,
+    /// Which rig to hunt with: what breaks hosts is for the stack's.
+    pub rig: Rig,
     /// Which scenario or family to hunt in; all of them if not given.
     pub scenario: Option<String>,
     /// A stored plan that is replayed before any seed: for what chance meets too seldom.
@@ -45,11 +49,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The engine as it is.
+    /// The engine as it is, and the host if the rig has hosts.
     #[must_use]
-    pub fn unbroken() -> Self {
+    pub fn unbroken(rig: Rig) -> Self {
         Self {
-            name: String::from("unbroken"),
+            name: match rig {
+                Rig::World => String::from("unbroken"),
+                Rig::Stack => format!("unbroken-{rig}"),
+            },
+            rig,
             line: 0,
             row: None,
             about: String::from("The engine as it is."),
@@ -141,6 +149,7 @@ impl Parser {
             about: String::new(),
             needs: String::new(),
             expect: String::new(),
+            rig: Rig::World,
             scenario: None,
             plan: None,
             harmless: false,
@@ -167,12 +176,17 @@ impl Parser {
             },
             "needs" => entry.needs = value.into(),
             "plan" => entry.plan = Some(value.into()),
+            "rig" => match value {
+                "stack" => entry.rig = Rig::Stack,
+                "world" => entry.rig = Rig::World,
+                _ => return self.error("`rig:` is stack or world"),
+            },
             "row" => entry.row = Some(value.into()),
             "scenario" => entry.scenario = Some(value.into()),
             _ => {
                 return self.error(format!(
                     "there is no field `{key}`; there are about, expect, file, harmless, needs, \
-                     plan, row, scenario"
+                     plan, rig, row, scenario"
                 ));
             }
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use super::tree::{Tree, find_root};
+use crate::rig::Rig;
 
 /// How far to go.
 #[derive(Clone, Debug)]
@@ -24,8 +25,8 @@ pub struct Limits {
     pub time: Duration,
     /// Threads of a hunt.
     pub jobs: usize,
-    /// How the engine fails as it is, and at which seed, if it does.
-    pub unbroken: Option<(String, u64)>,
+    /// How the engine fails as it is, and at which seed, on the rigs where it does.
+    pub unbroken: BTreeMap<Rig, (String, u64)>,
 }
 
 /// How a trial ended.
@@ -101,7 +102,7 @@ impl Trial {
 /// How the trial ended already.
 pub fn build(tree: &Tree, entry: &Entry, programs: &Path) -> Result<PathBuf, Verdict> {
     let files = tree.edited(entry).map_err(Verdict::Inapplicable)?;
-    compile(tree, &files, &programs.join(&entry.name))
+    compile(tree, entry.rig, &files, &programs.join(&entry.name))
 }
 
 /// Whether the engine with `entry` in it compiles; much faster than building the simulator.
@@ -111,16 +112,33 @@ pub fn build(tree: &Tree, entry: &Entry, programs: &Path) -> Result<PathBuf, Ver
 pub fn check(tree: &Tree, entry: &Entry) -> Result<(), Verdict> {
     let failed = |error: io::Error| Verdict::BuildFailed(error.to_string());
     tree.set(&tree.edited(entry).map_err(Verdict::Inapplicable)?).map_err(failed)?;
-    let mut cargo = cargo(tree);
+    let mut cargo = cargo(tree, entry.rig);
     cargo.args(["check", "--quiet", "--package", "synod", "--no-default-features"]);
+    if entry.rig == Rig::Stack {
+        cargo.args(["--features", "host"]);
+    }
     finish(&mut cargo)
 }
 
-fn cargo(tree: &Tree) -> Command {
+/// Where builds for a rig go: each its own, for each compiles everything in its own way.
+fn target(tree: &Tree, rig: Rig) -> PathBuf {
+    tree.root().with_file_name(match rig {
+        Rig::World => "build",
+        Rig::Stack => "build-stack",
+    })
+}
+
+fn cargo(tree: &Tree, rig: Rig) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(tree.root());
-    cargo.env("CARGO_TARGET_DIR", tree.root().with_file_name("build"));
-    cargo.env("RUSTFLAGS", "-Awarnings");
+    cargo.env("CARGO_TARGET_DIR", target(tree, rig));
+    cargo.env(
+        "RUSTFLAGS",
+        match rig {
+            Rig::World => "-Awarnings",
+            Rig::Stack => "-Awarnings --cfg madsim",
+        },
+    );
     cargo
 }
 
@@ -137,25 +155,30 @@ fn finish(cargo: &mut Command) -> Result<(), Verdict> {
 
 fn compile(
     tree: &Tree,
+    rig: Rig,
     files: &BTreeMap<PathBuf, String>,
     program: &Path,
 ) -> Result<PathBuf, Verdict> {
     let failed = |error: io::Error| Verdict::BuildFailed(error.to_string());
     tree.set(files).map_err(failed)?;
     // Its own profile: quick to build again after one changed line, still fast to run.
+    let inherits = match rig {
+        Rig::World => r#"profile.zoo.inherits="release""#,
+        Rig::Stack => r#"profile.zoo.inherits="stack""#,
+    };
     let settings = [
-        r#"profile.zoo.inherits="release""#,
+        inherits,
         r#"profile.zoo.lto="off""#,
         "profile.zoo.codegen-units=16",
         "profile.zoo.incremental=true",
         "profile.zoo.debug=false",
     ];
-    let mut cargo = cargo(tree);
+    let mut cargo = cargo(tree, rig);
     cargo.args(["build", "--quiet", "--profile", "zoo", "--package", "synod-sim"]);
     cargo.args(["--bin", "synod-sim"]);
     cargo.args(settings.iter().flat_map(|setting| ["--config", setting]));
     finish(&mut cargo)?;
-    let target = tree.root().with_file_name("build");
+    let target = target(tree, rig);
     if let Some(folder) = program.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
@@ -205,7 +228,7 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
         Ok(said) => {
             read(&json, entry, &said, &mut trial);
             if let (Verdict::Caught(capture), Some((signature, seed))) =
-                (&trial.verdict, &limits.unbroken)
+                (&trial.verdict, limits.unbroken.get(&entry.rig))
                 && (&capture.signature, &capture.seed) == (signature, seed)
             {
                 trial.verdict = Verdict::Unclear(capture.clone());
@@ -238,7 +261,8 @@ fn replay(program: &Path, plan: &Path, folder: &Path) -> Result<Option<Capture>,
 /// What shrinking and writing may take beyond the hunt's own limit.
 const GRACE: Duration = Duration::from_secs(300);
 
-/// Runs to the end, or ends it at the limit, its report in a file; the last line of what it said on standard error.
+/// Runs to the end, or ends it at the limit, its report in a file; the last line of what it said on
+/// standard error.
 fn watch(command: &mut Command, report: &Path, limit: Duration) -> Result<String, String> {
     let report = File::create(report).map_err(|error| error.to_string())?;
     command.stdin(Stdio::null()).stdout(report).stderr(Stdio::piped());
