@@ -171,3 +171,77 @@ pub(super) async fn receive<T: Frame>(reader: &mut (impl AsyncRead + Unpin)) -> 
 fn invalid(why: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
+
+/// What the first bytes of a stream between members come to, in words: a door for fuzzers and
+/// tests, which have no streams.
+///
+/// # Errors
+/// Why they are no handshake.
+pub fn introduction(mut bytes: &[u8]) -> io::Result<String> {
+    let received = std::pin::pin!(receive::<Hello>(&mut bytes));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match received.poll(&mut context) {
+        std::task::Poll::Ready(received) => received.map(|hello| format!("{hello:?}")),
+        // Bytes in memory are all there, or end.
+        std::task::Poll::Pending => Err(invalid("it waits for what cannot come")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn greeting() -> Vec<u8> {
+        let hello = Hello {
+            name: "synod".to_owned(),
+            cluster: ClusterId(7),
+            configuration: 8,
+            epoch: Epoch(1),
+            node: NodeId(2),
+            peer: NodeId(1),
+            life: Life(3),
+            incarnation: Incarnation(4),
+            purpose: Purpose::Link(5),
+        };
+        let mut bytes = Vec::new();
+        {
+            let sent = std::pin::pin!(send(&mut bytes, &hello));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(sent.poll(&mut context).is_ready());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_handshake_is_understood_whole_only() {
+        let bytes = greeting();
+        let shown = introduction(&bytes).expect("a handshake");
+        assert!(shown.contains("purpose: Link(5)"), "{shown}");
+        for len in 0..bytes.len() {
+            assert!(introduction(&bytes[..len]).is_err(), "cut to {len} bytes");
+        }
+        for place in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            assert!(introduction(&changed).is_err(), "byte {place} changed");
+        }
+    }
+
+    #[test]
+    fn a_long_handshake_is_not_gathered() {
+        let mut bytes = greeting()[..PREFACE].to_vec();
+        bytes.extend_from_slice(&5_000_u32.to_le_bytes());
+        bytes.extend_from_slice(&[0; 6_000]);
+        let error = introduction(&bytes).expect_err("too long").to_string();
+        assert!(error.contains("exceeds 4096"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_handshake_or_an_error(bytes: Vec<u8>) {
+            let _ = introduction(&bytes);
+            let _ = introduction(&[&MAGIC[..], &VERSION.to_le_bytes(), &bytes].concat());
+        }
+    }
+}

@@ -33,6 +33,8 @@ pub use clock::Clock;
 pub use clock::SystemClock;
 pub use disk::{Syncing, Wait};
 pub use handle::{CallOptions, Handle, Stopped};
+#[doc(hidden)]
+pub use hello::introduction;
 pub use link::LinkStatus;
 pub use local::{Local, LocalClient, News};
 pub use network::{Network, Stream};
