@@ -3,6 +3,7 @@
 //! Must never know: any protocol. Nothing here sends, stores or decides.
 
 mod bytes;
+mod digest;
 mod ids;
 mod random;
 mod time;
@@ -11,6 +12,7 @@ mod time;
 pub const FRAME_MAX: usize = 16 << 20;
 
 pub use bytes::{Key, Value};
+pub use digest::fnv1a;
 pub use ids::{
     ClientId, ClusterId, Epoch, Incarnation, Life, NodeId, OpId, RegisterId, RequestId, SessionId,
     TableId, Ticket,

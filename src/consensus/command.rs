@@ -46,6 +46,13 @@ pub enum OnNoQuorum {
     Return,
 }
 
+impl OnNoQuorum {
+    /// Whether a caller who wants this has no more use for the operation.
+    pub(crate) const fn gives_up(self, has_quorum: bool) -> bool {
+        matches!(self, Self::Return) && !has_quorum
+    }
+}
+
 /// What a client can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {

@@ -11,7 +11,7 @@ use std::io;
 use bincode::{Decode, Encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::base::{ClusterId, Epoch, Incarnation, Life, NodeId};
+use crate::base::{ClusterId, Epoch, Incarnation, Life, NodeId, fnv1a};
 use crate::node::Config;
 use crate::wire::{self, DecodeError, Frame};
 
@@ -106,13 +106,6 @@ impl Hello {
     }
 }
 
-/// FNV-1a: for telling configurations and names apart, not for defence.
-pub(super) fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 /// The digest of what two members must agree on. Durations may differ.
 pub(super) fn configuration(config: &Config) -> u64 {
     let limits = &config.limits;
@@ -120,7 +113,7 @@ pub(super) fn configuration(config: &Config) -> u64 {
     members.sort_unstable();
     let bounds = (limits.key_max, limits.value_max, limits.bindings_max);
     let text = format!("{members:?} {} {:?} {bounds:?}", config.cluster_size, config.tables);
-    digest(text.as_bytes())
+    fnv1a(text.as_bytes())
 }
 
 /// Sends the preface and one frame.

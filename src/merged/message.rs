@@ -8,18 +8,17 @@ use bincode::{Decode, Encode};
 use super::schema::Agreement;
 use super::table::Row;
 use super::version::{Actor, Version, VersionVector};
+use crate::base::fnv1a;
 
 /// Which table: a hash of its name, so that copies made independently of each other meet (L-06).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct TableName(pub u64);
 
 impl TableName {
-    /// Of this name, by FNV-1a.
+    /// Of this name.
     #[must_use]
-    pub fn of(name: &str) -> Self {
-        let start = 0xcbf2_9ce4_8422_2325;
-        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        Self(name.bytes().fold(start, step))
+    pub const fn of(name: &str) -> Self {
+        Self(fnv1a(name.as_bytes()))
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer};
-use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId};
+use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId, fnv1a};
 use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
 use crate::monitor::{Binding, Fact, Message, NodeSession, Standing, Target};
 
@@ -433,11 +433,6 @@ impl Node {
 fn turn_key(register: &RegisterId) -> u64 {
     match register {
         RegisterId::NodeSession(node) => u64::from(node.0),
-        // FNV-1a: any function would do that all members compute alike.
-        RegisterId::Key(_, key) => {
-            key.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            })
-        }
+        RegisterId::Key(_, key) => fnv1a(key.as_bytes()),
     }
 }

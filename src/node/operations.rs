@@ -95,26 +95,16 @@ impl Node {
         self.wake_after(number, wait);
     }
 
-    /// Whether an operation may go on: with a quorum, or with a caller who rather waits for one.
-    pub(super) fn has_a_chance(&self, number: u64) -> bool {
-        let operation = self.operations.get(&number);
-        let returns = operation.is_some_and(|it| it.on_no_quorum == OnNoQuorum::Return);
-        !returns || self.reach.has_quorum()
-    }
-
     pub(super) fn on_operation_timer(&mut self, number: u64, effects: &mut Effects) {
-        let Some(operation) = self.operations.get(&number) else {
+        let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
         if self.now.instant >= operation.deadline {
             return self.give_up(number, effects);
         }
-        if !self.has_a_chance(number) {
+        if operation.on_no_quorum.gives_up(self.reach.has_quorum()) {
             return self.give_up(number, effects);
         }
-        let Some(operation) = self.operations.get_mut(&number) else {
-            return;
-        };
         let register = operation.register.clone();
         let round = self.config.timing.round;
         match &mut operation.stage {

@@ -155,7 +155,7 @@ impl Node {
         if !self.is_ready() {
             return Err(Refusal::NotReady(self.readiness.clone()));
         }
-        if on_no_quorum == OnNoQuorum::Return && !self.reach.has_quorum() {
+        if on_no_quorum.gives_up(self.reach.has_quorum()) {
             return Err(Refusal::NoQuorum);
         }
         Ok(())

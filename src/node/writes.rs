@@ -48,11 +48,12 @@ impl Node {
         if !was_first {
             return;
         }
-        if self.has_a_chance(next) {
-            self.prepare(next, effects);
-        } else {
+        let next_waits = self.operations.get(&next).map(|next| next.on_no_quorum);
+        if next_waits.is_some_and(|next| next.gives_up(self.reach.has_quorum())) {
             // It need not begin; it is woken to say so.
             self.wake_after(next, Duration::ZERO);
+        } else {
+            self.prepare(next, effects);
         }
     }
 

@@ -9,7 +9,7 @@ use super::plan::{Action, Channel, Identity, SessionCall, State, Surroundings, T
 use super::plan::{confirmation, find_table};
 use super::redis::Read;
 use super::reply::Reply;
-use crate::base::{Key, NodeId, TableId, Wall};
+use crate::base::{Key, NodeId, TableId, Value, Wall};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
 use crate::monitor::Bind;
 use crate::paxos::Ballot;
@@ -192,9 +192,7 @@ pub(super) fn put(
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    let (key, value) = (arguments.key()?, arguments.value()?);
-    let mut options = Options::read(arguments, state, surroundings, Takes::Bindings)?;
-    let (table, bindings) = (options.table, core::mem::take(&mut options.bindings));
+    let (options, table, key, value, bindings) = read_write(arguments, state, surroundings)?;
     Ok(options.ask(Command::Put { table, key, value, bindings }, Then::Written))
 }
 
@@ -203,10 +201,19 @@ pub(super) fn put_if_absent(
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
+    let (options, table, key, value, bindings) = read_write(arguments, state, surroundings)?;
+    Ok(options.ask(Command::PutIfAbsent { table, key, value, bindings }, Then::Chosen))
+}
+
+fn read_write(
+    arguments: &mut Arguments<'_>,
+    state: &State,
+    surroundings: &dyn Surroundings,
+) -> Result<(Options, TableId, Key, Value, Vec<Bind>)> {
     let (key, value) = (arguments.key()?, arguments.value()?);
     let mut options = Options::read(arguments, state, surroundings, Takes::Bindings)?;
     let (table, bindings) = (options.table, core::mem::take(&mut options.bindings));
-    Ok(options.ask(Command::PutIfAbsent { table, key, value, bindings }, Then::Chosen))
+    Ok((options, table, key, value, bindings))
 }
 
 pub(super) fn compare_and_set(

@@ -650,9 +650,7 @@ fn compared(outcome: Outcome, tables: &[TableConfig]) -> Reply {
             Reply::Map(fields)
         }
         Outcome::Mismatch { entry, version } => {
-            let mut fields = vec![field("written", Reply::Boolean(false))];
-            fields.extend(described(entry.as_ref(), version, tables));
-            Reply::Map(fields)
+            mismatched("written", entry.as_ref(), version, tables)
         }
         Outcome::Chosen { .. }
         | Outcome::Done
@@ -666,6 +664,18 @@ fn compared(outcome: Outcome, tables: &[TableConfig]) -> Reply {
     }
 }
 
+/// What is there, instead of what the command wanted there to be.
+fn mismatched(
+    what: &'static str,
+    entry: Option<&Entry>,
+    version: Ballot,
+    tables: &[TableConfig],
+) -> Reply {
+    let mut fields = vec![(Reply::bulk(what), Reply::Boolean(false))];
+    fields.extend(described(entry, version, tables));
+    Reply::Map(fields)
+}
+
 fn removed(outcome: Outcome, tables: &[TableConfig]) -> Reply {
     let field = |name: &'static str, value| (Reply::bulk(name), value);
     match outcome {
@@ -675,9 +685,7 @@ fn removed(outcome: Outcome, tables: &[TableConfig]) -> Reply {
             field("previous", replaced(&previous)),
         ]),
         Outcome::Mismatch { entry, version } => {
-            let mut fields = vec![field("removed", Reply::Boolean(false))];
-            fields.extend(described(entry.as_ref(), version, tables));
-            Reply::Map(fields)
+            mismatched("removed", entry.as_ref(), version, tables)
         }
         Outcome::Chosen { .. }
         | Outcome::Done

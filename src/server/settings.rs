@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::base::{ClusterId, NodeId};
+use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::node::{Config, ConfigError, TableConfig};
 use crate::storage::Store;
 
@@ -351,7 +351,7 @@ impl Settings {
     #[must_use]
     pub fn config(&self, node: NodeId) -> Config {
         let mut config = Config::new(node);
-        config.cluster = ClusterId(hash(&self.cluster));
+        config.cluster = ClusterId(fnv1a(self.cluster.as_bytes()));
         config.members = self.members.keys().copied().collect();
         config.cluster_size = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
         config.tables.clone_from(&self.tables);
@@ -427,13 +427,6 @@ fn own(base: u16, node: NodeId) -> SocketAddr {
     // A higher number has no port of its own: the system chooses one, and the log names it.
     let port = if node.0 <= NUMBERED_MAX { base + node.0 } else { 0 };
     SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-/// FNV-1a: the same on every machine, for ever.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 fn read(path: &Path) -> Result<File, SettingsError> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use synod::fnv1a;
 
 use super::{Error, JOBS_MAX, Status, parse, try_file};
 use crate::report::style::{Ink, Style, grouped};
@@ -172,7 +173,7 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
 fn key(tree: &Tree, entry: &Entry, args: &ZooArgs) -> String {
     let seeds = if entry.harmless { args.harmless_seeds } else { args.seeds };
     let what = format!("{:?}", (&entry.edits, &entry.scenario, &entry.plan, entry.rig));
-    let entry_hash = zoo::fingerprint(what.as_bytes());
+    let entry_hash = fnv1a(what.as_bytes());
     format!("{}/{entry_hash:016x}/{seeds}/{:016x}", entry.name, tree.fingerprint())
 }
 

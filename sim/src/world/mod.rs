@@ -117,6 +117,13 @@ struct Host {
     armed: Option<u64>,
 }
 
+/// A message that a node has given away: to whose place, about which register of the plan.
+struct Sent {
+    target: usize,
+    slot: Option<usize>,
+    number: u64,
+}
+
 /// A run.
 struct World<'a> {
     plan: &'a Plan,
@@ -470,12 +477,14 @@ impl<'a> World<'a> {
 
     // ---- messages -------------------------------------------------------------------------
 
+    /// A node has given a message away, to somebody if it keeps to the seam.
     #[inline]
-    fn send(&mut self, place: usize, to: NodeId, message: Message, now: Now) {
+    fn on_sent(&mut self, place: usize, to: NodeId, message: &Message) -> Option<Sent> {
         let target = usize::from(to.0).wrapping_sub(1);
         if target >= self.hosts.len() || target == place {
             let text = format!("n{} sends to {to}: {message}", place + 1);
-            return self.fail(FailureKind::Violation, "SEAM", "sent to nobody", text);
+            self.fail(FailureKind::Violation, "SEAM", "sent to nobody", text);
+            return None;
         }
         let slot = match &message.body {
             Body::Consensus(about) => {
@@ -485,12 +494,20 @@ impl<'a> World<'a> {
         };
         self.messages += 1;
         let number = self.messages;
-        self.oracle.on_send(place, target, &message, slot, &mut self.marks);
+        self.oracle.on_send(place, target, message, slot, &mut self.marks);
         self.tell(
             Some(place),
             EventKind::Send { message: number, to },
             format_args!("to {to}: {message}"),
         );
+        Some(Sent { target, slot, number })
+    }
+
+    #[inline]
+    fn send(&mut self, place: usize, to: NodeId, message: Message, now: Now) {
+        let Some(Sent { target, slot, number }) = self.on_sent(place, to, &message) else {
+            return;
+        };
         let link = self.network.link(place as u16, target as u16);
         let state = self.network.links[link];
         if state.queue > 0 && state.in_flight >= u32::from(state.queue) {

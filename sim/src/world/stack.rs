@@ -13,11 +13,11 @@ use std::time::Duration;
 use madsim::runtime::Runtime;
 use synod::host::{LinkOptions, News, Reconnect};
 use synod::{
-    Body, ClientId, Effect, Input, Message, NodeId, Now, Record, RecoverError, RequestId, Ticket,
+    ClientId, Effect, Input, Message, NodeId, Now, Record, RecoverError, RequestId, Ticket,
 };
 
 use super::queue::Task;
-use super::{EventKind, FailureKind, Observer, Process, Report, World};
+use super::{EventKind, FailureKind, Observer, Process, Report, Sent, World};
 use crate::oracle::Echo;
 use crate::plan::{FaultKind, MICRO, Mode, Nanos, Plan, Trouble};
 use crate::random::{Site, below, chance, draw};
@@ -347,19 +347,7 @@ impl World<'_> {
 
     /// A node gave its host a message to send.
     fn on_given(&mut self, place: usize, to: NodeId, message: Message, now: Now) {
-        let target = usize::from(to.0).wrapping_sub(1);
-        let slot = match &message.body {
-            Body::Consensus(about) => about.register().and_then(|name| self.oracle.slot(name)),
-            Body::Cluster(_) | Body::Monitor(_) => None,
-        };
-        self.messages += 1;
-        let number = self.messages;
-        self.oracle.on_send(place, target, &message, slot, &mut self.marks);
-        self.tell(
-            Some(place),
-            EventKind::Send { message: number, to },
-            format_args!("to {to}: {message}"),
-        );
+        let Some(Sent { target, .. }) = self.on_sent(place, to, &message) else { return };
         let echo = self.oracle.depart(place, target, now.instant.0);
         let link = self.network.link(place as u16, target as u16);
         self.stack.sent[link].push_back((message, echo));

@@ -52,10 +52,3 @@ pub fn load(root: &Path) -> Result<Vec<Entry>, String> {
     }
     Ok(entries)
 }
-
-/// FNV-1a of these bytes: the same in every process and build.
-#[must_use]
-pub fn fingerprint(bytes: &[u8]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
-}

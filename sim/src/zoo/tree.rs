@@ -9,6 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use synod::fnv1a;
+
 use super::entry::Entry;
 
 /// The copy.
@@ -81,10 +83,8 @@ impl Tree {
         let files = self.originals.iter();
         let files = files.filter(|(path, _)| !path.starts_with(super::FOLDER));
         files.fold(0, |hash, (path, content)| {
-            let path = super::fingerprint(path.to_string_lossy().as_bytes());
-            super::fingerprint(
-                &(hash ^ path.rotate_left(1) ^ super::fingerprint(content)).to_le_bytes(),
-            )
+            let path = fnv1a(path.to_string_lossy().as_bytes());
+            fnv1a(&(hash ^ path.rotate_left(1) ^ fnv1a(content)).to_le_bytes())
         })
     }
 

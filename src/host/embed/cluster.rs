@@ -11,9 +11,8 @@ use super::error::{Error, NoSuchTable};
 use super::session::Session;
 use super::table::Table;
 use super::watch::{QuorumChange, Watch};
-use crate::base::{ClusterId, NodeId};
+use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::consensus::{Command, Outcome, Readiness, Status, Topic};
-use crate::host::hello::digest;
 use crate::host::start::Parts;
 use crate::host::{
     CallOptions, Handle, HostConfig, HostError, LinkOptions, LinkStatus, Running, Service,
@@ -235,7 +234,7 @@ impl Cluster {
     pub fn builder(name: impl Into<String>, node: u16) -> Builder {
         let name = name.into();
         let mut config = Config::new(NodeId(node));
-        config.cluster = ClusterId(digest(name.as_bytes()));
+        config.cluster = ClusterId(fnv1a(name.as_bytes()));
         config.tables.clear();
         config.cluster_size = 0;
         Builder {
