@@ -59,8 +59,9 @@ pub use consensus::{
 pub use host::embed::*;
 pub use monitor::{Bind, Binding};
 pub use node::{
-    Body, Config, ConfigError, Effect, Effects, Ending, Event, Foreign, Genesis, Input, Limits,
-    Message, Node, Record, RecoverError, TableConfig, Timing, Violation,
+    Body, Config, ConfigError, Discipline, Effect, Effects, Ending, Event, Foreign, Genesis,
+    Impossible, Input, Limits, MergeEvent, Message, Node, Record, RecoverError, TableConfig,
+    Timing, Violation,
 };
 pub use paxos::Ballot;
 

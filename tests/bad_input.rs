@@ -130,10 +130,10 @@ fn impossible_configurations_say_what_is_wrong() {
     assert_eq!(large, "members: at most 64 seats");
     let stranger = refusal(|config| config.node = NodeId(4));
     assert_eq!(stranger, "node: 4 is not among the members");
-    let table = TableConfig { name: "default".to_owned(), write_once: true };
+    let table = TableConfig::write_once("default");
     let tables = refusal(|config| config.tables.push(table));
     assert_eq!(tables, "tables: two tables are named \"default\"");
-    let named = |number: u32| TableConfig { name: number.to_string(), write_once: false };
+    let named = |number: u32| TableConfig::consensus(number.to_string());
     let many = refusal(|config| config.tables = (0..=u32::from(u16::MAX)).map(named).collect());
     assert_eq!(many, "tables: 65536 are more than 65535");
     let heartbeat = refusal(|config| config.timing.heartbeat = zero);

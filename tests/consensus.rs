@@ -277,7 +277,7 @@ fn a_fence_buries_what_is_still_in_flight() {
 
 fn two_tables() -> Cluster {
     Cluster::with(3, |config| {
-        config.tables.push(TableConfig { name: "once".to_owned(), write_once: true });
+        config.tables.push(TableConfig::write_once("once"));
     })
 }
 

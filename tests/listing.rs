@@ -132,7 +132,7 @@ fn an_ended_key_is_not_listed() {
 fn each_table_lists_its_own() {
     let mut cluster = Cluster::with(3, |config| {
         for name in ["before", "after"] {
-            config.tables.push(TableConfig { name: name.to_owned(), write_once: false });
+            config.tables.push(TableConfig::consensus(name));
         }
     });
     for table in 0..3 {

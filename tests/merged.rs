@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use synod::merged::{
-    Actor, Change, Content, Contest, Dot, ExchangeEvent, Field, Kind, Message, Mutation, Origin,
-    Pace, Replica, Row, Schema, Stamp, Step, Strategy, Table, TableName, Unfit, Version,
-    VersionVector,
+    Actor, Change, Content, Contest, Dot, Event, Field, Kind, Message, Mutation, Origin, Pace,
+    Replica, Row, Schema, Stamp, Step, Strategy, Table, TableName, Unfit, Version, VersionVector,
 };
 use synod::{Incarnation, Instant, Key, Life, NodeId, Value, Wall};
 
@@ -56,7 +55,7 @@ struct World {
     cut: BTreeSet<(u16, u16)>,
     now: Instant,
     writes: BTreeMap<Dot, Write>,
-    events: Vec<ExchangeEvent>,
+    events: Vec<Event>,
     sent: usize,
 }
 
@@ -93,7 +92,7 @@ impl World {
 
     fn replica(&self, node: u16, nodes: u16, incarnation: u32, log: &[Change]) -> Replica {
         let name = actor(node, if self.durable { 0 } else { incarnation });
-        let mut table = Table::new(&self.schema, name, nodes == 1);
+        let mut table = Table::new(self.schema.agreement(), name, nodes == 1);
         for change in log {
             table.apply(change);
         }
@@ -445,7 +444,7 @@ fn every_order_of_every_small_history_comes_to_the_same() {
             let versions = history(count, choice);
             let mut outcomes = BTreeSet::new();
             for order in orders(count) {
-                let mut table = Table::new(&Schema::default(), actor(9, 0), true);
+                let mut table = Table::new(Schema::default().agreement(), actor(9, 0), true);
                 for place in order.iter().chain(&order) {
                     let row = Row { key: key(0), element: None };
                     let version = versions[*place].clone();
@@ -820,7 +819,7 @@ fn copies_that_disagree_are_left_apart() {
         world.round();
     }
     assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["a"]), values(&["b"])));
-    let told = |event: &&ExchangeEvent| matches!(event, ExchangeEvent::Disagreed { .. });
+    let told = |event: &&Event| matches!(event, Event::Disagreed { .. });
     assert_eq!(world.events.iter().filter(told).count(), 2, "each says so, once");
 }
 

@@ -152,7 +152,8 @@ fn different_absences_do_not_agree() {
 /// knows it answers a linearizable read alone, even with no quorum in sight.
 #[test]
 fn a_permanent_entry_is_read_without_asking() {
-    let mut cluster = Cluster::with(3, |config| config.tables[0].write_once = true);
+    let mut cluster =
+        Cluster::with(3, |config| config.tables[0] = TableConfig::write_once("default"));
     cluster.call(1, put_if_absent("k", "v", vec![]));
     let wall = synod::Wall(cluster.wall() + 3_600_000);
     cluster.call(1, put_if_absent("bound", "v", vec![Bind::Until(wall)]));
@@ -172,7 +173,7 @@ fn a_permanent_entry_is_read_without_asking() {
 #[test]
 fn an_entry_that_can_be_overwritten_is_not_permanent() {
     let mut cluster = Cluster::with(3, |config| {
-        config.tables.push(TableConfig { name: "once".to_owned(), write_once: true });
+        config.tables.push(TableConfig::write_once("once"));
     });
     cluster.call(1, put_if_absent("k", "old", vec![]));
     cluster.split(&[2], &[1, 3]);

@@ -77,7 +77,9 @@ impl Scene {
             if words.contains(&"witnessed") {
                 config.genesis = Genesis::Witnessed;
             }
-            config.tables[0].write_once = words.contains(&"write_once");
+            if words.contains(&"write_once") {
+                config.tables[0] = synod::TableConfig::write_once("default");
+            }
             config
         }));
         for node in 1..=size {

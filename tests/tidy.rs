@@ -215,12 +215,13 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("monitor", &["base", "paxos"]),
     // Beside `monitor`; its heartbeats carry what is known of a node's session.
     ("cluster", &["base", "paxos", "monitor"]),
-    ("consensus", &["base", "paxos", "monitor", "cluster"]),
     ("merged", &["base", "paxos", "monitor", "cluster"]),
+    // What clients ask and are told is one vocabulary for all disciplines.
+    ("consensus", &["base", "paxos", "monitor", "cluster", "merged"]),
     ("primary", &["base", "paxos", "monitor", "cluster"]),
     ("node", &["base", "paxos", "monitor", "cluster", "consensus", "merged", "primary"]),
     ("wire", &["base", "paxos", "monitor", "cluster", "consensus", "merged", "primary", "node"]),
-    ("storage", &["base", "node", "wire"]),
+    ("storage", &["base", "merged", "node", "wire"]),
     (
         "host",
         &[
@@ -238,8 +239,11 @@ const EDGES: [(&str, &[&str]); 14] = [
         ],
     ),
     // Beside the host: bytes of clients, without sockets.
-    ("resp", &["base", "paxos", "monitor", "consensus", "node"]),
-    ("server", &["base", "paxos", "monitor", "consensus", "node", "storage", "host", "resp"]),
+    ("resp", &["base", "paxos", "monitor", "merged", "consensus", "node"]),
+    (
+        "server",
+        &["base", "paxos", "monitor", "merged", "consensus", "node", "storage", "host", "resp"],
+    ),
     // A client knows the protocol only, and which server to start.
     ("cli", &["resp", "server"]),
 ];

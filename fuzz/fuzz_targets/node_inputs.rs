@@ -209,7 +209,7 @@ fuzz_target!(|bytes: &[u8]| {
         config.cluster_size = 1;
     }
     config.genesis = Genesis::Vouched;
-    config.tables.push(TableConfig { name: "once".into(), write_once: true });
+    config.tables.push(TableConfig::write_once("once"));
     let mut bench = Bench {
         node: Node::new(config, 1).expect("possible"),
         now: Instant(1),

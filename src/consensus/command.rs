@@ -6,6 +6,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::base::{ClientId, Epoch, Key, NodeId, RequestId, SessionId, TableId, Value};
+use crate::merged;
 use crate::monitor::{Bind, Binding};
 use crate::paxos::Ballot;
 
@@ -97,6 +98,13 @@ pub enum Command {
         /// How many at most, at least one; bounded by [`crate::Limits::page_max`].
         limit: u32,
     },
+    /// Of a merged table.
+    Merged {
+        /// Which table.
+        table: TableId,
+        /// What.
+        command: merged::Command,
+    },
     /// Open a client session hosted by this node.
     OpenSession,
     /// Overwrite, whatever is there.
@@ -143,6 +151,8 @@ pub enum Command {
 pub enum Topic {
     /// The end of each life of one key.
     Key(TableId, Key),
+    /// Merged tables: peers lost and back, merges, conflicts and disagreements.
+    Merges,
     /// Quorum reached and lost, nodes reachable, this node's own standing.
     Quorum,
 }
@@ -216,6 +226,8 @@ pub enum Outcome {
         /// Whether there may be more behind the last one considered, which is this.
         more: Option<Key>,
     },
+    /// Of a merged table.
+    Merged(merged::Answer),
     /// Of `compare_and_set` and of `remove` of one generation: it is not as expected; nothing was
     /// or will be changed.
     Mismatch {
@@ -270,14 +282,20 @@ pub enum Refusal {
         /// The most allowed.
         max: usize,
     },
+    /// A command of consensus tables to a merged one, or the other way round.
+    Discipline(TableId),
     /// No quorum was reached, and no acceptor was asked to change anything.
     NoQuorum,
+    /// The node keeps no copy of this merged table, and none that does was reached.
+    NoReplica(TableId),
     /// The session is not hosted by this node, is another client's, or has ended.
     NoSuchSession(SessionId),
     /// The table is not in the configuration (P-22).
     NoSuchTable(TableId),
     /// The node does not vote, so it does not answer for the cluster (P-32, P-33).
     NotReady(Readiness),
+    /// It does not fit the merged table.
+    Unfit(merged::Unfit),
     /// The table is write-once: what is chosen stays.
     WriteOnce(TableId),
 }
@@ -339,6 +357,7 @@ impl Outcome {
             Self::Found { entry, .. } | Self::Mismatch { entry, .. } => entry.as_ref(),
             Self::Done
             | Self::Keys { .. }
+            | Self::Merged(_)
             | Self::Refused(_)
             | Self::Removed { .. }
             | Self::Session(_)
@@ -362,6 +381,7 @@ impl Command {
             | Self::Remove { table, key, .. } => Some((*table, key)),
             Self::CloseSession(_)
             | Self::Keys { .. }
+            | Self::Merged { .. }
             | Self::OpenSession
             | Self::Status
             | Self::Subscribe(_)
@@ -394,6 +414,7 @@ impl fmt::Display for Command {
                 }
                 write!(f, " limit {limit}")
             }
+            Self::Merged { table, command } => write!(f, "{table}: {command}"),
             Self::OpenSession => write!(f, "open_session"),
             Self::Put { table, key, value, bindings } => {
                 write!(f, "put {table}/{key} {value}")?;
@@ -418,6 +439,7 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(table, key) => write!(f, "{table}/{key}"),
+            Self::Merges => write!(f, "merges"),
             Self::Quorum => write!(f, "quorum"),
         }
     }
@@ -469,6 +491,7 @@ impl fmt::Display for Outcome {
                 keys.iter().try_for_each(|key| write!(f, " {key}"))?;
                 more.as_ref().map_or(Ok(()), |_| write!(f, " …"))
             }
+            Self::Merged(answer) => write!(f, "{answer}"),
             Self::Mismatch { entry, .. } => {
                 write!(f, "mismatch ")?;
                 entry_or_absent(f, entry.as_ref())
@@ -499,12 +522,19 @@ impl fmt::Display for Refusal {
             Self::LimitExceeded { what, len, max } => {
                 write!(f, "{what} of length {len} exceeds the limit of {max}")
             }
+            Self::Discipline(table) => {
+                write!(f, "table {table} is of another discipline: it has other commands")
+            }
+            Self::NoReplica(table) => {
+                write!(f, "no node that keeps a copy of table {table} was reached")
+            }
             Self::NoQuorum => write!(f, "no quorum: nothing was changed; safe to retry"),
             Self::NoSuchSession(session) => {
                 write!(f, "no such session of this client here: {session}")
             }
             Self::NoSuchTable(table) => write!(f, "no such table: {table}"),
             Self::NotReady(readiness) => write!(f, "not ready: {readiness}"),
+            Self::Unfit(unfit) => write!(f, "{unfit}"),
             Self::WriteOnce(table) => write!(f, "table {table} is write-once"),
         }
     }

@@ -203,6 +203,7 @@ impl<N: Network> Driver<N> {
             | Event::SessionResumed(session)
             | Event::SessionLost(session) => self.clients.sessions.borrow().owner(*session),
             Event::Ended { .. }
+            | Event::Merge(_)
             | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }

@@ -13,14 +13,16 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
+use super::command::{Answer, Command, Info, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, TableName};
-use super::schema::{Agreement, Schema, Strategy};
+use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::Cut;
 use super::table::{Applied, Change, Row, Table};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
-use crate::base::{Incarnation, Instant, NodeId};
+use crate::base::{Incarnation, Instant, NodeId, Wall};
 
 /// How many bytes of versions a chunk or a push holds, unless a single version is larger.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -30,7 +32,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const RETIRED_MAX: usize = 16;
 
 /// How long an exchange waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pace {
     /// For an answer, before it asks again.
     pub round: Duration,
@@ -48,12 +50,12 @@ pub struct Step {
     /// What is to be sent, once the changes are durable.
     pub sends: Vec<(NodeId, Message)>,
     /// What is worth telling.
-    pub events: Vec<ExchangeEvent>,
+    pub events: Vec<Event>,
 }
 
 /// What happens between two copies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExchangeEvent {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
     /// The copies agree on what the table is, after they had not.
     Agreed {
         /// With whom.
@@ -80,8 +82,25 @@ pub enum ExchangeEvent {
     },
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agreed { peer } => write!(f, "agreed with {peer}"),
+            Self::Disagreed { peer, theirs } => {
+                write!(f, "disagreed with {peer}, which has {theirs}")
+            }
+            Self::MergeFinished { peer, totals } => write!(
+                f,
+                "merge finished with {peer}: {} copied, {} deleted, {} conflicts, {} skipped",
+                totals.copied, totals.deleted, totals.conflicts, totals.skipped
+            ),
+            Self::MergeStarted { peer } => write!(f, "merge started with {peer}"),
+        }
+    }
+}
+
 /// What a merge did here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
     /// Rows that show something new.
     pub copied: u64,
@@ -105,6 +124,8 @@ struct Peer {
     met: bool,
     /// While it has just come back.
     merging: Option<Totals>,
+    /// Whether it has gone, and has not been heard since.
+    away: bool,
     /// Before this, no merge begins.
     patience: Instant,
 }
@@ -136,6 +157,7 @@ pub struct Replica {
     table: Table,
     name: TableName,
     ignored: bool,
+    durability: Durability,
     retention: Duration,
     pace: Pace,
     peers: BTreeMap<NodeId, Peer>,
@@ -166,6 +188,7 @@ impl Replica {
                 heard: Instant::ZERO,
                 met: false,
                 merging: None,
+                away: false,
                 patience: Instant::ZERO,
             };
             (node, peer)
@@ -174,6 +197,7 @@ impl Replica {
             table,
             name,
             ignored: schema.strategy == Strategy::Ignore,
+            durability: schema.durability,
             retention: schema.retention,
             pace,
             peers: peers.into_iter().map(peer).collect(),
@@ -182,6 +206,12 @@ impl Replica {
             cut: None,
             started: false,
         }
+    }
+
+    /// Which table it is a copy of.
+    #[must_use]
+    pub const fn name(&self) -> TableName {
+        self.name
     }
 
     /// The copy itself.
@@ -201,6 +231,74 @@ impl Replica {
         applied
     }
 
+    /// Answers a client at `wall`. What it writes is pushed to the peers that `reach` says can be
+    /// heard.
+    ///
+    /// # Errors
+    /// If it does not fit the table; nothing was changed.
+    pub fn serve(
+        &mut self,
+        command: &Command,
+        wall: Wall,
+        reach: impl Fn(NodeId) -> bool,
+        step: &mut Step,
+    ) -> Result<Answer, Unfit> {
+        let change = match command {
+            Command::Conflicts { after, limit } => {
+                return Ok(self.table.conflicts_page(after.as_ref(), *limit as usize));
+            }
+            Command::Get(key) => return Ok(self.table.found(key, usize::MAX)),
+            Command::Info => return Ok(Answer::Info(self.info())),
+            Command::Scan { pattern, after, limit } => {
+                return Ok(self.table.page(pattern, after.as_ref(), *limit as usize));
+            }
+            Command::Resolve { row, dots, value } => {
+                match self.table.resolve(row, dots, value.as_ref(), wall) {
+                    Some(change) => change,
+                    None => return Ok(Answer::Changed),
+                }
+            }
+            Command::Write { mutations, guards } => {
+                if !self.table.holds(guards) {
+                    return Ok(Answer::Changed);
+                }
+                self.table.write(mutations, wall)?
+            }
+        };
+        let previous = self.table.before(&change);
+        self.write(change, reach, step);
+        Ok(Answer::Written { previous })
+    }
+
+    /// What the copy is, and how it stands with the others.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let table = &self.table;
+        let behind = |known: &VersionVector| {
+            let missing =
+                table.seen().iter().map(|(actor, last)| last.saturating_sub(known.last(&actor)));
+            missing.sum()
+        };
+        let peers = self.peers.iter().map(|(node, peer)| PeerInfo {
+            node: *node,
+            agrees: peer.agrees,
+            behind: behind(&peer.known),
+            merging: peer.merging.is_some(),
+        });
+        let tombstones = table.versions().filter(|(_, version)| version.value().is_none());
+        Info {
+            agreement: table.agreement(),
+            durability: self.durability,
+            node: table.actor().node,
+            versions: table.len() as u64,
+            tombstones: tombstones.count() as u64,
+            conflicts: table.conflicts().len() as u64,
+            seen: table.seen().clone(),
+            stable: table.stable().clone(),
+            peers: peers.collect(),
+        }
+    }
+
     /// Takes a client's write, which is pushed to the peers that `reach` says can be heard.
     pub fn write(&mut self, change: Change, reach: impl Fn(NodeId) -> bool, step: &mut Step) {
         if change.versions.is_empty() {
@@ -216,16 +314,24 @@ impl Replica {
         self.apply(change, step);
     }
 
+    /// A peer is heard no more. What it says when it is back waits until it has stayed.
+    pub fn on_lost(&mut self, peer: NodeId) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.away = true;
+        }
+    }
+
     /// A peer has been away and is heard again.
     pub fn on_back(&mut self, peer: NodeId, now: Instant, step: &mut Step) {
         if self.ignored {
             return;
         }
         if let Some(known) = self.peers.get_mut(&peer) {
+            known.away = false;
             known.patience = now + self.pace.debounce;
             if known.merging.is_none() {
                 known.merging = Some(Totals::default());
-                step.events.push(ExchangeEvent::MergeStarted { peer });
+                step.events.push(Event::MergeStarted { peer });
             }
         }
     }
@@ -287,9 +393,9 @@ impl Replica {
         if peer.agrees != Some(agrees) {
             if !agrees {
                 let theirs = digest.agreement;
-                step.events.push(ExchangeEvent::Disagreed { peer: from, theirs });
+                step.events.push(Event::Disagreed { peer: from, theirs });
             } else if peer.agrees == Some(false) {
-                step.events.push(ExchangeEvent::Agreed { peer: from });
+                step.events.push(Event::Agreed { peer: from });
             }
             peer.agrees = Some(agrees);
         }
@@ -308,11 +414,14 @@ impl Replica {
             }
         }
         peer.heard = now;
+        if core::mem::take(&mut peer.away) {
+            peer.patience = now + self.pace.debounce;
+        }
         peer.known.join(&digest.seen);
         let equal = self.table.seen().covers(&digest.seen);
         if equal {
             if let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
-                step.events.push(ExchangeEvent::MergeFinished { peer: from, totals });
+                step.events.push(Event::MergeFinished { peer: from, totals });
             }
             peer.met |= digest.counting == Some(self.table.actor());
         }
@@ -599,7 +708,7 @@ impl Session {
 }
 
 /// About how many bytes a version takes on the wire.
-fn size((row, version): &(Row, Version)) -> usize {
+pub(super) fn size((row, version): &(Row, Version)) -> usize {
     let element = row.element.as_ref().map_or(0, |element| element.len());
     let value = version.value().map_or(0, |value| value.len());
     row.key.len() + element + value + 64 + 24 * version.past.iter().count()

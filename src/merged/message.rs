@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use super::schema::Agreement;
 use super::table::Row;
 use super::version::{Actor, Version, VersionVector};
-use crate::base::fnv1a;
+use crate::base::{Life, NodeId, fnv1a};
 
 /// Which table: a hash of its name, so that copies made independently of each other meet (L-06).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -23,7 +23,7 @@ impl TableName {
 }
 
 /// What a copy says, and about which table.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Message {
     /// Which table.
     pub table: TableName,
@@ -32,7 +32,7 @@ pub struct Message {
 }
 
 /// What a copy says.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Body {
     /// Some of what was asked for.
     Chunk(Chunk),
@@ -50,7 +50,7 @@ pub enum Body {
 }
 
 /// What a copy has.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Digest {
     /// What others must have in common with it.
     pub agreement: Agreement,
@@ -65,7 +65,7 @@ pub struct Digest {
 }
 
 /// A question for versions. The answer needs no memory of earlier ones.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Pull {
     /// Told apart from other questions of the asker by this.
     pub session: u64,
@@ -78,7 +78,7 @@ pub struct Pull {
 }
 
 /// Part of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Chunk {
     /// Of the question.
     pub session: u64,
@@ -92,6 +92,17 @@ pub struct Chunk {
     pub complete: bool,
     /// Of what the answerer has forgotten whatever lost.
     pub stable: VersionVector,
+}
+
+impl Message {
+    /// Whether it can come from that storage of that node.
+    #[must_use]
+    pub fn is_of(&self, node: NodeId, life: Life) -> bool {
+        match &self.body {
+            Body::Digest(digest) => digest.actor.node == node && digest.actor.life == life,
+            Body::Chunk(_) | Body::Pull(_) | Body::Push(_) | Body::Resync { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for Message {

@@ -7,7 +7,10 @@
 //!
 //! Must never know: registers, quorums, who may vote.
 
+mod answers;
+mod command;
 mod exchange;
+mod journal;
 mod message;
 mod schema;
 mod stability;
@@ -15,8 +18,13 @@ mod table;
 mod version;
 mod view;
 
-pub use exchange::{ExchangeEvent, Pace, Replica, Step, Totals};
+pub use command::{
+    Answer, Command, Content as RemoteContent, Entry, Guard, Info, Match, Pattern, PeerInfo,
+    Remote, Shown, Unfit,
+};
+pub use exchange::{Event, Pace, Replica, Step, Totals};
+pub use journal::Journal;
 pub use message::{Body, Chunk, Digest, Message, Pull, TableName};
 pub use schema::{Agreement, Contest, Durability, Field, Kind, Replicas, Schema, Strategy};
-pub use table::{Applied, Change, Mutation, Row, Table, Unfit};
+pub use table::{Applied, Change, Mutation, Row, Table};
 pub use version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector};

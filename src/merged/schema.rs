@@ -128,7 +128,7 @@ impl Replicas {
 }
 
 /// Whether copies outlive processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Durability {
     /// What is answered has been written down.
     #[default]
@@ -155,9 +155,11 @@ impl Schema {
     pub const fn agreement(&self) -> Agreement {
         Agreement { kind: self.kind, strategy: self.strategy, contest: self.contest }
     }
+}
 
+impl Agreement {
     /// The fields that every value of the table must have.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Field> + use<> {
         let secondary = match self.kind {
             Kind::Bag { secondary } => secondary,
             Kind::OrderedSet | Kind::Set => None,

@@ -15,10 +15,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Bound;
 
 use bincode::{Decode, Encode};
 
-use super::schema::{Agreement, Kind, Schema};
+use super::command::Unfit;
+use super::schema::{Agreement, Kind};
 use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
 use super::view::view;
 use crate::base::{Key, Value, Wall};
@@ -33,7 +35,7 @@ pub struct Row {
 }
 
 /// A step of a copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Change {
     /// Versions to be put in, in any order.
     pub versions: Vec<(Row, Version)>,
@@ -72,26 +74,10 @@ pub enum Mutation {
     RemoveValue(Key, Value),
 }
 
-/// Why a write was not done. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// A value ends before a field that every value of the table must have.
-    NoField {
-        /// Whose value.
-        key: Key,
-    },
-    /// A key does not hold what it should.
-    Mismatch {
-        /// Which.
-        key: Key,
-    },
-}
-
 /// One copy.
 #[derive(Clone, Debug)]
 pub struct Table {
     agreement: Agreement,
-    fields: Vec<super::schema::Field>,
     actor: Actor,
     rows: BTreeMap<Row, Vec<Version>>,
     /// Every version held, by its dot.
@@ -118,10 +104,9 @@ impl Table {
     /// An empty copy. `alone`: no other copy exists, so there is nobody who could have forgotten
     /// anything.
     #[must_use]
-    pub fn new(schema: &Schema, actor: Actor, alone: bool) -> Self {
+    pub const fn new(agreement: Agreement, actor: Actor, alone: bool) -> Self {
         Self {
-            agreement: schema.agreement(),
-            fields: schema.fields().collect(),
+            agreement,
             actor,
             rows: BTreeMap::new(),
             index: BTreeMap::new(),
@@ -242,6 +227,11 @@ impl Table {
         range.filter_map(|(row, versions)| self.visible(row, versions))
     }
 
+    /// The rows from a place on, whether they show anything or not.
+    pub(super) fn rows_from(&self, start: Bound<&Row>) -> impl Iterator<Item = &Row> {
+        self.rows.range::<Row, _>((start, Bound::Unbounded)).map(|(row, _)| row)
+    }
+
     fn visible<'a>(
         &self,
         row: &'a Row,
@@ -265,7 +255,7 @@ impl Table {
         for mutation in mutations {
             match mutation {
                 Mutation::Put(key, value) => {
-                    let fits = self.fields.iter().all(|field| field.of(value).is_some());
+                    let fits = self.agreement.fields().all(|field| field.of(value).is_some());
                     let row = Row::of(self.agreement.kind, key, value).filter(|_| fits);
                     let row = row.ok_or_else(|| Unfit::NoField { key: key.clone() })?;
                     wanted.insert(row, Content::Live(value.clone()));
@@ -358,7 +348,7 @@ impl Table {
             return None;
         }
         if let Some(value) = value {
-            let fits = self.fields.iter().all(|field| field.of(value).is_some());
+            let fits = self.agreement.fields().all(|field| field.of(value).is_some());
             if !fits || Row::of(self.agreement.kind, &row.key, value).as_ref() != Some(row) {
                 return None;
             }

@@ -1,5 +1,6 @@
 //! What a node is told when it is made. Checked once, here; the rest of the engine trusts it.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,6 +9,7 @@ use core::time::Duration;
 
 use crate::base::{ClusterId, FRAME_MAX, NodeId, TableId};
 use crate::cluster::Witnesses;
+use crate::merged;
 use crate::paxos::{Members, MembersError};
 
 /// A node's configuration. All members must be given the same, but for `node`.
@@ -36,9 +38,56 @@ pub struct Config {
 pub struct TableConfig {
     /// Its name; unique.
     pub name: String,
-    /// Whether the only write is `put_if_absent`. Then an entry without bindings never changes,
-    /// and any node that knows it answers for it without asking (R7).
-    pub write_once: bool,
+    /// What it promises.
+    pub discipline: Discipline,
+}
+
+/// What a table promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discipline {
+    /// One order of all writes, for whoever reaches a quorum.
+    Consensus {
+        /// Whether the only write is `put_if_absent`. Then an entry without bindings never
+        /// changes, and any node that knows it answers for it without asking (R7).
+        write_once: bool,
+    },
+    /// Every node reads and writes, also alone; copies become equal when nodes meet.
+    Merged(merged::Schema),
+}
+
+impl TableConfig {
+    /// A consensus table.
+    #[must_use]
+    pub fn consensus(name: impl Into<String>) -> Self {
+        Self { name: name.into(), discipline: Discipline::Consensus { write_once: false } }
+    }
+
+    /// A merged table.
+    #[must_use]
+    pub fn merged(name: impl Into<String>, schema: merged::Schema) -> Self {
+        Self { name: name.into(), discipline: Discipline::Merged(schema) }
+    }
+
+    /// A consensus table whose only write is `put_if_absent`.
+    #[must_use]
+    pub fn write_once(name: impl Into<String>) -> Self {
+        Self { name: name.into(), discipline: Discipline::Consensus { write_once: true } }
+    }
+
+    /// Whether its only write is `put_if_absent`.
+    #[must_use]
+    pub const fn is_write_once(&self) -> bool {
+        matches!(self.discipline, Discipline::Consensus { write_once: true })
+    }
+
+    /// What a merged table was told.
+    #[must_use]
+    pub const fn schema(&self) -> Option<&merged::Schema> {
+        match &self.discipline {
+            Discipline::Consensus { .. } => None,
+            Discipline::Merged(schema) => Some(schema),
+        }
+    }
 }
 
 /// How a node with empty storage comes to vote.
@@ -91,6 +140,8 @@ pub struct Timing {
     pub backoff: Duration,
     /// Where that stops doubling. Default 500 ms.
     pub backoff_max: Duration,
+    /// How long a peer that is back must stay before merged tables are compared with it. Default 0.
+    pub debounce: Duration,
 }
 
 impl Default for Limits {
@@ -133,6 +184,7 @@ impl Default for Timing {
             round: Duration::from_millis(100),
             backoff: Duration::from_millis(5),
             backoff_max: Duration::from_millis(500),
+            debounce: Duration::ZERO,
         }
     }
 }
@@ -146,6 +198,13 @@ pub enum ConfigError {
     NotMember(NodeId),
     /// Two tables of one name.
     DuplicateTable(String),
+    /// A merged table that cannot be kept as it is declared.
+    Merged {
+        /// Which.
+        table: String,
+        /// Why.
+        why: Impossible,
+    },
     /// More tables than a [`TableId`] can number.
     TooManyTables(usize),
     /// A duration that must not be zero is.
@@ -172,12 +231,59 @@ pub enum ConfigError {
     ZeroLimit(&'static str),
 }
 
+/// What is wrong with a merged table's declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Impossible {
+    /// Two names that messages could not tell apart.
+    NameTaken,
+    /// A replica is named twice.
+    ReplicaTwice(NodeId),
+    /// A replica is not among the members.
+    ReplicaUnknown(NodeId),
+    /// No node is to keep a copy.
+    NoReplica,
+    /// Tombstones would be dropped before a peer counts as gone (M-12).
+    RetentionTooShort,
+    /// A bag that is told by what field values are versions of each other, but not by what field
+    /// they are of one element: nothing could ever collide (M-21).
+    NoSecondary,
+    /// A field of no bytes, or of more than a value can have (M-18).
+    Field,
+}
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameTaken => write!(f, "another merged table's name has the same hash"),
+            Self::ReplicaTwice(node) => write!(f, "node {} is named twice as a replica", node.0),
+            Self::ReplicaUnknown(node) => {
+                write!(f, "replica {} is not among the members", node.0)
+            }
+            Self::NoReplica => write!(f, "it needs at least one replica"),
+            Self::RetentionTooShort => {
+                write!(
+                    f,
+                    "retention must be at least `timing.down`, or peers that are only slow \
+                    would count as gone"
+                )
+            }
+            Self::NoSecondary => write!(
+                f,
+                "in a bag, a strategy that chooses needs a secondary field; without one, only \
+                 equal elements meet"
+            ),
+            Self::Field => write!(f, "a field must have a length, and end within `value_max`"),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Members(error) => write!(f, "{error}"),
             Self::NotMember(node) => write!(f, "node: {} is not among the members", node.0),
             Self::DuplicateTable(name) => write!(f, "tables: two tables are named {name:?}"),
+            Self::Merged { table, why } => write!(f, "tables: {table:?}: {why}"),
             Self::TooManyTables(count) => {
                 write!(f, "tables: {count} are more than {}", u16::MAX)
             }
@@ -210,7 +316,7 @@ impl Config {
             node,
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
             cluster_size: 3,
-            tables: vec![TableConfig { name: String::from("default"), write_once: false }],
+            tables: vec![TableConfig::consensus("default")],
             genesis: Genesis::default(),
             limits: Limits::default(),
             timing: Timing::default(),
@@ -259,6 +365,7 @@ impl Config {
                 return Err(ConfigError::DuplicateTable(table.name.clone()));
             }
         }
+        self.check_merged(&members)?;
         let timing = &self.timing;
         let durations = [
             ("heartbeat", timing.heartbeat),
@@ -272,8 +379,8 @@ impl Config {
             return Err(ConfigError::ZeroDuration(name));
         }
         let longest = Duration::from_secs(24 * 60 * 60);
-        let up = ("up", timing.up);
-        let mut all = durations.iter().chain([&up]);
+        let others = [("up", timing.up), ("debounce", timing.debounce)];
+        let mut all = durations.iter().chain(&others);
         if let Some((name, _)) = all.find(|(_, duration)| *duration > longest) {
             return Err(ConfigError::DurationTooLong(name));
         }
@@ -294,5 +401,48 @@ impl Config {
             return Err(ConfigError::TooLong { limits, len });
         }
         Ok(members)
+    }
+
+    fn check_merged(&self, members: &Members) -> Result<(), ConfigError> {
+        let merged = self.tables.iter().filter_map(|table| Some((table, table.schema()?)));
+        let mut names = BTreeSet::new();
+        for (table, schema) in merged {
+            let fresh = names.insert(merged::TableName::of(&table.name));
+            let why =
+                if fresh { self.impossible(schema, members) } else { Some(Impossible::NameTaken) };
+            if let Some(why) = why {
+                return Err(ConfigError::Merged { table: table.name.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
+    fn impossible(&self, schema: &merged::Schema, members: &Members) -> Option<Impossible> {
+        if let merged::Replicas::Only(nodes) = &schema.replicas {
+            if nodes.is_empty() {
+                return Some(Impossible::NoReplica);
+            }
+            for (place, node) in nodes.iter().enumerate() {
+                if nodes[..place].contains(node) {
+                    return Some(Impossible::ReplicaTwice(*node));
+                }
+                if !members.contains(*node) {
+                    return Some(Impossible::ReplicaUnknown(*node));
+                }
+            }
+        }
+        if schema.retention < self.timing.down {
+            return Some(Impossible::RetentionTooShort);
+        }
+        let chooses = matches!(schema.strategy, merged::Strategy::LastVersion(_));
+        if chooses && schema.kind == (merged::Kind::Bag { secondary: None }) {
+            return Some(Impossible::NoSecondary);
+        }
+        let max = self.limits.value_max;
+        let fits = |field: merged::Field| {
+            let end = field.offset as usize + field.len as usize;
+            field.len > 0 && end <= max
+        };
+        (!schema.agreement().fields().all(fits)).then_some(Impossible::Field)
     }
 }

@@ -80,22 +80,38 @@ impl Node {
                 return violated("I12", format!("{op} will never be answered"));
             }
         }
+        if self.requests_in_flight() > self.config.limits.requests_max {
+            return violated("I13", String::from("more requests in flight than allowed"));
+        }
+        self.check_kept()?;
+        self.check_copies()
+    }
+
+    /// That nothing is kept for the sake of what is gone.
+    fn check_kept(&self) -> Result<(), Violation> {
+        let violated = |message| Err(Violation { invariant: "I14", message });
         if self.held != self.outbox.values().map(Vec::len).sum::<usize>() {
-            return violated("I14", format!("{} messages are not those that wait", self.held));
+            return violated(format!("{} messages are not those that wait", self.held));
         }
         for (session, number) in &self.inquiries {
             if !self.operations.contains_key(number) {
                 let message = format!("{session}: somebody gone inquires into it");
-                return violated("I14", message);
+                return violated(message);
             }
         }
         for session in &self.monitors.ended {
             if !self.index.has_session(*session) {
-                return violated("I14", format!("{session}: kept, and nothing is bound to it"));
+                return violated(format!("{session}: kept, and nothing is bound to it"));
             }
         }
-        if self.requests.len() > self.config.limits.requests_max {
-            return violated("I13", String::from("more requests in flight than allowed"));
+        Ok(())
+    }
+
+    fn check_copies(&self) -> Result<(), Violation> {
+        for table in self.tables() {
+            if let Err(what) = table.check() {
+                return Err(Violation { invariant: "I15", message: String::from(what) });
+            }
         }
         Ok(())
     }

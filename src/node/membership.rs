@@ -14,6 +14,7 @@ impl Node {
         self.timers.set(Timer::Heartbeat, now + self.config.timing.heartbeat);
         self.update_reach(effects);
         self.heartbeat(effects);
+        self.tick_copies(effects);
         self.keep_own_session(effects);
     }
 
@@ -140,6 +141,7 @@ impl Node {
             }
             self.notify(&Topic::Quorum, &self.quorum_event(), effects);
         }
+        self.update_peers(effects);
     }
 
     /// The event that tells the present state.
@@ -162,5 +164,6 @@ impl Node {
             effects.push(Effect::Notify { client, event });
             effects.push(Effect::Demonitor { session });
         }
+        self.fail_asks(effects);
     }
 }

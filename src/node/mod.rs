@@ -9,6 +9,7 @@
 mod acceptors;
 mod burials;
 mod config;
+mod copies;
 mod inquiries;
 mod invariants;
 mod learner;
@@ -28,19 +29,22 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub use config::{Config, ConfigError, Genesis, Limits, TableConfig, Timing};
+pub use config::{
+    Config, ConfigError, Discipline, Genesis, Impossible, Limits, TableConfig, Timing,
+};
 pub use invariants::Violation;
 pub use recovery::{Foreign, RecoverError};
-pub use seam::{Body, Effect, Effects, Ending, Event, Input, Message, Record};
+pub use seam::{Body, Effect, Effects, Ending, Event, Input, MergeEvent, Message, Record};
 
 use crate::base::{
     ClientId, Epoch, Incarnation, Instant, Life, NodeId, Now, OpId, Random, RegisterId, RequestId,
     SessionId, Ticket,
 };
 use crate::cluster::{Reach, Witnesses};
-use crate::consensus::{self, Cell, Operation, Readiness, Registers, Tag, Topic};
+use crate::consensus::{self, Cell, Operation, Outcome, Readiness, Registers, Tag, Topic};
 use crate::monitor::{Index, Sessions, Silence, Target};
 use crate::paxos::{Ballot, Members};
+use copies::Copies;
 use timers::{Timer, Timers};
 
 /// One member of a cluster.
@@ -113,11 +117,14 @@ pub struct Node {
     held: usize,
     /// Messages from this node's roles to each other: they never leave it.
     local: VecDeque<consensus::Message>,
+    /// This node's copies of merged tables.
+    copies: Copies,
 }
 
 /// What waits for a ticket.
 #[derive(Debug)]
 enum Held {
+    Reply(OpId, Outcome),
     Send(NodeId, Message),
     Local(consensus::Message),
 }
@@ -149,7 +156,8 @@ struct Monitors {
     requests: u64,
 }
 
-/// How many messages may wait for the disk.
+/// How many messages may wait for the disk. Answers to clients are not counted among them: they
+/// are bounded by [`Limits::requests_max`], and must not be lost.
 const HELD_MAX: usize = 1 << 16;
 
 /// How often, relative to a round of messages, ranks take their turn.
@@ -249,6 +257,7 @@ impl Node {
         let now = self.now.instant;
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
+                Timer::Ask(number) => self.on_ask_timer(number, effects),
                 Timer::Heartbeat => self.on_heartbeat_timer(effects),
                 Timer::Sweep => self.on_sweep_timer(effects),
                 Timer::Operation(number) => self.on_operation_timer(number, effects),
@@ -274,6 +283,7 @@ impl Node {
             self.held -= held.len();
             for held in held {
                 match held {
+                    Held::Reply(op, outcome) => self.release(op, outcome, effects),
                     Held::Send(to, message) => effects.push(Effect::Send { to, message }),
                     Held::Local(message) => self.local.push_back(message),
                 }
@@ -382,11 +392,14 @@ impl Node {
         }
         if known.is_some() {
             self.silence.hear(sender, self.now.instant);
+            self.hear_life(sender, message.incarnation);
         }
         match message.body {
             Body::Cluster(cluster) => self.on_cluster(sender, message.life, cluster, effects),
             Body::Consensus(message) => self.on_consensus(sender, message, effects),
+            Body::Merged(merged) => self.on_merged(sender, message.life, merged, effects),
             Body::Monitor(message) => self.on_monitor(sender, message, effects),
+            Body::Remote(remote) => self.on_remote(sender, remote, effects),
         }
     }
 

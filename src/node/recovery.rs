@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::acceptors::ROUND_MAX;
-use super::{Config, ConfigError, Genesis, Monitors, Node, Record, Timers};
+use super::{Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Timers};
 use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, Ticket};
 use crate::cluster::{Reach, Witnesses};
 use crate::consensus::{self, Readiness, Registers};
@@ -51,6 +51,11 @@ pub enum Foreign {
     Incarnation,
     /// It takes note of a node that is not a member, or of one twice.
     Peer,
+    /// A merged table was begun as something else than is configured: give the new one another
+    /// name, and copy what it is to have.
+    Agreement,
+    /// A change of a copy that was never begun.
+    NotBegun,
 }
 
 impl fmt::Display for RecoverError {
@@ -70,6 +75,11 @@ impl fmt::Display for RecoverError {
                     Foreign::Epoch => "a ballot of an epoch that the node is not active in",
                     Foreign::Content => "a register or content that the configuration excludes",
                     Foreign::Incarnation => "incarnations do not ascend by one",
+                    Foreign::Agreement => {
+                        "a merged table of another kind, strategy or policy than is configured; \
+                         configure it as it was, or give the new one another name"
+                    }
+                    Foreign::NotBegun => "a change of a copy that was never begun",
                     Foreign::Peer => "takes note of an unknown peer, or of one twice",
                 };
                 write!(f, "record {record}: {why}")
@@ -99,6 +109,7 @@ impl Node {
         let (cluster, id, life) = (node.config.cluster, node.config.node, node.life);
         node.log(Record::Born { cluster, node: id, life });
         node.log(Record::Incarnation(node.incarnation));
+        node.begin_copies().expect("nothing was recovered that could contradict");
         let vouched = node.config.genesis == Genesis::Vouched;
         if vouched || Witnesses::required(&node.members) == 0 {
             node.activating = Some(node.log(Record::Active { epoch: EPOCH }));
@@ -144,6 +155,7 @@ impl Node {
         // A life that was never confirmed may have vanished with the tail; then nothing left it.
         node.incarnation.0 += 1;
         node.log(Record::Incarnation(node.incarnation));
+        node.begin_copies().map_err(|why| RecoverError::Foreign { record: count, why })?;
         if active {
             node.readiness = Readiness::Starting;
             node.activating = Some(node.ticket);
@@ -186,6 +198,12 @@ impl Node {
                     return Err(Foreign::Epoch);
                 }
                 *active = true;
+            }
+            Record::Begun { table, actor, agreement } => {
+                self.copies.recover_begun(table, actor, agreement);
+            }
+            Record::Changed { table, by, change, last } => {
+                self.copies.recover_changed(table, by, change, last)?;
             }
             Record::Witnessed { peer, life } => {
                 let member = self.members.index(peer).ok_or(Foreign::Peer)?;
@@ -277,6 +295,7 @@ impl Node {
             outbox: BTreeMap::new(),
             held: 0,
             local: VecDeque::new(),
+            copies: Copies::default(),
             members,
             config,
         })
@@ -296,7 +315,8 @@ impl Node {
         match register {
             RegisterId::NodeSession(node) => self.members.contains(*node),
             RegisterId::Key(table, key) => {
-                usize::from(table.0) < self.config.tables.len()
+                let table = self.config.tables.get(usize::from(table.0));
+                table.is_some_and(|table| table.schema().is_none())
                     && key.len() <= self.config.limits.key_max
             }
         }

@@ -14,9 +14,13 @@ impl Node {
     pub(super) fn on_request(&mut self, request: Request, effects: &mut Effects) {
         let Request { client, id, sent, patience, on_no_quorum, command } = request;
         let op = OpId { client, request: id };
-        if self.requests.contains_key(&op) {
+        if self.requests.contains_key(&op) || self.copies.is_asked(&op) {
             // A duplicate of one in flight: that one will be answered, once.
             return;
+        }
+        if let Command::Merged { table, command } = command {
+            let asked = (table, command);
+            return self.on_merged_request(op, sent, patience, on_no_quorum, asked, effects);
         }
         if let Some(outcome) = self.answer_at_once(client, sent, on_no_quorum, &command, effects) {
             effects.push(Effect::Reply { client, request: id, outcome });
@@ -71,7 +75,7 @@ impl Node {
         match command {
             Command::CompareAndSet { table, key, value, bindings, .. }
             | Command::Put { table, key, value, bindings } => {
-                if self.config.tables[usize::from(table.0)].write_once {
+                if self.config.tables[usize::from(table.0)].is_write_once() {
                     return Err(Refusal::WriteOnce(*table));
                 }
                 self.check_write(*table, key, value, bindings)
@@ -80,7 +84,7 @@ impl Node {
                 self.check_write(*table, key, value, bindings)
             }
             Command::Remove { table, .. }
-                if self.config.tables[usize::from(table.0)].write_once =>
+                if self.config.tables[usize::from(table.0)].is_write_once() =>
             {
                 Err(Refusal::WriteOnce(*table))
             }
@@ -96,19 +100,20 @@ impl Node {
             Command::CloseSession(_)
             | Command::Fence { .. }
             | Command::Get { .. }
+            | Command::Merged { .. }
             | Command::OpenSession
             | Command::Remove { .. }
             | Command::Status
-            | Command::Subscribe(Topic::Quorum)
+            | Command::Subscribe(Topic::Merges | Topic::Quorum)
             | Command::Unsubscribe(_) => Ok(()),
         }
     }
 
     fn check_table(&self, table: TableId) -> Result<(), Refusal> {
-        if usize::from(table.0) < self.config.tables.len() {
-            Ok(())
-        } else {
-            Err(Refusal::NoSuchTable(table))
+        match self.config.tables.get(usize::from(table.0)) {
+            None => Err(Refusal::NoSuchTable(table)),
+            Some(found) if found.schema().is_some() => Err(Refusal::Discipline(table)),
+            Some(_) => Ok(()),
         }
     }
 
@@ -143,7 +148,7 @@ impl Node {
 
     /// Whether the node can work for a client now.
     fn check_standing(&self, on_no_quorum: OnNoQuorum) -> Result<(), Refusal> {
-        if self.requests.len() >= self.config.limits.requests_max {
+        if self.requests_in_flight() >= self.config.limits.requests_max {
             return Err(Refusal::Busy);
         }
         if on_no_quorum == OnNoQuorum::Retry
@@ -188,6 +193,7 @@ impl Node {
             Command::CompareAndSet { .. }
             | Command::Fence { .. }
             | Command::Keys { .. }
+            | Command::Merged { .. }
             | Command::OpenSession
             | Command::Put { .. }
             | Command::PutIfAbsent { .. }
@@ -213,7 +219,7 @@ impl Node {
         // R7: chosen in a table without other writes, and bound to nothing, it is there for ever.
         let (_, cell) = learned?;
         let permanent = self.is_ready()
-            && self.config.tables[usize::from(table.0)].write_once
+            && self.config.tables[usize::from(table.0)].is_write_once()
             && cell.live().is_some_and(|live| live.bindings.is_empty());
         permanent.then(|| Outcome::Found { entry: cell.entry(), version: cell.version() })
     }
@@ -234,6 +240,7 @@ impl Node {
             }
             // The life that is there now is learned, so that its end is noticed.
             Topic::Key(..) => self.look_at_watched(topic.clone(), effects),
+            Topic::Merges => {}
         }
         Outcome::Done
     }
@@ -255,7 +262,7 @@ impl Node {
                 Standing::None | Standing::Suspended(_) => None,
             },
             sessions: self.sessions.len(),
-            requests: self.requests.len(),
+            requests: self.requests_in_flight(),
             registers: self.registers.len(),
         }
     }
@@ -302,6 +309,7 @@ impl Node {
             // The others have been answered.
             Command::OpenSession
             | Command::CloseSession(_)
+            | Command::Merged { .. }
             | Command::Status
             | Command::Subscribe(_)
             | Command::Unsubscribe(_) => (own, Goal::Look, Vec::new(), Stage::Hosting),
@@ -385,6 +393,6 @@ const fn changes(command: &Command) -> bool {
     )
 }
 
-const fn check_len(what: &'static str, len: usize, max: usize) -> Result<(), Refusal> {
+pub(super) const fn check_len(what: &'static str, len: usize, max: usize) -> Result<(), Refusal> {
     if len > max { Err(Refusal::LimitExceeded { what, len, max }) } else { Ok(()) }
 }

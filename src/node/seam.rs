@@ -14,6 +14,7 @@ use crate::base::{
 };
 use crate::cluster;
 use crate::consensus::{self, Cell, Outcome, Readiness, Request};
+use crate::merged::{self, TableName};
 use crate::monitor::{self, Binding};
 use crate::paxos::Ballot;
 
@@ -116,6 +117,8 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+    /// Of merged tables.
+    Merge(MergeEvent),
     /// A quorum of members is no longer heard. Alternates strictly with
     /// [`Event::QuorumReached`]; each subscription starts with the present state (P-25).
     QuorumLost {
@@ -142,6 +145,37 @@ pub enum Event {
     SessionResumed(SessionId),
     /// It has; its keys are erased.
     SessionLost(SessionId),
+}
+
+/// What happens to merged tables, and to the nodes that they are merged with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MergeEvent {
+    /// A row that was in conflict is so no more: its alarm is down.
+    Cleared {
+        /// Which table.
+        table: TableId,
+        /// Which row.
+        row: merged::Row,
+    },
+    /// A row has come into conflict: its alarm is up, here and on all copies, until somebody
+    /// writes (M-15, M-17).
+    Raised {
+        /// Which table.
+        table: TableId,
+        /// Which row.
+        row: merged::Row,
+    },
+    /// A member is heard, and hears this node: for the first time, or again.
+    PeerBack(NodeId),
+    /// A member is heard no more.
+    PeerLost(NodeId),
+    /// Of one table and one peer.
+    Table {
+        /// Which table.
+        table: TableId,
+        /// What.
+        event: merged::Event,
+    },
 }
 
 /// How a life of a key ended.
@@ -178,8 +212,12 @@ pub enum Body {
     Cluster(cluster::Message),
     /// About a register.
     Consensus(consensus::Message),
+    /// Between copies of a merged table.
+    Merged(merged::Message),
     /// About sessions.
     Monitor(monitor::Message),
+    /// Between a node without a copy of a merged table and one with.
+    Remote(merged::Remote),
 }
 
 /// What must survive a crash.
@@ -208,6 +246,26 @@ pub enum Record {
         /// Which storage life this is.
         life: Life,
     },
+    /// A copy of a merged table was begun: whatever was written of an earlier one is void.
+    Begun {
+        /// Which table.
+        table: TableName,
+        /// Under which name the copy writes.
+        actor: merged::Actor,
+        /// As what it was begun.
+        agreement: merged::Agreement,
+    },
+    /// A copy of a merged table was changed.
+    Changed {
+        /// Which table.
+        table: TableName,
+        /// In which process life.
+        by: Incarnation,
+        /// How; or a part of it.
+        change: merged::Change,
+        /// Whether it is there in whole with this: parts without a last one count for nothing.
+        last: bool,
+    },
     /// A process life has begun.
     Incarnation(Incarnation),
     /// A ballot was promised.
@@ -231,7 +289,9 @@ impl fmt::Display for Message {
         match &self.body {
             Body::Cluster(message) => write!(f, "{message}"),
             Body::Consensus(message) => write!(f, "{message}"),
+            Body::Merged(message) => write!(f, "{message}"),
             Body::Monitor(message) => write!(f, "{message}"),
+            Body::Remote(remote) => write!(f, "{remote}"),
         }
     }
 }
@@ -243,7 +303,11 @@ impl fmt::Display for Record {
                 write!(f, "accepted {register} b={ballot} {cell}")
             }
             Self::Active { epoch } => write!(f, "active {epoch}"),
+            Self::Begun { actor, agreement, .. } => write!(f, "begun {actor}: {agreement}"),
             Self::Born { life, .. } => write!(f, "born {:04x}", life.0 & 0xffff),
+            Self::Changed { change, last, .. } => {
+                write!(f, "changed {change}{}", if *last { "" } else { " …" })
+            }
             Self::Incarnation(incarnation) => write!(f, "incarnation {}", incarnation.0),
             Self::Promised { register, ballot } => write!(f, "promised {register} b={ballot}"),
             Self::Witnessed { peer, life } => {
@@ -300,6 +364,7 @@ impl fmt::Display for Event {
                     Ending::Unseen => write!(f, "unseen"),
                 }
             }
+            Self::Merge(event) => write!(f, "{event}"),
             Self::QuorumLost { epoch } => write!(f, "quorum lost in {epoch}"),
             Self::QuorumReached { epoch } => write!(f, "quorum reached in {epoch}"),
             Self::Reachable { nodes, size } => write!(f, "reachable {nodes}/{size}"),
@@ -307,6 +372,18 @@ impl fmt::Display for Event {
             Self::SessionSuspended(session) => write!(f, "session suspended {session}"),
             Self::SessionResumed(session) => write!(f, "session resumed {session}"),
             Self::SessionLost(session) => write!(f, "session lost {session}"),
+        }
+    }
+}
+
+impl fmt::Display for MergeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cleared { table, row } => write!(f, "conflict cleared {table}/{row}"),
+            Self::PeerBack(peer) => write!(f, "peer back {peer}"),
+            Self::PeerLost(peer) => write!(f, "peer lost {peer}"),
+            Self::Raised { table, row } => write!(f, "conflict raised {table}/{row}"),
+            Self::Table { table, event } => write!(f, "{table}: {event}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::base::Instant;
 /// What a timer is for. Each has one instant at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
+    Ask(u64),
     Heartbeat,
     Sweep,
     Operation(u64),

@@ -573,6 +573,7 @@ impl Claim {
             Command::Subscribe(_) | Command::Unsubscribe(_) => Self::Nothing,
             Command::CloseSession(_)
             | Command::Keys { .. }
+            | Command::Merged { .. }
             | Command::OpenSession
             | Command::Status => Self::Alone,
         }
@@ -590,6 +591,7 @@ fn message(event: &Event) -> Option<(Channel, String)> {
             };
             (Channel::Key(*table, key.clone()), text)
         }
+        Event::Merge(event) => (Channel::Merges, event.to_string()),
         Event::QuorumLost { .. } => (Channel::Quorum, "lost".to_owned()),
         Event::QuorumReached { .. } => (Channel::Quorum, "reached".to_owned()),
         Event::Reachable { nodes, size } => (Channel::Quorum, format!("reachable {nodes}/{size}")),

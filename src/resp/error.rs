@@ -7,11 +7,15 @@ use super::reply::Reply;
 use crate::consensus::{Outcome, Refusal};
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
-pub const CODES: [(&str, &str); 15] = [
+pub const CODES: [(&str, &str); 18] = [
     (
         "BUSY",
         "Too many requests are in flight on this node, or too many clients connected. No effect; \
          send it again later, or to another node.",
+    ),
+    (
+        "DISCIPLINE",
+        "A command of consensus tables to a merged table, or the other way round. No effect.",
     ),
     ("ERR", "The command or its arguments are wrong. No effect."),
     (
@@ -22,6 +26,10 @@ pub const CODES: [(&str, &str); 15] = [
     ("NOAUTH", "The node asks for a password, and has not been told it. No effect."),
     ("NOPROTO", "`HELLO` asked for a version of the protocol other than 2 or 3. No effect."),
     ("NOQUORUM", "No quorum of nodes was reached. No effect, now or later; safe to ask anew."),
+    (
+        "NOREPLICA",
+        "The node keeps no copy of this merged table, and none that does was reached. No effect.",
+    ),
     ("NOSUCHSESSION", "The session is not hosted by the node asked, or it has ended. No effect."),
     ("NOSUCHTABLE", "The table is not in the configuration. No effect."),
     (
@@ -33,6 +41,7 @@ pub const CODES: [(&str, &str); 15] = [
         "PREVIOUSUNKNOWN",
         "The write took effect. What it replaced, which was asked for, was not seen.",
     ),
+    ("UNFIT", "The value lacks a field that every value of the merged table must have. No effect."),
     (
         "UNKNOWN",
         "It may have taken effect, may still, or may never. Read after `SYNOD.FENCE` to find out, \
@@ -60,6 +69,7 @@ pub fn refused(outcome: &Outcome) -> Reply {
         | Outcome::Done
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Mismatch { .. }
         | Outcome::Removed { .. }
         | Outcome::Session(_)
@@ -76,12 +86,15 @@ pub fn refused(outcome: &Outcome) -> Reply {
 pub const fn code(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Busy => "BUSY",
+        Refusal::Discipline(_) => "DISCIPLINE",
         Refusal::InvalidBinding(_) => "INVALIDBINDING",
         Refusal::LimitExceeded { .. } => "LIMIT",
         Refusal::NoQuorum => "NOQUORUM",
+        Refusal::NoReplica(_) => "NOREPLICA",
         Refusal::NoSuchSession(_) => "NOSUCHSESSION",
         Refusal::NoSuchTable(_) => "NOSUCHTABLE",
         Refusal::NotReady(_) => "NOTREADY",
+        Refusal::Unfit(_) => "UNFIT",
         Refusal::WriteOnce(_) => "WRITEONCE",
     }
 }
@@ -97,6 +110,9 @@ mod tests {
     fn every_refusal_has_a_code_of_its_own_that_is_documented() {
         let refusals = [
             Refusal::Busy,
+            Refusal::Discipline(TableId(0)),
+            Refusal::NoReplica(TableId(0)),
+            Refusal::Unfit(crate::merged::Unfit::NoField { key: "k".into() }),
             Refusal::InvalidBinding(Bind::Until(Wall(1))),
             Refusal::LimitExceeded { what: "key", len: 2, max: 1 },
             Refusal::NoQuorum,

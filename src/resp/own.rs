@@ -12,6 +12,7 @@ use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value, Wall};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
 use crate::monitor::Bind;
+use crate::node::TableConfig;
 use crate::paxos::Ballot;
 
 type Result<T = Action> = core::result::Result<T, Reply>;
@@ -304,11 +305,15 @@ pub(super) fn tables(
         Reply::map([
             ("name", Reply::bulk(table.name.clone())),
             ("number", Reply::Integer(i64::try_from(place).unwrap_or(i64::MAX))),
-            ("discipline", Reply::bulk("consensus")),
-            ("write_once", Reply::Boolean(table.write_once)),
+            ("discipline", Reply::bulk(discipline(table))),
+            ("write_once", Reply::Boolean(table.is_write_once())),
         ])
     });
     Ok(Action::Answer(Reply::Array(describe.collect())))
+}
+
+fn discipline(table: &TableConfig) -> &'static str {
+    if table.schema().is_some() { "merged" } else { "consensus" }
 }
 
 pub(super) fn defaults(

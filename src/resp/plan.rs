@@ -106,6 +106,8 @@ impl State {
 pub enum Channel {
     /// `key:TABLE:KEY`.
     Key(TableId, Key),
+    /// `merges`.
+    Merges,
     /// `quorum`.
     Quorum,
     /// `session:ID`.
@@ -115,8 +117,10 @@ pub enum Channel {
 impl Channel {
     /// The channel of this name.
     pub(super) fn parse(name: &[u8], tables: &[TableConfig]) -> Result<Self, Reply> {
-        if name == b"quorum" {
-            return Ok(Self::Quorum);
+        match name {
+            b"merges" => return Ok(Self::Merges),
+            b"quorum" => return Ok(Self::Quorum),
+            _ => {}
         }
         if let Some(session) = name.strip_prefix(b"session:") {
             let session = core::str::from_utf8(session).ok().and_then(parse_session);
@@ -132,7 +136,8 @@ impl Channel {
         }
         Err(Reply::Error(
             "UNSUPPORTED",
-            "there are no channels to publish to; subscribe to quorum, key:TABLE:KEY or session:ID"
+            "there are no channels to publish to; subscribe to quorum, merges, \
+             key:TABLE:KEY or session:ID"
                 .to_owned(),
         ))
     }
@@ -146,6 +151,7 @@ impl Channel {
                 name.extend_from_slice(key.as_bytes());
                 Reply::bulk(name)
             }
+            Self::Merges => Reply::bulk("merges"),
             Self::Quorum => Reply::bulk("quorum"),
             Self::Session(session) => Reply::bulk(format!("session:{session}")),
         }
@@ -155,6 +161,7 @@ impl Channel {
     pub(super) fn topic(&self) -> Option<Topic> {
         match self {
             Self::Key(table, key) => Some(Topic::Key(*table, key.clone())),
+            Self::Merges => Some(Topic::Merges),
             Self::Quorum => Some(Topic::Quorum),
             Self::Session(_) => None,
         }
@@ -438,6 +445,7 @@ impl Then {
                 | Outcome::Done
                 | Outcome::Found { .. }
                 | Outcome::Keys { .. }
+                | Outcome::Merged(_)
                 | Outcome::Mismatch { .. }
                 | Outcome::Refused(_)
                 | Outcome::Removed { .. }
@@ -466,6 +474,7 @@ fn was_there(outcome: &Outcome) -> bool {
         Outcome::Chosen { .. }
         | Outcome::Done
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
         | Outcome::Session(_)
@@ -598,6 +607,7 @@ fn chosen(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         Outcome::Done
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
         | Outcome::Removed { .. }
@@ -656,6 +666,7 @@ fn compared(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         | Outcome::Done
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Refused(_)
         | Outcome::Removed { .. }
         | Outcome::Session(_)
@@ -691,6 +702,7 @@ fn removed(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         | Outcome::Done
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Refused(_)
         | Outcome::Session(_)
         | Outcome::Status(_)
@@ -738,6 +750,7 @@ impl Rewrite {
             outcome @ (Outcome::Chosen { .. }
             | Outcome::Done
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Refused(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
@@ -845,6 +858,7 @@ impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(table, key) => write!(f, "key:{table}:{key}"),
+            Self::Merges => write!(f, "merges"),
             Self::Quorum => write!(f, "quorum"),
             Self::Session(session) => write!(f, "session:{session}"),
         }

@@ -82,7 +82,7 @@ impl Server {
         let mut config = Config::new(NodeId(1));
         (config.members, config.cluster_size) = (vec![NodeId(1)], 1);
         config.limits.page_max = 3;
-        config.tables.push(TableConfig { name: "locks".to_owned(), write_once: true });
+        config.tables.push(TableConfig::write_once("locks"));
         let mut server = Self {
             node: Node::new(config, 1).expect("possible"),
             now: Now { wall: Wall(1_000_000), ..Now::default() },

@@ -150,6 +150,7 @@ impl Metrics {
             | Outcome::Done
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -282,6 +283,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Fence { .. } => "fence",
         Command::Get { .. } => "get",
         Command::Keys { .. } => "keys",
+        Command::Merged { .. } => "merged",
         Command::OpenSession => "open_session",
         Command::Put { .. } => "put",
         Command::PutIfAbsent { .. } => "put_if_absent",

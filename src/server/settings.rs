@@ -284,9 +284,9 @@ impl Settings {
             Some(text) => parse_tables(text)?,
             None if file.tables.is_empty() => parse_tables("default")?,
             None => {
-                let table = |it: &TableFile| TableConfig {
-                    name: it.name.clone(),
-                    write_once: it.write_once,
+                let table = |it: &TableFile| match it.write_once {
+                    true => TableConfig::write_once(it.name.clone()),
+                    false => TableConfig::consensus(it.name.clone()),
                 };
                 file.tables.iter().map(table).collect()
             }
@@ -557,9 +557,9 @@ fn parse_tables(text: &str) -> Result<Vec<TableConfig>, SettingsError> {
     let mut names = BTreeSet::new();
     let mut tables = Vec::new();
     for part in text.split(',') {
-        let (name, write_once) = match part.trim().split_once(':') {
-            None => (part.trim(), false),
-            Some((name, "write-once")) => (name, true),
+        let (name, table) = match part.trim().split_once(':') {
+            None => (part.trim(), TableConfig::consensus(part.trim())),
+            Some((name, "write-once")) => (name, TableConfig::write_once(name)),
             Some((_, other)) => {
                 return Err(bad("tables", format!("'{other}' is not write-once")));
             }
@@ -567,7 +567,7 @@ fn parse_tables(text: &str) -> Result<Vec<TableConfig>, SettingsError> {
         if !names.insert(name) {
             return Err(bad("tables", format!("two tables are named {name}")));
         }
-        tables.push(TableConfig { name: name.to_owned(), write_once });
+        tables.push(table);
     }
     Ok(tables)
 }

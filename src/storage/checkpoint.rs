@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::{Incarnation, NodeId, RegisterId};
+use crate::merged::{Journal, TableName};
 use crate::node::Record;
 
 /// A log without what its later records have replaced.
@@ -15,7 +16,32 @@ pub struct Checkpoint {
     incarnation: Incarnation,
     witnessed: BTreeMap<NodeId, Record>,
     active: Option<Record>,
+    copies: BTreeMap<TableName, Changes>,
     pub(super) registers: BTreeMap<RegisterId, Held>,
+}
+
+/// What is held of one copy of a merged table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Changes {
+    records: Vec<Record>,
+    /// How many there were when they were last folded.
+    folded: usize,
+}
+
+/// Changes are folded when there are so many more than after the last time, and twice as many.
+pub(super) const CHANGES_MAX: usize = 4096;
+
+impl Changes {
+    fn apply(&mut self, record: Record) {
+        if matches!(record, Record::Begun { .. }) {
+            *self = Self::default();
+        }
+        self.records.push(record);
+        if self.records.len() >= self.folded * 2 + CHANGES_MAX {
+            self.records = fold(&self.records);
+            self.folded = self.records.len();
+        }
+    }
 }
 
 /// What is held of one register; the promise only if it is above what was accepted.
@@ -42,7 +68,9 @@ impl Held {
                 }
             }
             Record::Active { .. }
+            | Record::Begun { .. }
             | Record::Born { .. }
+            | Record::Changed { .. }
             | Record::Incarnation(_)
             | Record::Witnessed { .. } => unreachable!("not of a register: {record}"),
         }
@@ -57,6 +85,9 @@ impl Checkpoint {
     /// Adds the next record of the log.
     pub fn apply(&mut self, record: Record) {
         match &record {
+            Record::Begun { table, .. } | Record::Changed { table, .. } => {
+                self.copies.entry(*table).or_default().apply(record);
+            }
             Record::Born { .. } => self.born = Some(record),
             Record::Incarnation(incarnation) => self.incarnation = *incarnation,
             Record::Witnessed { peer, .. } => {
@@ -89,15 +120,57 @@ impl Checkpoint {
     /// Incarnations are counted, not kept: one record stands for each of the lives up to the last.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let registers = self.registers.values().flat_map(Held::records).cloned();
-        self.preamble().flat_map(expand).chain(registers)
+        self.folded().flat_map(expand).chain(registers)
+    }
+
+    /// What is not of a register, and copies of merged tables as little as says what they hold.
+    /// Only of a whole log: what is left out depends on what was written before.
+    pub(super) fn folded(&self) -> impl Iterator<Item = Record> + '_ {
+        self.others().chain(self.copies.values().flat_map(|changes| fold(&changes.records)))
     }
 
     /// What is not of a register, the lives as the last one.
     pub(super) fn preamble(&self) -> impl Iterator<Item = Record> + '_ {
+        self.others().chain(self.copies.values().flat_map(|changes| &changes.records).cloned())
+    }
+
+    fn others(&self) -> impl Iterator<Item = Record> + '_ {
         let lives = (self.incarnation.0 > 0).then_some(Record::Incarnation(self.incarnation));
         let others = self.witnessed.values().chain(&self.active).cloned();
         self.born.iter().cloned().chain(lives).chain(others)
     }
+}
+
+/// The records of one copy of a merged table, less what later ones have replaced. They are applied
+/// as recovery does it, so what a change replaces is known in one place.
+pub(super) fn fold(records: &[Record]) -> Vec<Record> {
+    let mut begun = None;
+    let mut journal: Option<Journal> = None;
+    for record in records {
+        match record {
+            Record::Begun { actor, agreement, .. } => {
+                begun = Some(record.clone());
+                journal = Some(Journal::new(*agreement, *actor));
+            }
+            Record::Changed { by, change, last, .. } => {
+                if let Some(journal) = &mut journal {
+                    journal.add(*by, change.clone(), *last);
+                }
+            }
+            Record::Accepted { .. }
+            | Record::Active { .. }
+            | Record::Born { .. }
+            | Record::Incarnation(_)
+            | Record::Promised { .. }
+            | Record::Witnessed { .. } => unreachable!("not of a copy: {record}"),
+        }
+    }
+    // Without its beginning nothing can be left out, and the node will refuse it.
+    let (Some(begun), Some(journal)) = (begun, journal) else { return records.to_vec() };
+    let Record::Begun { table, .. } = begun else { unreachable!("that is what it was") };
+    let changes = journal.records();
+    let changes = changes.map(|(by, change, last)| Record::Changed { table, by, change, last });
+    core::iter::once(begun).chain(changes).collect()
 }
 
 /// What a record of a checkpoint stands for: a life, for all lives up to it.

@@ -72,8 +72,17 @@ pub(super) struct Merge<F> {
 }
 
 enum Stage<F> {
-    Reading { segments: VecDeque<Cursor<F>>, fresh: Checkpoint, old: Old<F>, output: Output<F> },
-    Writing { fresh: BTreeMap<RegisterId, Held>, old: Old<F>, output: Output<F> },
+    Reading {
+        segments: VecDeque<Cursor<F>>,
+        fresh: Box<Checkpoint>,
+        old: Old<F>,
+        output: Output<F>,
+    },
+    Writing {
+        fresh: BTreeMap<RegisterId, Held>,
+        old: Old<F>,
+        output: Output<F>,
+    },
     Done,
 }
 
@@ -134,7 +143,9 @@ fn register(record: &Record) -> Option<&RegisterId> {
     match record {
         Record::Accepted { register, .. } | Record::Promised { register, .. } => Some(register),
         Record::Active { .. }
+        | Record::Begun { .. }
         | Record::Born { .. }
+        | Record::Changed { .. }
         | Record::Incarnation(_)
         | Record::Witnessed { .. } => None,
     }
@@ -145,7 +156,7 @@ impl<F: DiskFile> Merge<F> {
         let old = Old { cursor: old, records: VecDeque::new() };
         let output = Output { writer, body: Vec::new(), unsynced: 0 };
         let count = segments.len();
-        let (segments, fresh) = (VecDeque::from(segments), Checkpoint::default());
+        let (segments, fresh) = (VecDeque::from(segments), Box::default());
         Self { segments: count, stage: Stage::Reading { segments, fresh, old, output } }
     }
 
@@ -189,7 +200,7 @@ impl<F: DiskFile> Merge<F> {
             both.extend(old.records.pop_front());
         }
         both.extend(fresh.preamble());
-        for record in both.preamble() {
+        for record in both.folded() {
             output.put(&record)?;
         }
         self.stage = Stage::Writing { fresh: fresh.registers, old, output };

@@ -6,7 +6,8 @@
 //! everything after it: what the operating system says after a failed sync cannot be believed.
 //!
 //! Everything here blocks. It must never know who asks, nor why: it holds no protocol, and folds
-//! records only by the rule that a register's later promise and acceptance replace earlier ones.
+//! records only by the rules that a register's later promise and acceptance replace earlier ones,
+//! and that a copy of a merged table is what its changes come to.
 
 mod block;
 mod checkpoint;

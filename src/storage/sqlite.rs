@@ -4,17 +4,19 @@
 //! from it, and its pages have none. So each row is a frame with a checksum, a sum over all rows is
 //! kept with every transaction, and the mark says which transaction was the last to be durable.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::checkpoint::expand;
+use super::checkpoint::{CHANGES_MAX, expand, fold};
 use super::disk::{Directory, Disk};
 use super::log::Health;
 use super::manifest::{Claim, MARK, Manifest, Mark, claim, on};
 use super::memory::ascend;
 use super::{Damage, Found, OpenError, Opened, Owner, Storage, StorageError};
 use crate::base::{Life, Ticket};
+use crate::merged::TableName;
 use crate::node::Record;
 use crate::wire::{self, DecodeError};
 
@@ -44,6 +46,8 @@ pub struct Sqlite {
     mark: Option<Mark<std::fs::File>>,
     in_transaction: bool,
     born: Option<Life>,
+    /// Of each copy of a merged table, how many changes are kept, and the number of the next.
+    changes: BTreeMap<TableName, (usize, u64)>,
 }
 
 /// What all rows together are, so that none can vanish or be an old one.
@@ -67,6 +71,9 @@ fn hash(name: &[u8], frame: &[u8]) -> i64 {
     i64::from(forth.finalize()) << 32 | i64::from(back.finalize())
 }
 
+/// What the names of changes of merged tables begin with.
+const CHANGED: u8 = 6;
+
 /// Where a record is kept: rows in the order of their names are what a node recovers from.
 fn name(record: &Record) -> Vec<u8> {
     let mut name = Vec::new();
@@ -78,6 +85,15 @@ fn name(record: &Record) -> Vec<u8> {
             name.extend(peer.0.to_be_bytes());
         }
         Record::Active { .. } => name.push(3),
+        Record::Begun { table, .. } => {
+            name.push(5);
+            name.extend(table.0.to_be_bytes());
+        }
+        // Behind it stands the number of the change.
+        Record::Changed { table, .. } => {
+            name.push(CHANGED);
+            name.extend(table.0.to_be_bytes());
+        }
         Record::Accepted { register, .. } | Record::Promised { register, .. } => {
             name.push(4);
             match register {
@@ -115,6 +131,7 @@ impl Sqlite {
             mark: None,
             in_transaction: false,
             born: None,
+            changes: BTreeMap::new(),
         };
         let found = match claim {
             Claim::New => {
@@ -171,8 +188,9 @@ impl Sqlite {
         let mut mark = Mark::new(file, life);
         let durable = mark.read().map_err(|error| self.io("read the mark of", error))?.max(1);
         let mut records = Vec::new();
+        let mut changes = BTreeMap::new();
         let read = self.connect(OpenFlags::empty()).and_then(|connection| {
-            let total = read(&connection, &mut records)?;
+            let total = read(&connection, &mut records, &mut changes)?;
             Ok((connection, total))
         });
         let (connection, total) = match read {
@@ -191,6 +209,7 @@ impl Sqlite {
             return Ok(self.damaged(FILE, what));
         }
         (self.connection, self.mark, self.total) = (Some(connection), Some(mark), total);
+        self.changes = changes;
         Ok(Found::Records(records))
     }
 
@@ -235,7 +254,7 @@ impl Sqlite {
                 | DecodeError::Incomplete { .. }
                 | DecodeError::Trailing { .. } => unreachable!("encoding: {error}"),
             })?;
-            let put = put(connection, &mut self.total, record, frame);
+            let put = place(connection, &mut self.total, &mut self.changes, record, frame);
             put.map_err(|error| self.failed("write", error))?;
         }
         Ok(())
@@ -303,21 +322,109 @@ fn is_trouble(error: &rusqlite::Error) -> bool {
     })
 }
 
+/// Puts a record where it belongs. Changes of a copy of a merged table are kept one by one, and
+/// folded now and then.
+fn place(
+    connection: &Connection,
+    total: &mut Total,
+    changes: &mut BTreeMap<TableName, (usize, u64)>,
+    record: &Record,
+    frame: Vec<u8>,
+) -> rusqlite::Result<()> {
+    let mut name = name(record);
+    match record {
+        Record::Begun { table, .. } => {
+            take_changes(connection, total, *table)?;
+            changes.entry(*table).or_default().0 = 0;
+        }
+        Record::Changed { table, .. } => {
+            let (count, next) = changes.entry(*table).or_default();
+            name.extend(next.to_be_bytes());
+            *count += 1;
+            *next += 1;
+            put(connection, total, &name, record, frame)?;
+            if *count >= CHANGES_MAX * 2 {
+                fold_changes(connection, total, changes, *table)?;
+            }
+            return Ok(());
+        }
+        Record::Accepted { .. }
+        | Record::Active { .. }
+        | Record::Born { .. }
+        | Record::Incarnation(_)
+        | Record::Promised { .. }
+        | Record::Witnessed { .. } => {}
+    }
+    put(connection, total, &name, record, frame)
+}
+
+/// Takes out all changes of a copy, in order.
+fn take_changes(
+    connection: &Connection,
+    total: &mut Total,
+    table: TableName,
+) -> rusqlite::Result<Vec<Record>> {
+    let first = [&[CHANGED][..], &table.0.to_be_bytes()].concat();
+    let last = [&first[..], &[0xff; 9]].concat();
+    let mut records = Vec::new();
+    let mut select = connection.prepare_cached(
+        "SELECT name, frame FROM records WHERE name BETWEEN ?1 AND ?2 ORDER BY name",
+    )?;
+    let mut rows = select.query([&first, &last])?;
+    while let Some(row) = rows.next()? {
+        let (key, frame) = (row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
+        total.rows -= 1;
+        total.sum = total.sum.wrapping_sub(hash(key, frame));
+        records.extend(wire::decode::<Record>(frame).map(|(record, _)| record));
+    }
+    drop(rows);
+    let mut remove =
+        connection.prepare_cached("DELETE FROM records WHERE name BETWEEN ?1 AND ?2")?;
+    remove.execute([&first, &last])?;
+    Ok(records)
+}
+
+fn fold_changes(
+    connection: &Connection,
+    total: &mut Total,
+    changes: &mut BTreeMap<TableName, (usize, u64)>,
+    table: TableName,
+) -> rusqlite::Result<()> {
+    let name = [&[5][..], &table.0.to_be_bytes()].concat();
+    let begun: Vec<u8> =
+        connection
+            .query_row("SELECT frame FROM records WHERE name = ?1", [&name], |row| row.get(0))?;
+    let Ok((begun, _)) = wire::decode::<Record>(&begun) else { return Ok(()) };
+    let mut records = vec![begun];
+    records.extend(take_changes(connection, total, table)?);
+    let (count, next) = changes.entry(table).or_default();
+    *count = 0;
+    for record in fold(&records).iter().skip(1) {
+        let mut frame = Vec::new();
+        wire::encode(record, &mut frame).expect("parts of what was written before");
+        let name = [&[CHANGED][..], &table.0.to_be_bytes(), &next.to_be_bytes()].concat();
+        put(connection, total, &name, record, frame)?;
+        *count += 1;
+        *next += 1;
+    }
+    Ok(())
+}
+
 /// Puts a record in its row. A row of a register has one or two frames: what was accepted, and
 /// the promise behind it.
 fn put(
     connection: &Connection,
     total: &mut Total,
+    name: &[u8],
     record: &Record,
     mut frame: Vec<u8>,
 ) -> rusqlite::Result<()> {
-    let name = name(record);
     let mut select = connection.prepare_cached("SELECT frame FROM records WHERE name = ?1")?;
-    let mut rows = select.query([&name])?;
+    let mut rows = select.query([name])?;
     if let Some(row) = rows.next()? {
         let old = row.get_ref(0)?.as_blob()?;
         total.rows -= 1;
-        total.sum = total.sum.wrapping_sub(hash(&name, old));
+        total.sum = total.sum.wrapping_sub(hash(name, old));
         if matches!(record, Record::Promised { .. })
             && let Ok((accepted @ Record::Accepted { .. }, used)) = wire::decode::<Record>(old)
         {
@@ -332,16 +439,31 @@ fn put(
     }
     drop(rows);
     total.rows += 1;
-    total.sum = total.sum.wrapping_add(hash(&name, &frame));
+    total.sum = total.sum.wrapping_add(hash(name, &frame));
     let mut write = connection.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2)")?;
     write.execute(params![name, frame])?;
     Ok(())
+}
+
+fn is_named(record: &Record, key: &[u8]) -> bool {
+    let name = name(record);
+    match record {
+        Record::Changed { .. } => key.len() == name.len() + 8 && key.starts_with(&name),
+        Record::Accepted { .. }
+        | Record::Active { .. }
+        | Record::Begun { .. }
+        | Record::Born { .. }
+        | Record::Incarnation(_)
+        | Record::Promised { .. }
+        | Record::Witnessed { .. } => name == key,
+    }
 }
 
 /// Reads all rows; the inner error is what is wrong with them.
 fn read(
     connection: &Connection,
     records: &mut Vec<Record>,
+    changes: &mut BTreeMap<TableName, (usize, u64)>,
 ) -> rusqlite::Result<Result<Total, String>> {
     let expected = connection.query_row("SELECT sequence, rows, sum FROM total", [], |row| {
         Ok(Total { sequence: row.get(0)?, rows: row.get(1)?, sum: row.get(2)? })
@@ -355,7 +477,13 @@ fn read(
         found.sum = found.sum.wrapping_add(hash(key, frame));
         while !frame.is_empty() {
             match wire::decode::<Record>(frame) {
-                Ok((record, used)) if name(&record) == key => {
+                Ok((record, used)) if is_named(&record, key) => {
+                    if let (Record::Changed { table, .. }, Some(number)) =
+                        (&record, key.last_chunk())
+                    {
+                        let (count, next) = changes.entry(*table).or_default();
+                        (*count, *next) = (*count + 1, u64::from_be_bytes(*number) + 1);
+                    }
                     records.extend(expand(record));
                     frame = &frame[used..];
                 }

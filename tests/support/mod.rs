@@ -53,7 +53,7 @@ impl Flight {
     pub(crate) const fn consensus(&self) -> Option<&consensus::Message> {
         match &self.message.body {
             Body::Consensus(message) => Some(message),
-            Body::Cluster(_) | Body::Monitor(_) => None,
+            Body::Cluster(_) | Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => None,
         }
     }
 }

@@ -223,6 +223,7 @@ impl Oracle {
             }
             Outcome::Done
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Refused(_)
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -286,10 +287,13 @@ impl Oracle {
                 }
             }
             Refusal::Busy
+            | Refusal::Discipline(_)
             | Refusal::LimitExceeded { .. }
+            | Refusal::NoReplica(_)
             | Refusal::NoSuchSession(_)
             | Refusal::NoSuchTable(_)
             | Refusal::NotReady(_)
+            | Refusal::Unfit(_)
             | Refusal::WriteOnce(_) => {
                 if !self.is_refusable(node, asked, refusal) {
                     let text = format!("{} {} is refused: {refusal}", asked.op, asked.command);
@@ -448,6 +452,7 @@ fn shown(outcome: &Outcome) -> (Ballot, Option<Ballot>) {
         Outcome::Removed { version, .. } => (*version, None),
         Outcome::Done
         | Outcome::Keys { .. }
+        | Outcome::Merged(_)
         | Outcome::Refused(_)
         | Outcome::Session(_)
         | Outcome::Status(_)

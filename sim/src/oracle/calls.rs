@@ -201,6 +201,8 @@ impl Oracle {
                             | Command::Remove { table: of, .. } if of == table
                     )
             }
+            // Of merged tables, of which a plan has none.
+            Refusal::Discipline(_) | Refusal::NoReplica(_) | Refusal::Unfit(_) => false,
             // Looked at where they are known: at the call, at its bindings, at the node.
             Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
         }

@@ -41,7 +41,7 @@ impl Oracle {
         match &message.body {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
             Body::Cluster(message) => self.on_cluster(node, to, message),
-            Body::Monitor(_) => {}
+            Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => {}
         }
     }
 

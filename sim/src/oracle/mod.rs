@@ -461,7 +461,9 @@ impl Oracle {
                     self.on_silence(node, usize::from(of.0).wrapping_sub(1), *ballot, mono);
                 }
                 Record::Active { .. }
+                | Record::Begun { .. }
                 | Record::Born { .. }
+                | Record::Changed { .. }
                 | Record::Incarnation(_)
                 | Record::Promised { .. }
                 | Record::Witnessed { .. } => {}
@@ -515,6 +517,7 @@ impl Oracle {
                     word.durable_promised = Some(*ballot);
                 }
                 Record::Active { .. } => self.truths[node].active = true,
+                Record::Begun { .. } | Record::Changed { .. } => {}
                 Record::Born { life, .. } => self.truths[node].life = Some(life.0),
                 Record::Incarnation(incarnation) => {
                     let truth = &mut self.truths[node];

@@ -100,9 +100,9 @@ impl Plan {
     pub fn config(&self, node: NodeId) -> Config {
         let cluster = &self.cluster;
         let span = Duration::from_nanos;
-        let table = |table: &super::Table| TableConfig {
-            name: table.name.clone(),
-            write_once: table.write_once,
+        let table = |table: &super::Table| match table.write_once {
+            true => TableConfig::write_once(&*table.name),
+            false => TableConfig::consensus(&*table.name),
         };
         Config {
             cluster: ClusterId(1),
@@ -120,6 +120,7 @@ impl Plan {
                 round: span(cluster.round),
                 backoff: span(cluster.backoff),
                 backoff_max: span(cluster.backoff_max),
+                debounce: Duration::ZERO,
             },
         }
     }
@@ -228,7 +229,9 @@ impl Plan {
     fn check_config(&self) -> Checked {
         let Err(error) = self.config(NodeId(1)).check() else { return Ok(()) };
         let header = match &error {
-            ConfigError::DuplicateTable(_) | ConfigError::TooManyTables(_) => "table",
+            ConfigError::DuplicateTable(_)
+            | ConfigError::Merged { .. }
+            | ConfigError::TooManyTables(_) => "table",
             ConfigError::Members(_) | ConfigError::NotMember(_) => "size",
             ConfigError::TooFewWitnesses { .. } => "genesis",
             ConfigError::TooLong { .. } | ConfigError::ZeroLimit(_) => "limits",

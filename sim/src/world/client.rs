@@ -459,6 +459,7 @@ impl World<'_> {
             | Outcome::Done
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -504,6 +505,7 @@ impl World<'_> {
             Outcome::Removed { .. } => None,
             Outcome::Done
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Refused(_)
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -672,7 +674,8 @@ impl World<'_> {
                     }
                 }
             }
-            Event::QuorumLost { .. }
+            Event::Merge(_)
+            | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }
             | Event::Readiness(_) => {}

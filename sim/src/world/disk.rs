@@ -106,7 +106,9 @@ impl Disk {
                 }
                 Record::Accepted { register, .. } => seen.insert((register.clone(), true)),
                 Record::Active { .. }
+                | Record::Begun { .. }
                 | Record::Born { .. }
+                | Record::Changed { .. }
                 | Record::Incarnation(_)
                 | Record::Witnessed { .. } => true,
             };

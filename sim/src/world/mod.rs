@@ -490,7 +490,7 @@ impl<'a> World<'a> {
             Body::Consensus(about) => {
                 about.register().and_then(|register| self.oracle.slot(register))
             }
-            Body::Cluster(_) | Body::Monitor(_) => None,
+            Body::Cluster(_) | Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => None,
         };
         self.messages += 1;
         let number = self.messages;

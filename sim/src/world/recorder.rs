@@ -94,6 +94,7 @@ impl Recorder {
             Command::Keys { .. } => Action::Exists,
             Command::CloseSession(_)
             | Command::Get { level: ReadLevel::Local, .. }
+            | Command::Merged { .. }
             | Command::OpenSession
             | Command::Status
             | Command::Subscribe(_)
@@ -145,9 +146,11 @@ impl Recorder {
             Outcome::Refused(Refusal::InvalidBinding(_)) => history::Outcome::InvalidBinding,
             Outcome::Unknown => return self.push(&record, NEVER, history::Outcome::Unknown),
             Outcome::Refused(_) => return,
-            Outcome::Done | Outcome::Keys { .. } | Outcome::Session(_) | Outcome::Status(_) => {
-                return;
-            }
+            Outcome::Done
+            | Outcome::Keys { .. }
+            | Outcome::Merged(_)
+            | Outcome::Session(_)
+            | Outcome::Status(_) => return,
         };
         self.push(&record, ret, told);
     }

@@ -18,6 +18,7 @@ use crate::host::{
     CallOptions, Handle, HostConfig, HostError, LinkOptions, LinkStatus, Running, Service,
     StartError, Syncing, entropy,
 };
+use crate::merged;
 use crate::node::{Config, Genesis, Limits, TableConfig, Timing};
 use crate::storage::{Found, Log, OpenError, Opened, Owner, Storage, Volatile};
 
@@ -83,17 +84,23 @@ impl Builder {
     /// A table. The order of tables is part of the configuration: add new ones behind the others.
     #[must_use]
     pub fn table(self, name: impl Into<String>) -> Self {
-        self.add_table(name.into(), false)
+        self.add_table(TableConfig::consensus(name))
+    }
+
+    /// A merged table: every node reads and writes its own copy, also alone; see `docs/MERGED.md`.
+    #[must_use]
+    pub fn merged_table(self, name: impl Into<String>, schema: merged::Schema) -> Self {
+        self.add_table(TableConfig::merged(name, schema))
     }
 
     /// A table where a key that is chosen stays as it is while it lives.
     #[must_use]
     pub fn write_once_table(self, name: impl Into<String>) -> Self {
-        self.add_table(name.into(), true)
+        self.add_table(TableConfig::write_once(name))
     }
 
-    fn add_table(mut self, name: String, write_once: bool) -> Self {
-        self.config.tables.push(TableConfig { name, write_once });
+    fn add_table(mut self, table: TableConfig) -> Self {
+        self.config.tables.push(table);
         self
     }
 

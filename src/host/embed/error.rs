@@ -73,6 +73,7 @@ impl Error {
             | Outcome::Done
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
+            | Outcome::Merged(_)
             | Outcome::Mismatch { .. }
             | Outcome::Removed { .. }
             | Outcome::Session(_)

@@ -1,0 +1,116 @@
+//! A copy as it is read back from what was written of it.
+//!
+//! A change that is longer than a record is written in parts, which count once all are there: what
+//! a crash leaves of one is as if it had never been begun, whatever is written behind it.
+//!
+//! Must never know: where it is written.
+
+use alloc::vec::Vec;
+
+use super::schema::Agreement;
+use super::table::{Change, Table};
+use super::version::Actor;
+use crate::base::Incarnation;
+
+/// About how many bytes one record of a change holds, unless a single version is longer.
+const PART_BYTES: usize = 1 << 20;
+
+/// How many dots one record holds at most.
+const PART_DOTS: usize = 1 << 15;
+
+/// A copy, and the parts of a change that is not there in whole.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    table: Table,
+    parts: Vec<Change>,
+    /// The process life that wrote them.
+    by: Incarnation,
+}
+
+impl Journal {
+    /// Of an empty copy.
+    #[must_use]
+    pub const fn new(agreement: Agreement, actor: Actor) -> Self {
+        Self { table: Table::new(agreement, actor, false), parts: Vec::new(), by: Incarnation(0) }
+    }
+
+    /// What is written in whole.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The copy that goes on from it.
+    #[must_use]
+    pub fn into_table(self, alone: bool) -> Table {
+        let mut table = self.table;
+        table.apply(&Change { settled: alone, ..Change::default() });
+        table
+    }
+
+    /// Takes the next record: a change, or a part of one if it is not the last.
+    pub fn add(&mut self, by: Incarnation, change: Change, last: bool) {
+        if by != self.by {
+            // The process that wrote them has ended in between.
+            self.parts.clear();
+            self.by = by;
+        }
+        if !last {
+            return self.parts.push(change);
+        }
+        let mut whole = change;
+        for part in core::mem::take(&mut self.parts) {
+            whole.versions.extend(part.versions);
+            whole.forgotten.extend(part.forgotten);
+        }
+        self.table.apply(&whole);
+    }
+
+    /// Records that come to the same: who wrote each, what, and whether it is a last part.
+    pub fn records(&self) -> impl Iterator<Item = (Incarnation, Change, bool)> + '_ {
+        let whole = Change {
+            versions: self.table.versions().map(|(row, v)| (row.clone(), v.clone())).collect(),
+            forgotten: Vec::new(),
+            seen: self.table.seen().clone(),
+            stable: self.table.stable().clone(),
+            settled: self.table.is_settled(),
+        };
+        let by = self.by;
+        let folded = whole.split().map(move |(change, last)| (by, change, last));
+        folded.chain(self.parts.iter().map(move |part| (by, part.clone(), false)))
+    }
+}
+
+impl Change {
+    /// The change in parts of bounded length, and whether each is the last.
+    pub fn split(self) -> impl Iterator<Item = (Self, bool)> {
+        let Self { versions, forgotten, seen, stable, settled } = self;
+        let mut parts = alloc::vec![Self::default()];
+        let mut bytes = 0;
+        for entry in versions {
+            bytes += super::exchange::size(&entry);
+            let part = parts.last_mut().expect("one at least");
+            if bytes > PART_BYTES && !part.versions.is_empty() {
+                bytes = super::exchange::size(&entry);
+                parts.push(Self { versions: alloc::vec![entry], ..Self::default() });
+            } else {
+                part.versions.push(entry);
+            }
+        }
+        for dots in forgotten.chunks(PART_DOTS) {
+            if parts.last().is_some_and(|part| !part.versions.is_empty()) {
+                parts.push(Self::default());
+            }
+            let part = parts.last_mut().expect("one at least");
+            if part.forgotten.is_empty() {
+                part.forgotten = dots.to_vec();
+            } else {
+                parts.push(Self { forgotten: dots.to_vec(), ..Self::default() });
+            }
+        }
+        let last = parts.last_mut().expect("one at least");
+        (last.seen, last.stable, last.settled) = (seen, stable, settled);
+        let count = parts.len();
+        parts.into_iter().enumerate().map(move |(place, part)| (part, place + 1 == count))
+    }
+}

@@ -1,0 +1,514 @@
+//! This node's copies of merged tables: what clients ask of them, what copies tell each other, what
+//! is written down. Where no copy is kept, one that is elsewhere is asked (L-05).
+//!
+//! Durable before visible holds for each copy as a whole: whatever leaves it, an answer or a
+//! message, waits for the last record of it that was written.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::requests::check_len;
+use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
+use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value};
+use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
+use crate::merged::{
+    Actor, Agreement, Answer, Change, Command, Durability, Journal, Message, Mutation, Pace,
+    Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table, TableName,
+};
+
+/// How many writes one batch may hold.
+const BATCH_MAX: usize = 1 << 16;
+
+/// How many bytes of keys and values one batch may hold.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// The copies, and who waits for what of them.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    copies: BTreeMap<TableId, Copy>,
+    /// Every merged table of the configuration, kept here or not.
+    names: BTreeMap<TableName, TableId>,
+    /// What was recovered, until the copies begin.
+    journals: BTreeMap<TableName, Journal>,
+    /// Requests whose answer waits for the disk.
+    waiting: BTreeSet<OpId>,
+    asks: BTreeMap<u64, Ask>,
+    asks_made: u32,
+    /// The latest write of each peer that was done for it here.
+    done_for: BTreeMap<NodeId, u64>,
+    /// The process lives of peers, of whom something may be asked.
+    lives: BTreeMap<NodeId, Incarnation>,
+    heard: BTreeSet<NodeId>,
+}
+
+/// One copy.
+#[derive(Debug)]
+struct Copy {
+    replica: Replica,
+    durable: bool,
+    /// Of its last record.
+    ticket: Ticket,
+}
+
+/// A request that a copy elsewhere is to answer.
+#[derive(Debug)]
+struct Ask {
+    op: OpId,
+    table: TableId,
+    command: Command,
+    deadline: Instant,
+    /// How often it was sent.
+    sent: usize,
+}
+
+impl Copies {
+    pub(super) fn is_asked(&self, op: &OpId) -> bool {
+        self.waiting.contains(op) || self.asks.values().any(|ask| ask.op == *op)
+    }
+
+    pub(super) fn recover_begun(&mut self, table: TableName, actor: Actor, agreement: Agreement) {
+        self.journals.insert(table, Journal::new(agreement, actor));
+    }
+
+    pub(super) fn recover_changed(
+        &mut self,
+        table: TableName,
+        by: Incarnation,
+        change: Change,
+        last: bool,
+    ) -> Result<(), Foreign> {
+        self.journals.get_mut(&table).ok_or(Foreign::NotBegun)?.add(by, change, last);
+        Ok(())
+    }
+}
+
+impl Node {
+    /// This node's copy of a merged table, if it keeps one.
+    #[must_use]
+    pub fn merged(&self, table: TableId) -> Option<&Table> {
+        self.copies.copies.get(&table).map(|copy| copy.replica.table())
+    }
+
+    /// Every copy that this node keeps.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.copies.copies.values().map(|copy| copy.replica.table())
+    }
+
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.requests.len() + self.copies.waiting.len() + self.copies.asks.len()
+    }
+
+    // ------------------------------------------------------------------ beginning
+
+    /// Makes the copies that this node is to keep, from what was recovered of them.
+    pub(super) fn begin_copies(&mut self) -> Result<(), Foreign> {
+        let tables = self.config.tables.iter().enumerate();
+        let merged = tables.filter_map(|(place, table)| {
+            Some((TableId(place as u16), TableName::of(&table.name), table.schema()?.clone()))
+        });
+        for (table, name, schema) in merged.collect::<Vec<_>>() {
+            self.copies.names.insert(name, table);
+            if schema.replicas.contains(self.config.node) {
+                self.begin_copy(table, name, &schema)?;
+            }
+        }
+        self.copies.journals.clear();
+        Ok(())
+    }
+
+    fn begin_copy(
+        &mut self,
+        table: TableId,
+        name: TableName,
+        schema: &Schema,
+    ) -> Result<(), Foreign> {
+        let node = self.config.node;
+        let replicas = match &schema.replicas {
+            Replicas::All => &self.config.members,
+            Replicas::Only(nodes) => nodes,
+        };
+        let peers: Vec<NodeId> = replicas.iter().copied().filter(|peer| *peer != node).collect();
+        let alone = peers.is_empty();
+        let actor = Actor { node, life: self.life, incarnation: self.incarnation };
+        let agreement = schema.agreement();
+        let durable = schema.durability == Durability::Disk;
+        // One that has seen nothing is begun anew: its name may have been used without a disk.
+        let journal = self.copies.journals.remove(&name);
+        let journal = journal.filter(|journal| !journal.table().seen().is_empty());
+        let copy = match journal {
+            Some(journal) if durable => {
+                if journal.table().agreement() != agreement {
+                    return Err(Foreign::Agreement);
+                }
+                let of = journal.table().actor();
+                if of.node != node || of.life != self.life {
+                    return Err(Foreign::Node);
+                }
+                journal.into_table(alone)
+            }
+            stale => {
+                if durable || stale.is_some() {
+                    self.log(Record::Begun { table: name, actor, agreement });
+                }
+                Table::new(agreement, actor, alone)
+            }
+        };
+        let pace = Pace { round: self.config.timing.round, debounce: self.config.timing.debounce };
+        let replica = Replica::new(name, schema, copy, peers, self.incarnation, pace);
+        let ticket = if durable { self.ticket } else { Ticket(0) };
+        self.copies.copies.insert(table, Copy { replica, durable, ticket });
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------ stepping
+
+    /// Has a copy do something, and sees to what comes of it.
+    fn step_copy<T>(
+        &mut self,
+        table: TableId,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Replica, &BTreeSet<NodeId>, &mut Step) -> T,
+    ) -> Option<T> {
+        let Copies { copies, heard, .. } = &mut self.copies;
+        let copy = copies.get_mut(&table)?;
+        let mut step = Step::default();
+        let result = act(&mut copy.replica, heard, &mut step);
+        let (durable, name) = (copy.durable, copy.replica.name());
+        if durable && !step.changes.is_empty() {
+            copy.ticket = self.ticket;
+            let by = self.incarnation;
+            for change in step.changes {
+                for (change, last) in change.split() {
+                    self.records.push(Record::Changed { table: name, by, change, last });
+                }
+            }
+        }
+        let after = self.durable_with(table);
+        for (to, message) in step.sends {
+            if let Some(member) = self.members.index(to) {
+                self.send(member, Body::Merged(message), after, effects);
+            }
+        }
+        for applied in step.applied {
+            for row in applied.raised {
+                tracing::warn!(node = self.config.node.0, %table, %row, "conflict raised");
+                self.tell_merges(MergeEvent::Raised { table, row }, effects);
+            }
+            for row in applied.cleared {
+                tracing::info!(node = self.config.node.0, %table, %row, "conflict cleared");
+                self.tell_merges(MergeEvent::Cleared { table, row }, effects);
+            }
+        }
+        for event in step.events {
+            tracing::info!(node = self.config.node.0, %table, %event, "merged table");
+            self.tell_merges(MergeEvent::Table { table, event }, effects);
+        }
+        Some(result)
+    }
+
+    /// When everything that a copy holds is durable.
+    fn durable_with(&self, table: TableId) -> Ticket {
+        self.copies.copies.get(&table).map_or(Ticket(0), |copy| copy.ticket)
+    }
+
+    fn tell_merges(&self, event: MergeEvent, effects: &mut Effects) {
+        self.notify(&Topic::Merges, &Event::Merge(event), effects);
+    }
+
+    /// Whether this node's copies are in use: they need no vote, but they are not to speak for a
+    /// storage that is not the one that others know.
+    const fn merges(&self) -> bool {
+        !matches!(self.readiness, Readiness::StateLost(_))
+    }
+
+    pub(super) fn tick_copies(&mut self, effects: &mut Effects) {
+        if !self.merges() {
+            return;
+        }
+        let now = self.now.instant;
+        for table in self.copies.copies.keys().copied().collect::<Vec<_>>() {
+            self.step_copy(table, effects, |replica, _, step| replica.on_tick(now, step));
+        }
+    }
+
+    /// Looks who is heard: only a hint, for what is to be pushed to whom and for events. Copies
+    /// become equal whether or not anybody noticed that they were apart (U-09).
+    pub(super) fn update_peers(&mut self, effects: &mut Effects) {
+        if self.copies.names.is_empty() {
+            return;
+        }
+        let now = self.now.instant;
+        let members = self.reach.members(now, self.config.timing.down);
+        let me = self.me;
+        let heard = members.filter(|member| *member != me).map(|m| self.members.nodes()[m]);
+        let heard: BTreeSet<NodeId> = heard.collect();
+        let before = core::mem::replace(&mut self.copies.heard, heard.clone());
+        for peer in before.difference(&heard) {
+            tracing::info!(node = self.config.node.0, peer = peer.0, "peer lost");
+            self.tell_merges(MergeEvent::PeerLost(*peer), effects);
+            self.copies.copies.values_mut().for_each(|copy| copy.replica.on_lost(*peer));
+        }
+        for peer in heard.difference(&before) {
+            tracing::info!(node = self.config.node.0, peer = peer.0, "peer back");
+            self.tell_merges(MergeEvent::PeerBack(*peer), effects);
+            for table in self.copies.copies.keys().copied().collect::<Vec<_>>() {
+                self.step_copy(table, effects, |replica, _, step| {
+                    replica.on_back(*peer, now, step);
+                });
+            }
+        }
+    }
+
+    /// What another copy says.
+    pub(super) fn on_merged(
+        &mut self,
+        from: usize,
+        life: Life,
+        message: Message,
+        effects: &mut Effects,
+    ) {
+        let from = self.members.nodes()[from];
+        let Some(&table) = self.copies.names.get(&message.table) else { return };
+        if !self.merges() || !message.is_of(from, life) {
+            return;
+        }
+        let now = self.now.instant;
+        self.step_copy(table, effects, |replica, _, step| {
+            replica.on_message(from, message.body, now, step);
+        });
+    }
+
+    // ------------------------------------------------------------------ answering
+
+    pub(super) fn on_merged_request(
+        &mut self,
+        op: OpId,
+        sent: Sent,
+        patience: core::time::Duration,
+        on_no_quorum: OnNoQuorum,
+        (table, command): (TableId, Command),
+        effects: &mut Effects,
+    ) {
+        let refused = self.check_merged(table, &command).err();
+        if let Some(refusal) = refused {
+            return self.reply(op, Outcome::Refused(refusal), Ticket(0), effects);
+        }
+        // It cannot be told whether an earlier attempt was done.
+        if sent == Sent::Again && command.changes() {
+            return self.reply(op, Outcome::Unknown, Ticket(0), effects);
+        }
+        if self.copies.copies.contains_key(&table) {
+            let answer = self.serve(table, &command, effects);
+            let outcome = answer.map_or_else(Outcome::Refused, Outcome::Merged);
+            let after = self.durable_with(table);
+            return self.reply(op, outcome, after, effects);
+        }
+        if on_no_quorum == OnNoQuorum::Return && self.next_replica(table, 0).is_none() {
+            let refused = Outcome::Refused(Refusal::NoReplica(table));
+            return self.reply(op, refused, Ticket(0), effects);
+        }
+        self.copies.asks_made += 1;
+        let number = u64::from(self.incarnation.0) << 32 | u64::from(self.copies.asks_made);
+        let deadline = self.now.instant + patience;
+        self.copies.asks.insert(number, Ask { op, table, command, deadline, sent: 0 });
+        self.on_ask_timer(number, effects);
+    }
+
+    fn serve(
+        &mut self,
+        table: TableId,
+        command: &Command,
+        effects: &mut Effects,
+    ) -> Result<Answer, Refusal> {
+        let wall = self.now.wall;
+        let answer = self.step_copy(table, effects, |replica, heard, step| {
+            replica.serve(command, wall, |peer| heard.contains(&peer), step)
+        });
+        answer.ok_or(Refusal::NoReplica(table))?.map_err(Refusal::Unfit)
+    }
+
+    /// Answers once everything up to `after` is durable.
+    fn reply(&mut self, op: OpId, outcome: Outcome, after: Ticket, effects: &mut Effects) {
+        let after = after.max(self.started_ticket);
+        if after <= self.persisted || matches!(outcome, Outcome::Refused(_) | Outcome::Unknown) {
+            let OpId { client, request } = op;
+            return effects.push(Effect::Reply { client, request, outcome });
+        }
+        self.copies.waiting.insert(op);
+        self.held += 1;
+        self.outbox.entry(after).or_default().push(Held::Reply(op, outcome));
+    }
+
+    /// What an answer waited for is durable.
+    pub(super) fn release(&mut self, op: OpId, outcome: Outcome, effects: &mut Effects) {
+        self.copies.waiting.remove(&op);
+        let OpId { client, request } = op;
+        effects.push(Effect::Reply { client, request, outcome });
+    }
+
+    /// What is wrong with a command, whatever the table holds.
+    fn check_merged(&self, table: TableId, command: &Command) -> Result<(), Refusal> {
+        match self.config.tables.get(usize::from(table.0)) {
+            None => return Err(Refusal::NoSuchTable(table)),
+            Some(found) if found.schema().is_none() => return Err(Refusal::Discipline(table)),
+            Some(_) => {}
+        }
+        self.check_merged_limits(command)?;
+        if !self.merges() {
+            return Err(Refusal::NotReady(self.readiness.clone()));
+        }
+        if self.requests_in_flight() >= self.config.limits.requests_max {
+            return Err(Refusal::Busy);
+        }
+        Ok(())
+    }
+
+    fn check_merged_limits(&self, command: &Command) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let key = |key: &Key| check_len("key", key.len(), limits.key_max);
+        let value = |value: &Value| check_len("value", value.len(), limits.value_max);
+        let row = |row: &Row| {
+            key(&row.key)?;
+            row.element.as_ref().map_or(Ok(()), value)
+        };
+        let page = |limit: u32| check_len("page", limit as usize, limits.page_max as usize);
+        match command {
+            Command::Conflicts { after, limit } | Command::Scan { after, limit, .. } => {
+                after.as_ref().map_or(Ok(()), row)?;
+                page(*limit)
+            }
+            Command::Get(wanted) => key(wanted),
+            Command::Info => Ok(()),
+            Command::Resolve { row: at, dots, value: answer } => {
+                row(at)?;
+                check_len("list of versions", dots.len(), BATCH_MAX)?;
+                answer.as_ref().map_or(Ok(()), value)
+            }
+            Command::Write { mutations, guards } => {
+                check_len("batch", mutations.len(), BATCH_MAX)?;
+                check_len("list of guards", guards.len(), BATCH_MAX)?;
+                guards.iter().try_for_each(|guard| key(&guard.key))?;
+                let mut bytes = 0;
+                for mutation in mutations {
+                    let (Mutation::Put(at, content) | Mutation::RemoveValue(at, content)) =
+                        mutation
+                    else {
+                        let Mutation::Remove(at) = mutation else { continue };
+                        key(at)?;
+                        continue;
+                    };
+                    key(at)?;
+                    value(content)?;
+                    bytes += at.len() + content.len();
+                }
+                check_len("batch in bytes", bytes, BATCH_BYTES_MAX)
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ asking elsewhere
+
+    /// A replica that can be heard; another one for each `turn`, if there are more.
+    fn next_replica(&self, table: TableId, turn: usize) -> Option<(NodeId, Incarnation)> {
+        let schema = self.config.tables.get(usize::from(table.0))?.schema()?;
+        let lives = self.copies.lives.iter();
+        let able: Vec<_> = lives
+            .filter(|(node, _)| {
+                schema.replicas.contains(**node) && self.copies.heard.contains(node)
+            })
+            .map(|(node, life)| (*node, *life))
+            .collect();
+        (!able.is_empty()).then(|| able[turn % able.len()])
+    }
+
+    /// Notes in which process life a peer is.
+    pub(super) fn hear_life(&mut self, from: usize, incarnation: Incarnation) {
+        if !self.copies.names.is_empty() {
+            let life = self.copies.lives.entry(self.members.nodes()[from]).or_default();
+            *life = incarnation.max(*life);
+        }
+    }
+
+    /// Asks a copy, or another one; gives up when the client does. What may change the table is
+    /// sent once: whether a lost message was done cannot be told.
+    pub(super) fn on_ask_timer(&mut self, number: u64, effects: &mut Effects) {
+        let Some(ask) = self.copies.asks.get(&number) else { return };
+        let (now, deadline) = (self.now.instant, ask.deadline);
+        if now >= deadline {
+            let outcome = if ask.sent > 0 && ask.command.changes() {
+                Outcome::Unknown
+            } else {
+                Outcome::Refused(Refusal::NoReplica(ask.table))
+            };
+            return self.end_ask(number, outcome, effects);
+        }
+        if (ask.sent == 0 || !ask.command.changes())
+            && let Some((to, life)) = self.next_replica(ask.table, ask.sent)
+            && let Some(member) = self.members.index(to)
+        {
+            let table = TableName::of(&self.config.tables[usize::from(ask.table.0)].name);
+            let content = RemoteContent::Ask(life, ask.command.clone());
+            if let Some(ask) = self.copies.asks.get_mut(&number) {
+                ask.sent += 1;
+            }
+            let remote = Remote { table, number, content };
+            self.send(member, Body::Remote(remote), Ticket(0), effects);
+        }
+        let again = now + self.config.timing.round * 2;
+        self.timers.set(Timer::Ask(number), again.min(deadline));
+    }
+
+    fn end_ask(&mut self, number: u64, outcome: Outcome, effects: &mut Effects) {
+        self.timers.clear(Timer::Ask(number));
+        if let Some(ask) = self.copies.asks.remove(&number) {
+            self.reply(ask.op, outcome, Ticket(0), effects);
+        }
+    }
+
+    /// Ends what this node has asked others, which may have done it.
+    pub(super) fn fail_asks(&mut self, effects: &mut Effects) {
+        for number in self.copies.asks.keys().copied().collect::<Vec<_>>() {
+            self.end_ask(number, Outcome::Unknown, effects);
+        }
+    }
+
+    /// A node without a copy asks one with, or is answered.
+    pub(super) fn on_remote(&mut self, from: usize, remote: Remote, effects: &mut Effects) {
+        let Some(&table) = self.copies.names.get(&remote.table) else { return };
+        match remote.content {
+            RemoteContent::Answer(answer) => {
+                let known = self.copies.asks.get(&remote.number);
+                if known.is_some_and(|ask| ask.table == table) {
+                    let outcome = match answer {
+                        Ok(answer) => Outcome::Merged(answer),
+                        Err(unfit) => Outcome::Refused(Refusal::Unfit(unfit)),
+                    };
+                    self.end_ask(remote.number, outcome, effects);
+                }
+            }
+            RemoteContent::Ask(life, command) => {
+                if life != self.incarnation || self.check_merged(table, &command).is_err() {
+                    return;
+                }
+                // What comes twice, or behind a later one, is not done: it may have been.
+                if command.changes() {
+                    let peer = self.members.nodes()[from];
+                    let done = self.copies.done_for.entry(peer).or_default();
+                    if remote.number <= *done {
+                        return;
+                    }
+                    *done = remote.number;
+                }
+                let answer = match self.serve(table, &command, effects) {
+                    Ok(answer) => Ok(answer),
+                    Err(Refusal::Unfit(unfit)) => Err(unfit),
+                    Err(_) => return,
+                };
+                let content = RemoteContent::Answer(answer);
+                let answer = Remote { content, ..remote };
+                let after = self.durable_with(table);
+                self.send(from, Body::Remote(answer), after, effects);
+            }
+        }
+    }
+}
