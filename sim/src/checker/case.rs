@@ -64,6 +64,8 @@ pub(super) struct Step {
 pub(super) struct Val {
     /// How many steps may write it; the initial value counts as one.
     writers: u32,
+    /// The first call that asks for it to be written; 0 for the initial value.
+    born: Time,
     /// The last of them.
     pub(super) writer: u32,
     /// The last call of an operation that certainly saw it.
@@ -87,6 +89,7 @@ impl Val {
     const fn new() -> Self {
         Self {
             writers: 0,
+            born: NEVER,
             writer: NONE,
             lo: 0,
             lo_all: 0,
@@ -386,6 +389,7 @@ impl Case {
             if raw.write != NONE {
                 let val = &mut self.vals[raw.write as usize];
                 val.writers += 1;
+                val.born = val.born.min(op.call);
                 val.writer = step;
             }
             self.appends |= raw.append;
@@ -408,6 +412,7 @@ impl Case {
         }
         let initial = self.maybe(history.initial());
         self.vals[initial as usize].writers += 1;
+        self.vals[initial as usize].born = 0;
         if !self.appends {
             self.promote();
         }
@@ -427,6 +432,20 @@ impl Case {
         if self.appends {
             self.prepare_texts(history, indices);
         }
+    }
+
+    /// The operation that first saw, for certain, a value that nobody had asked to write by then:
+    /// no order explains it, and no search is needed to know.
+    pub(super) fn unborn(&self) -> Option<OpIndex> {
+        if self.appends {
+            return None;
+        }
+        let is_unborn = |step: &&Step| {
+            let Guard::Is(val) = step.guard else { return false };
+            val > JUNK && step.duty == Duty::Must && step.end < self.vals[val as usize].born
+        };
+        let first = self.steps.iter().filter(is_unborn).min_by_key(|step| step.end);
+        first.map(|step| step.op)
     }
 
     /// Puts the moments at which something must be settled in order, for a search.

@@ -229,6 +229,9 @@ impl Judge {
         key: Key,
         budget: &mut u64,
     ) -> Ruling {
+        if let Some(op) = self.case.unborn() {
+            return Ruling::Illegal(self.flag(history, op));
+        }
         match self.zones.judge(&self.case, &mut self.order) {
             Zoned::Legal if self.replayed(&mut replay, key) => return Ruling::Legal,
             Zoned::Illegal(op) => return Ruling::Illegal(self.flag(history, op)),

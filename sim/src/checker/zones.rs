@@ -4,7 +4,8 @@
 //! value was held all the time between: a pinned zone. Otherwise it fits into one moment anywhere
 //! between its last call and its first end. Legal if and only if no two pinned zones overlap and
 //! no cluster of the second sort lies wholly inside a pinned zone (Gibbons and Korach 1997; Golab,
-//! Li and Shah 2011). Anything conditional or vanishing is not for this module.
+//! Li and Shah 2011). Anything conditional or vanishing is not for this module, nor are values that
+//! were seen before they were written.
 
 use super::case::{ABSENT, Case, Duty, Effect, Guard, JUNK, NONE};
 use super::witness::Move;
@@ -113,20 +114,6 @@ impl Zones {
     }
 
     fn sweep(&mut self, case: &Case, order: &mut Vec<Move>) -> Zoned {
-        for step in &case.steps {
-            // Values nobody wrote, or seen before their write was asked for.
-            if let (Effect::Keep, Guard::Is(val)) = (step.effect, step.guard) {
-                let writer = case.vals[val as usize].writer;
-                let initial = case.states[case.initial as usize].val;
-                let known = val == initial
-                    || writer != NONE
-                        && case.steps[writer as usize].duty == Duty::Must
-                        && case.steps[writer as usize].call <= step.end;
-                if !known {
-                    return Zoned::Illegal(step.op);
-                }
-            }
-        }
         self.clusters.sort_unstable_by_key(|cluster| {
             (cluster.start, cluster.pinned, cluster.writer.wrapping_add(1))
         });
