@@ -140,6 +140,9 @@ impl Node {
                 tracing::warn!(node, reached, "quorum lost");
             }
             self.notify(&Topic::Quorum, &self.quorum_event(), effects);
+            if !reached {
+                self.give_up_impatient(effects);
+            }
         }
         self.update_peers(effects);
     }

@@ -4,6 +4,7 @@
 //! an entry erased before it may answer, starts further operations and waits for their findings.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::burials::over;
@@ -66,13 +67,9 @@ impl Node {
         self.timers.set(Timer::Operation(number), instant);
     }
 
-    /// Leaves the operation to others, which will go on with it; one whose client does not wait for
-    /// a quorum looks now and then whether there is one (P-07).
+    /// Leaves the operation to others, which will go on with it before its deadline.
     pub(super) fn wait_for_others(&mut self, number: u64) {
-        let on_no_quorum = self.operations.get(&number).map(|operation| operation.on_no_quorum);
-        let looks = on_no_quorum == Some(OnNoQuorum::Return);
-        let wait = if looks { self.config.timing.round } else { Duration::MAX };
-        self.wake_after(number, wait);
+        self.wake_after(number, Duration::MAX);
     }
 
     pub(super) fn tag(&self, number: u64) -> Tag {
@@ -100,9 +97,6 @@ impl Node {
             return;
         };
         if self.now.instant >= operation.deadline {
-            return self.give_up(number, effects);
-        }
-        if operation.on_no_quorum.gives_up(self.reach.has_quorum()) {
             return self.give_up(number, effects);
         }
         let register = operation.register.clone();
@@ -256,6 +250,16 @@ impl Node {
             Finding::Chosen { ballot, cell: Some(cell.clone()) }
         };
         self.finish(number, outcome, finding, effects);
+    }
+
+    /// P-07: the quorum is lost, and with it every operation whose client does not wait for one.
+    pub(super) fn give_up_impatient(&mut self, effects: &mut Effects) {
+        let returns = |operation: &Operation| operation.on_no_quorum == OnNoQuorum::Return;
+        let impatient = self.operations.iter().filter(|(_, operation)| returns(operation));
+        let numbers: Vec<u64> = impatient.map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.give_up(number, effects);
+        }
     }
 
     /// No time is left, or no quorum is in sight and the client does not wait for one.

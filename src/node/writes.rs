@@ -1,14 +1,13 @@
 //! Ballots: one change of a register, from the queue of proposers to the commit (P1-P3).
 
 use alloc::sync::Arc;
-use core::time::Duration;
 
 use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
 use super::burials::over;
 use super::{Effects, Node};
 use crate::base::RegisterId;
 use crate::consensus::{
-    Accepting, Burial, Cell, Effect, Finding, Goal, Message, Outcome, Quorum, Stage, Tag,
+    Accepting, Burial, Cell, Effect, Finding, Goal, Message, Operation, Outcome, Quorum, Stage, Tag,
 };
 use crate::paxos::{Ballot, Proposer};
 
@@ -45,14 +44,10 @@ impl Node {
             self.proposing.remove(&register);
             return;
         };
-        if !was_first {
-            return;
-        }
-        let next_waits = self.operations.get(&next).map(|next| next.on_no_quorum);
-        if next_waits.is_some_and(|next| next.gives_up(self.reach.has_quorum())) {
-            // It need not begin; it is woken to say so.
-            self.wake_after(next, Duration::ZERO);
-        } else {
+        // One that is about to be given up, too, need not begin.
+        let has_quorum = self.reach.has_quorum();
+        let gives_up = |next: &Operation| next.on_no_quorum.gives_up(has_quorum);
+        if was_first && !self.operations.get(&next).is_some_and(gives_up) {
             self.prepare(next, effects);
         }
     }

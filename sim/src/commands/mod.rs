@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::rig::Rig;
 
@@ -177,7 +177,10 @@ impl Cli {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    // A number below zero is a bad value of its option, not an unknown option.
+    let command = Cli::command().mut_subcommands(|sub| sub.allow_negative_numbers(true));
+    let parsed = command.try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(explain(&error).code()),
     };

@@ -481,11 +481,12 @@ fn show_next(
         (Stop::Interrupted | Stop::Time, None, Some(file)) if summary.done > 0 => {
             format!("cargo sim run{rig} --resume {}    go on where this ended", file.display())
         }
-        (Stop::Interrupted, None, _) => format!(
-            "cargo sim run{rig} --seeds {}..{}    go on where this ended",
-            summary.seeds_from + summary.done,
-            summary.seeds_to
-        ),
+        (Stop::Interrupted | Stop::Time, None, _) if args.seeds.is_some() => {
+            let words = args.source.words();
+            let options: String = words.iter().map(|word| format!(" {word}")).collect();
+            let (from, to) = (summary.seeds_from + summary.done, summary.seeds_to);
+            format!("cargo sim run{rig} --seeds {from}..{to}{options}    go on where this ended")
+        }
         _ => String::from("cargo sim zoo    break the engine on purpose, and see it caught"),
     };
     let also = "cargo sim run --seed 7    watch one run    cargo sim --help    everything else";

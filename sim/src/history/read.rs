@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 
 use super::{BadInput, History, Model, edn, jepsen, jsonl};
 
@@ -26,6 +27,9 @@ impl Histories {
         let bad = |what: String| BadInput { file: path.to_owned(), line: 0, what };
         let file: Box<dyn Read> = match path {
             "-" => Box::new(io::stdin()),
+            path if Path::new(path).is_dir() => {
+                return Err(bad("is a folder; give the files in it".to_owned()));
+            }
             path => Box::new(File::open(path).map_err(|error| {
                 bad(format!(
                     "cannot be opened: {error}; give a history file, or - for standard input"

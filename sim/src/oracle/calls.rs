@@ -36,8 +36,6 @@ pub(super) struct Call {
 pub(super) struct Bounds {
     pub(super) requests: usize,
     pub(super) write_once: Vec<bool>,
-    /// The longest that a call sleeps before it looks whether there is a quorum still.
-    pub(super) sleep: Nanos,
 }
 
 impl Oracle {
@@ -155,12 +153,11 @@ impl Oracle {
     /// A node has been woken, and has seen to all that was due: no call has outlasted its client's
     /// patience, nor the loss of the quorum without which its client did not want to wait.
     pub(crate) fn check_calls(&mut self, node: usize, mono: Nanos) {
-        let lost = self.truths[node].unreached;
-        let hopeless = lost.map(|lost| lost.saturating_add(self.bounds.sleep));
+        let is_lost = self.truths[node].quorum == Some(false);
         let late = self.calls.iter().filter(|call| call.node == node).find_map(|call| {
             if call.deadline <= mono {
                 Some((call.op, "patience outlasted"))
-            } else if !call.persistent && hopeless.is_some_and(|hopeless| hopeless <= mono) {
+            } else if !call.persistent && is_lost {
                 Some((call.op, "waits without a quorum"))
             } else {
                 None

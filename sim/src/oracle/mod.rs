@@ -77,8 +77,6 @@ struct Truth {
     /// The most its wall clock ever showed.
     wall_max: u64,
     quorum: Option<bool>,
-    /// Since when it says that it reaches no quorum, on its own monotonic clock.
-    unreached: Option<Nanos>,
     /// How many members it last said that it reaches.
     reachable: Option<usize>,
 }
@@ -161,7 +159,6 @@ impl Oracle {
             bounds: Bounds {
                 requests: plan.cluster.requests_max as usize,
                 write_once: plan.tables.iter().map(|table| table.write_once).collect(),
-                sleep: plan.cluster.round.max(plan.cluster.backoff_max).max(plan.cluster.heartbeat),
             },
             reach: Reach::new(nodes),
             attempts: Vec::new(),
@@ -744,7 +741,6 @@ impl Oracle {
         truth.heard.fill(mono);
         truth.witnessed.fill(None);
         truth.quorum = None;
-        truth.unreached = None;
         truth.reachable = None;
         for record in records {
             if let Record::Witnessed { peer, life } = record {
@@ -802,7 +798,6 @@ impl Oracle {
             return;
         }
         let before = self.truths[node].quorum.replace(reached);
-        self.truths[node].unreached = if reached { None } else { Some(mono) };
         if before == Some(reached) {
             let text = format!("n{} says twice in a row: {event}", node + 1);
             self.breaks("L5", "quorum events do not alternate", text);

@@ -11,8 +11,8 @@ use std::time::Duration;
 use synod::{ClusterId, Config, ConfigError, Genesis, Limits, NodeId, TableConfig, Timing};
 
 use super::{
-    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Fault, KEYS_MAX, MILLI, NODES_MAX, Nanos, Nodes, Operation,
-    Plan, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
+    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Fault, KEYS_MAX, MILLI, Mode, NODES_MAX, Nanos, Nodes,
+    Operation, Plan, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
 };
 
 /// Why a plan cannot be run.
@@ -172,6 +172,11 @@ impl Plan {
                     cluster.nodes, cluster.size
                 ),
             );
+        }
+        if self.mode == Mode::Timed && !self.choices.is_empty() {
+            let message =
+                "only free mode is told what to choose; say `mode free`, or leave them out";
+            return wrong("choices", message);
         }
         if self.clients > CLIENTS_MAX {
             return wrong("clients", format_args!("{} is more than {CLIENTS_MAX}", self.clients));

@@ -147,7 +147,14 @@ impl Summary {
         let compression = simulated.as_secs_f64() / self.wall_seconds.max(0.001);
         let passed = totals.seeds - totals.failures;
         let verdict = if totals.failures == 0 {
-            style.paint(Ink::Good, format!("all {} seeds passed", grouped(totals.seeds)))
+            let seeds = grouped(totals.seeds);
+            let asked = self.seeds_to - self.seeds_from;
+            let text = if self.seeds_to == u64::MAX || self.done == asked {
+                format!("all {seeds} seeds passed")
+            } else {
+                format!("all {seeds} seeds run passed, of {} asked for,", grouped(asked))
+            };
+            style.paint(Ink::Good, text)
         } else {
             let failing = format!("{} of {} seeds failed", totals.failures, grouped(totals.seeds));
             style.paint(Ink::Bad, failing)
