@@ -368,23 +368,6 @@ fn describe(history: &History, op: &Operation, with_key: bool) -> String {
     format!("{text} (called at {}, answered at {})", op.call, op.ret)
 }
 
-/// The value an operation shows the key to have held at some moment between call and response.
-fn shows(op: &Operation) -> Option<Option<Value>> {
-    match (op.action, op.outcome) {
-        (_, Outcome::Read(value)) => Some(value),
-        (_, Outcome::Exists(false)) | (Action::Remove, Outcome::Done(_)) => Some(None),
-        (_, Outcome::Refused(Seen::Value(value))) => Some(Some(value)),
-        (action, Outcome::Done(_)) => Some(action.value()),
-        (
-            _,
-            Outcome::Exists(true)
-            | Outcome::InvalidBinding
-            | Outcome::Refused(_)
-            | Outcome::Unknown,
-        ) => None,
-    }
-}
-
 /// One sentence for the violations that have one.
 fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
     let writers = |key: Key, value: Value| {
@@ -442,11 +425,11 @@ fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
             }
         }
     }
-    for late in ops.iter().rev().filter(|op| shows(op) == Some(None)) {
+    for late in ops.iter().rev().filter(|op| op.shows() == Some(None)) {
         let lasting = history.marks.is_empty()
             && !history.ops.iter().any(|op| op.key == late.key && op.action == Action::Remove);
         let live = ops.iter().find(|op| {
-            op.key == late.key && op.ret < late.call && matches!(shows(op), Some(Some(_)))
+            op.key == late.key && op.ret < late.call && matches!(op.shows(), Some(Some(_)))
         });
         if let (true, Some(live)) = (lasting, live) {
             return format!(
@@ -455,21 +438,21 @@ fn reason(history: &History, ops: &[&Operation], keys: &[Key]) -> String {
                 name(late),
                 late.ret,
                 name(live),
-                show(shows(live).flatten()),
+                show(live.shows().flatten()),
                 live.ret,
             );
         }
     }
     for late in ops.iter().rev() {
-        let Some(Some(value)) = shows(late) else { continue };
+        let Some(Some(value)) = late.shows() else { continue };
         let initial = usize::from(history.initial() == Some(value));
         if writers(late.key, value).len() + initial != 1 {
             continue;
         }
         for middle in ops.iter().filter(|op| op.key == late.key && op.ret < late.call) {
-            let Some(other) = shows(middle) else { continue };
+            let Some(other) = middle.shows() else { continue };
             let early = ops.iter().any(|op| {
-                op.key == late.key && op.ret < middle.call && shows(op) == Some(Some(value))
+                op.key == late.key && op.ret < middle.call && op.shows() == Some(Some(value))
             });
             // What was seen replaced the value, so it had been there before.
             let replaced = other.is_some_and(|other| {

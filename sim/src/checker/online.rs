@@ -10,7 +10,7 @@ use super::judge::{Judge, Options, Verdict};
 use super::witness::{Move, Witness, WitnessError, check_witness};
 use crate::history::{
     Action, Binding, Binds, History, Key, Mark, MarkKind, Model, NEVER, OpIndex, Operation,
-    Outcome, Seen, Time, Value,
+    Outcome, Time, Value,
 };
 
 /// What is known about a value of a key.
@@ -126,7 +126,7 @@ impl Checker {
             // It saw what it replaced, and that is gone now.
             suspicious |= self.show(&recorded, expect, time);
         }
-        if let Some(value) = shown(&recorded) {
+        if let Some(value) = recorded.shows() {
             suspicious |= self.show(&recorded, value, time);
         }
         if suspicious {
@@ -224,24 +224,6 @@ impl Checker {
 fn follow(known: &mut FixedMap<(Key, Value), Known>, key: Key, value: Value, time: Time) {
     let known = known.entry((key, value)).or_default();
     known.followed.get_or_insert(time);
-}
-
-/// The value the operation shows, `Some(None)` for absent.
-fn shown(op: &Operation) -> Option<Option<Value>> {
-    match (op.action, op.outcome) {
-        (Action::Append { .. }, _) => None,
-        (_, Outcome::Read(value)) => Some(value),
-        (_, Outcome::Exists(false)) | (Action::Remove, Outcome::Done(_)) => Some(None),
-        (_, Outcome::Refused(Seen::Value(value))) => Some(Some(value)),
-        (action, Outcome::Done(_)) => Some(action.value()),
-        (
-            _,
-            Outcome::Exists(true)
-            | Outcome::InvalidBinding
-            | Outcome::Refused(_)
-            | Outcome::Unknown,
-        ) => None,
-    }
 }
 
 /// Replays claims: `(key, order, what happened)`, in any order.

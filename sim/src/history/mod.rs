@@ -155,6 +155,27 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
+impl Operation {
+    /// What the answer shows the key to have held, at some moment between call and response:
+    /// `Some(None)` if it was absent.
+    pub(crate) fn shows(&self) -> Option<Option<Value>> {
+        match (self.action, self.outcome) {
+            (Action::Append { .. }, _) => None,
+            (_, Outcome::Read(value)) => Some(value),
+            (_, Outcome::Exists(false)) | (Action::Remove, Outcome::Done(_)) => Some(None),
+            (_, Outcome::Refused(Seen::Value(value))) => Some(Some(value)),
+            (action, Outcome::Done(_)) => Some(action.value()),
+            (
+                _,
+                Outcome::Exists(true)
+                | Outcome::InvalidBinding
+                | Outcome::Refused(_)
+                | Outcome::Unknown,
+            ) => None,
+        }
+    }
+}
+
 /// A fact about a binding that is not a client's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
