@@ -7,6 +7,8 @@ mod embed;
 mod leader;
 #[path = "../examples/lock.rs"]
 mod lock;
+#[path = "../examples/split.rs"]
+mod split;
 #[path = "../examples/threads.rs"]
 mod threads;
 
@@ -32,4 +34,11 @@ fn a_leader_is_succeeded() {
 #[test]
 fn a_lock_hands_out_fencing_tokens() {
     lock::main().expect("the example runs");
+}
+
+/// L-26, M-15, M-22: a split on real sockets, writes on both sides, the heal, and a resolver for
+/// what is in conflict.
+#[test]
+fn a_split_heals() {
+    split::main().expect("the example runs");
 }

@@ -174,6 +174,46 @@ pub(super) fn keys(options: &KeysOptions) -> Result {
     Ok(Verdict::Done)
 }
 
+/// Rows in conflict, each with its values; none is success.
+pub(super) fn conflicts(options: &TableOptions) -> Result {
+    let (target, screen) = (options.client.target()?, options.client.screen());
+    let mut after: Vec<Bytes> = Vec::new();
+    let mut none = true;
+    loop {
+        let mut words = Words::new("SYNOD.CONFLICTS").and("LIMIT").and(PAGE.to_string());
+        for (name, part) in ["AFTER", "ELEMENT"].into_iter().zip(after.drain(..)) {
+            words = words.and(name).and(part);
+        }
+        let reply = ask(&target, &words.table(options).0, Repeat::Freely)?;
+        for row in field(&reply, "rows").and_then(Frame::as_array).unwrap_or_default() {
+            none = false;
+            if screen.is_json() {
+                screen.json(&as_json(row))?;
+                continue;
+            }
+            let mut line = field(row, "key").map(show::cell).unwrap_or_default();
+            for value in field(row, "values").and_then(Frame::as_array).unwrap_or_default() {
+                line.push_str("  ");
+                line.push_str(&field(value, "value").map(show::cell).unwrap_or_default());
+            }
+            screen.line(line.as_bytes())?;
+        }
+        let more = field(&reply, "more").and_then(Frame::as_array).unwrap_or_default();
+        after.extend(more.iter().filter_map(Frame::as_bytes).cloned());
+        if after.is_empty() {
+            return Ok(judge(none));
+        }
+    }
+}
+
+/// How this node's copy of a merged table stands with the others.
+pub(super) fn merged(options: &TableOptions) -> Result {
+    let words = Words::new("SYNOD.MERGED").table(options);
+    let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
+    options.client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
 pub(super) fn tables(options: &ClientOptions) -> Result {
     let mut connection = connect(&options.target()?)?;
     let reply = connection.call(&[Bytes::from("SYNOD.TABLES")])?;
@@ -206,7 +246,8 @@ pub(super) fn watch(options: &WatchOptions) -> Result {
 }
 
 pub(super) fn events(options: &EventsOptions) -> Result {
-    let words = Words::new("SUBSCRIBE").and("quorum");
+    let channel = if options.merges { "merges" } else { "quorum" };
+    let words = Words::new("SUBSCRIBE").and(channel);
     follow(&options.client, &words.0, options.count)
 }
 

@@ -17,7 +17,7 @@ use clap_complete::Shell;
 use self::client::Failure;
 use self::options::{
     ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, RemoveOptions,
-    SessionOptions, WatchOptions,
+    SessionOptions, TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, run};
 
@@ -111,7 +111,16 @@ Examples:
   synod watch leader                   until interrupted
   synod watch leader --count 1 && synod put leader me --if-absent")]
     Watch(WatchOptions),
-    /// Tell of quorums reached and lost, and of the node's readiness
+    /// List values of a merged table that were written without knowing of each other
+    #[command(after_help = "\
+Examples:
+  synod conflicts --table carts        a line for each: its key, then its values, the latest first
+  synod put ann tea --table carts      ends the conflict about ann, on all nodes
+The exit status is 0 if there are none, 1 if there are.")]
+    Conflicts(TableOptions),
+    /// Tell how a node's copy of a merged table stands with the others, and of its latest merges
+    Merged(TableOptions),
+    /// Tell of quorums reached and lost, and of the node's readiness; or of merges
     Events(EventsOptions),
     /// Ask every node how it is
     #[command(after_help = "\
@@ -203,6 +212,8 @@ pub fn main() -> ExitCode {
         Commands::Fence(options) => commands::fence(&options),
         Commands::Keys(options) => commands::keys(&options),
         Commands::Watch(options) => commands::watch(&options),
+        Commands::Conflicts(options) => commands::conflicts(&options),
+        Commands::Merged(options) => commands::merged(&options),
         Commands::Events(options) => commands::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),

@@ -141,6 +141,9 @@ pub(super) struct WatchOptions {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct EventsOptions {
+    /// Of merged tables instead: peers lost and back, merges, conflicts
+    #[arg(long)]
+    pub(super) merges: bool,
     /// End after this many
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,

@@ -7,10 +7,11 @@ use core::fmt;
 
 use bincode::{Decode, Encode};
 
+use super::exchange::Event;
 use super::schema::{Agreement, Durability};
 use super::table::{Mutation, Row};
 use super::version::{Dot, Stamp, VersionVector};
-use crate::base::{Incarnation, Key, NodeId, Value};
+use crate::base::{Incarnation, Key, NodeId, Value, Wall};
 
 /// What a client can ask. A copy answers from what it holds (C8: before or after any step of a
 /// merge, never in between).
@@ -162,6 +163,8 @@ pub struct Info {
     pub stable: VersionVector,
     /// The other replicas.
     pub peers: Vec<PeerInfo>,
+    /// Its latest merges and disagreements since its process began, the oldest first, and when.
+    pub history: Vec<(Wall, Event)>,
 }
 
 /// What a copy knows of another.

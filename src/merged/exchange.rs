@@ -16,6 +16,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use bincode::{Decode, Encode};
+
 use super::command::{Answer, Command, Info, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, TableName};
 use super::schema::{Agreement, Durability, Schema, Strategy};
@@ -54,7 +56,7 @@ pub struct Step {
 }
 
 /// What happens between two copies.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Event {
     /// The copies agree on what the table is, after they had not.
     Agreed {
@@ -100,7 +102,7 @@ impl fmt::Display for Event {
 }
 
 /// What a merge did here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Totals {
     /// Rows that show something new.
     pub copied: u64,
@@ -296,6 +298,7 @@ impl Replica {
             seen: table.seen().clone(),
             stable: table.stable().clone(),
             peers: peers.collect(),
+            history: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ mod command;
 mod exchange;
 mod journal;
 mod message;
+mod resolver;
 mod schema;
 mod stability;
 mod table;
@@ -25,6 +26,7 @@ pub use command::{
 pub use exchange::{Event, Pace, Replica, Step, Totals};
 pub use journal::Journal;
 pub use message::{Body, Chunk, Digest, Message, Pull, TableName};
+pub use resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
 pub use schema::{Agreement, Contest, Durability, Field, Kind, Replicas, Schema, Strategy};
 pub use table::{Applied, Change, Mutation, Row, Table};
 pub use version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector};

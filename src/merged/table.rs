@@ -100,6 +100,16 @@ impl Row {
     }
 }
 
+impl Mutation {
+    /// The key that it is about.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Put(key, _) | Self::Remove(key) | Self::RemoveValue(key, _) => key,
+        }
+    }
+}
+
 impl Table {
     /// An empty copy. `alone`: no other copy exists, so there is nobody who could have forgotten
     /// anything.

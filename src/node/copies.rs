@@ -4,15 +4,15 @@
 //! Durable before visible holds for each copy as a whole: whatever leaves it, an answer or a
 //! message, waits for the last record of it that was written.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::requests::check_len;
 use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
-use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value};
+use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
-    Actor, Agreement, Answer, Change, Command, Durability, Journal, Message, Mutation, Pace,
+    self, Actor, Agreement, Answer, Change, Command, Durability, Journal, Message, Mutation, Pace,
     Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table, TableName,
 };
 
@@ -21,6 +21,9 @@ const BATCH_MAX: usize = 1 << 16;
 
 /// How many bytes of keys and values one batch may hold.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// How many events of a table are kept to be told.
+const HISTORY_MAX: usize = 32;
 
 /// The copies, and who waits for what of them.
 #[derive(Debug, Default)]
@@ -48,6 +51,8 @@ struct Copy {
     durable: bool,
     /// Of its last record.
     ticket: Ticket,
+    /// Its latest events, and when they were.
+    history: VecDeque<(Wall, merged::Event)>,
 }
 
 /// A request that a copy elsewhere is to answer.
@@ -156,7 +161,8 @@ impl Node {
         let pace = Pace { round: self.config.timing.round, debounce: self.config.timing.debounce };
         let replica = Replica::new(name, schema, copy, peers, self.incarnation, pace);
         let ticket = if durable { self.ticket } else { Ticket(0) };
-        self.copies.copies.insert(table, Copy { replica, durable, ticket });
+        let history = VecDeque::new();
+        self.copies.copies.insert(table, Copy { replica, durable, ticket, history });
         Ok(())
     }
 
@@ -200,10 +206,21 @@ impl Node {
             }
         }
         for event in step.events {
+            self.remember(table, event.clone());
             tracing::info!(node = self.config.node.0, %table, %event, "merged table");
             self.tell_merges(MergeEvent::Table { table, event }, effects);
         }
         Some(result)
+    }
+
+    fn remember(&mut self, table: TableId, event: merged::Event) {
+        let wall = self.now.wall;
+        if let Some(copy) = self.copies.copies.get_mut(&table) {
+            if copy.history.len() == HISTORY_MAX {
+                copy.history.pop_front();
+            }
+            copy.history.push_back((wall, event));
+        }
     }
 
     /// When everything that a copy holds is durable.
@@ -324,7 +341,11 @@ impl Node {
         let answer = self.step_copy(table, effects, |replica, heard, step| {
             replica.serve(command, wall, |peer| heard.contains(&peer), step)
         });
-        answer.ok_or(Refusal::NoReplica(table))?.map_err(Refusal::Unfit)
+        let mut answer = answer.ok_or(Refusal::NoReplica(table))?.map_err(Refusal::Unfit)?;
+        if let (Answer::Info(info), Some(copy)) = (&mut answer, self.copies.copies.get(&table)) {
+            info.history = copy.history.iter().cloned().collect();
+        }
+        Ok(answer)
     }
 
     /// Answers once everything up to `after` is durable.

@@ -15,6 +15,7 @@ use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
 use crate::consensus::{Command, Outcome};
+use crate::merged;
 use crate::monitor::Bind;
 use crate::node::{Ending, Event};
 
@@ -358,6 +359,7 @@ impl Connection {
         let action = self.action(request, surroundings).unwrap_or_else(Action::Answer);
         let parts = if let Action::Several(parts) = action { parts } else { vec![action] };
         for part in parts {
+            let part = super::merged::translate_action(part, surroundings.tables());
             self.begin_part(part, protocol);
         }
         if self.state.quitting {
@@ -569,6 +571,14 @@ impl Claim {
             }
             Command::Get { table, key, .. } => {
                 Self::Keys { writes: None, reads: vec![(*table, key.clone())] }
+            }
+            Command::Merged { table, command: merged::Command::Get(key) } => {
+                Self::Keys { writes: None, reads: vec![(*table, key.clone())] }
+            }
+            Command::Merged { table, command: merged::Command::Write { mutations, .. } }
+                if mutations.len() == 1 =>
+            {
+                Self::Keys { writes: Some((*table, mutations[0].key().clone())), reads: Vec::new() }
             }
             Command::Subscribe(_) | Command::Unsubscribe(_) => Self::Nothing,
             Command::CloseSession(_)

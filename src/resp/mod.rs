@@ -7,6 +7,7 @@ mod arguments;
 mod connection;
 mod decode;
 mod error;
+mod merged;
 mod own;
 mod plan;
 mod redis;

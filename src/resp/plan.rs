@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::arguments::{matches, parse_session, token};
 use super::error::refused;
+use super::merged;
 use super::reply::{Protocol, Reply};
 use crate::base::{Key, NodeId, RegisterId, SessionId, TableId, Value, Wall};
 use crate::consensus::{
     Command, Entry, Expect, OnNoQuorum, Outcome, Previous, ReadLevel, Status, Topic,
 };
+use crate::merged::Answer;
 use crate::monitor::{Bind, Binding};
 use crate::node::TableConfig;
 use crate::paxos::Ballot;
@@ -289,6 +291,8 @@ pub(super) enum Then {
     },
     /// The length of the value.
     Length,
+    /// Of a merged table, in full.
+    Merged,
     /// `SYNOD.KEYS`.
     Page,
     /// `SET GET`, `GETDEL`: what was there.
@@ -349,6 +353,24 @@ pub(super) struct Rewrite {
 }
 
 impl Then {
+    /// Whether its reply can be made of what a merged table answers.
+    pub(super) const fn fits_merged(&self) -> bool {
+        matches!(
+            self,
+            Self::Count
+                | Self::Entry
+                | Self::Keys { .. }
+                | Self::Page
+                | Self::Previous
+                | Self::Removed
+                | Self::Scan { .. }
+                | Self::Value
+                | Self::Values
+                | Self::Written
+                | Self::WrittenOk
+        )
+    }
+
     /// The reply, or what to ask next. As many outcomes as calls.
     pub(super) fn finish(
         self,
@@ -391,6 +413,10 @@ impl Then {
             }),
             Self::Chosen => return chosen(outcome, tables),
             Self::Compared => return compared(outcome, tables),
+            Self::Entry | Self::Removed | Self::Written if is_merged(&outcome) => {
+                return merged::answered(&outcome);
+            }
+            Self::Merged => return merged::answered(&outcome),
             Self::Entry => found(outcome)
                 .map(|(entry, version)| Reply::Map(described(entry.as_ref(), version, tables))),
             Self::Expiry(expiry) => found(outcome).map(|(entry, _)| {
@@ -440,7 +466,7 @@ impl Then {
             }),
             Self::Written => return written(outcome, tables),
             Self::WrittenOk => match outcome {
-                Outcome::Written { .. } => Ok(Reply::OK),
+                Outcome::Written { .. } | Outcome::Merged(Answer::Written { .. }) => Ok(Reply::OK),
                 other @ (Outcome::Chosen { .. }
                 | Outcome::Done
                 | Outcome::Found { .. }
@@ -471,10 +497,10 @@ fn was_there(outcome: &Outcome) -> bool {
         Outcome::Found { entry, .. } => entry.is_some(),
         // It was removed, so it was there.
         Outcome::Removed { previous, .. } => *previous != Previous::Known(None),
+        Outcome::Merged(answer) => merged::shows(answer),
         Outcome::Chosen { .. }
         | Outcome::Done
         | Outcome::Keys { .. }
-        | Outcome::Merged(_)
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
         | Outcome::Session(_)
@@ -482,6 +508,10 @@ fn was_there(outcome: &Outcome) -> bool {
         | Outcome::Unknown
         | Outcome::Written { .. } => false,
     }
+}
+
+const fn is_merged(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Merged(_))
 }
 
 fn found(outcome: Outcome) -> Result<(Option<Entry>, Ballot), Reply> {
@@ -494,6 +524,10 @@ fn found(outcome: Outcome) -> Result<(Option<Entry>, Ballot), Reply> {
 fn page(outcome: Outcome) -> Result<(Vec<Key>, Option<Key>), Reply> {
     if let Outcome::Keys { keys, more } = outcome {
         return Ok((keys, more));
+    }
+    if let Outcome::Merged(Answer::Found { entries, more }) = outcome {
+        let keys = entries.into_iter().map(|entry| entry.row.key);
+        return Ok((keys.collect(), more.map(|row| row.key)));
     }
     Err(refused(&outcome))
 }
@@ -521,6 +555,9 @@ fn session(outcome: &Outcome) -> Reply {
 }
 
 fn value(outcome: Outcome) -> Reply {
+    if let Outcome::Merged(Answer::Found { entries, .. }) = &outcome {
+        return merged::value_or_null(merged::first(entries));
+    }
     match found(outcome) {
         Ok((Some(entry), _)) => Reply::Value(entry.value),
         Ok((None, _)) => Reply::Null,
@@ -529,6 +566,9 @@ fn value(outcome: Outcome) -> Reply {
 }
 
 fn previous(outcome: Outcome) -> Reply {
+    if let Outcome::Merged(Answer::Written { previous }) = &outcome {
+        return merged::value_or_null(merged::first(previous));
+    }
     let (Outcome::Written { previous, .. } | Outcome::Removed { previous, .. }) = outcome else {
         return refused(&outcome);
     };
@@ -734,7 +774,8 @@ fn next_page(
         return Step::Done(Reply::Array(found.into_iter().map(Reply::Key).collect()));
     };
     let limit = surroundings.page_max();
-    let call = state.call(Command::Keys { table, after: Some(after), limit });
+    let keys = Command::Keys { table, after: Some(after), limit };
+    let call = state.call(merged::translate(keys, surroundings.tables()));
     Step::Ask(call, Then::Keys { pattern, table, found })
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::CODES;
 use super::redis::{self, Read};
 use super::reply::Reply;
-use super::{arguments, own};
+use super::{arguments, merged, own};
 
 /// Which part of the documentation a command is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 48] = {
+pub const COMMANDS: [Spec; 52] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -378,6 +378,17 @@ pub const COMMANDS: [Spec; 48] = {
             redis::subscribe,
         ),
         row(
+            "SYNOD.BATCH",
+            -4,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "count PUT key value | REMOVE key | REMOVEIF key value [...] [TABLE table]",
+            "Of a merged table: does so many changes in one step, or none of them.",
+            "Answers what the rows that it changed had shown.",
+            merged::batch,
+        ),
+        row(
             "SYNOD.BINDING",
             -2,
             Synod,
@@ -398,6 +409,17 @@ pub const COMMANDS: [Spec; 48] = {
             "Puts if what is there is as expected: nothing, a value, or a version.",
             "If not, answers what is there, with `written` false.",
             own::compare_and_set,
+        ),
+        row(
+            "SYNOD.CONFLICTS",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[AFTER key [ELEMENT element]] [LIMIT count] [TABLE table]",
+            "Of a merged table: lists rows whose values were written without knowing of each other.",
+            "Any write to the key ends its conflict, on all nodes.",
+            merged::conflicts,
         ),
         row(
             "SYNOD.DEFAULTS",
@@ -445,6 +467,18 @@ pub const COMMANDS: [Spec; 48] = {
             own::keys,
         ),
         row(
+            "SYNOD.MERGED",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[TABLE table]",
+            "Of a merged table: what this node's copy is, how it stands with the others, and its \
+             latest merges.",
+            "",
+            merged::info,
+        ),
+        row(
             "SYNOD.PUT",
             -3,
             Synod,
@@ -477,6 +511,18 @@ pub const COMMANDS: [Spec; 48] = {
             "Removes an entry, or only that life of it.",
             "",
             own::remove,
+        ),
+        row(
+            "SYNOD.ROWS",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[PREFIX prefix] [VALUE value] [AFTER key [ELEMENT element]] [LIMIT count] [TABLE table]",
+            "Of a merged table: lists rows with their values, in the order of keys, a page at a \
+             time; `more` is where to go on, null at the end.",
+            "",
+            merged::scan,
         ),
         row(
             "SYNOD.SESSION",

@@ -9,6 +9,7 @@ mod http;
 mod metrics;
 mod run;
 mod settings;
+mod tables;
 
 pub use run::{RunError, run};
 pub use settings::{Given, LogFormat, NodeChoice, Settings, SettingsError, Where, parse_duration};

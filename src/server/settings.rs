@@ -1,7 +1,7 @@
 //! What a server is told, and from where: flags, then the environment, then a file, then defaults
 //! good enough that three terminals make a cluster without any.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use super::tables::{parse_schema, parse_table};
 use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::node::{Config, ConfigError, TableConfig};
 use crate::storage::Store;
@@ -108,7 +109,8 @@ pub struct Given {
     /// How state is kept: log, or sqlite if this program was built with it [default: log]
     #[arg(long, env = "SYNOD_STORE", conflicts_with = "memory")]
     pub store: Option<Store>,
-    /// Tables, each NAME or NAME:write-once [default: default]
+    /// Tables, each NAME, NAME:write-once or NAME:merged+WORD+... (see docs/MERGED.md) [default:
+    /// default]
     #[arg(long, env = "SYNOD_TABLES", value_name = "NAME,...")]
     pub tables: Option<String>,
     /// Where clients are listened to [default: 127.0.0.1, port 4100 + N]
@@ -153,6 +155,8 @@ struct File {
     password_file: Option<PathBuf>,
     listen: ListenFile,
     peers: BTreeMap<String, String>,
+    /// What merged tables are unless they say otherwise, in words.
+    merged: Option<String>,
     tables: Vec<TableFile>,
     timing: TimingFile,
 }
@@ -171,6 +175,8 @@ struct TableFile {
     name: String,
     #[serde(default)]
     write_once: bool,
+    /// Of a merged table, what it is, in words; perhaps none.
+    merged: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -280,15 +286,24 @@ impl Settings {
         };
         let size = given.size.or(file.size);
         let members = members(choice, size, peers)?;
+        let defaults = file.merged.as_deref().unwrap_or_default();
         let tables = match &given.tables {
-            Some(text) => parse_tables(text)?,
-            None if file.tables.is_empty() => parse_tables("default")?,
+            Some(text) => parse_tables(text, defaults)?,
+            None if file.tables.is_empty() => parse_tables("default", defaults)?,
             None => {
-                let table = |it: &TableFile| match it.write_once {
-                    true => TableConfig::write_once(it.name.clone()),
-                    false => TableConfig::consensus(it.name.clone()),
+                let table = |it: &TableFile| match (&it.merged, it.write_once) {
+                    (Some(_), true) => {
+                        Err(bad("tables", format!("{} is merged or write-once", it.name)))
+                    }
+                    (Some(words), false) => {
+                        let schema = parse_schema(defaults, words);
+                        let schema = schema.map_err(|error| bad("tables", error))?;
+                        Ok(TableConfig::merged(it.name.clone(), schema))
+                    }
+                    (None, true) => Ok(TableConfig::write_once(it.name.clone())),
+                    (None, false) => Ok(TableConfig::consensus(it.name.clone())),
                 };
-                file.tables.iter().map(table).collect()
+                file.tables.iter().map(table).collect::<Result<_, _>>()?
             }
         };
         if tables.iter().any(|table| !is_name(&table.name)) {
@@ -553,19 +568,12 @@ fn members(
     Ok((1..=size).map(address).collect())
 }
 
-fn parse_tables(text: &str) -> Result<Vec<TableConfig>, SettingsError> {
-    let mut names = BTreeSet::new();
-    let mut tables = Vec::new();
+fn parse_tables(text: &str, defaults: &str) -> Result<Vec<TableConfig>, SettingsError> {
+    let mut tables: Vec<TableConfig> = Vec::new();
     for part in text.split(',') {
-        let (name, table) = match part.trim().split_once(':') {
-            None => (part.trim(), TableConfig::consensus(part.trim())),
-            Some((name, "write-once")) => (name, TableConfig::write_once(name)),
-            Some((_, other)) => {
-                return Err(bad("tables", format!("'{other}' is not write-once")));
-            }
-        };
-        if !names.insert(name) {
-            return Err(bad("tables", format!("two tables are named {name}")));
+        let table = parse_table(part.trim(), defaults).map_err(|error| bad("tables", error))?;
+        if tables.iter().any(|known| known.name == table.name) {
+            return Err(bad("tables", format!("two tables are named {}", table.name)));
         }
         tables.push(table);
     }
@@ -622,7 +630,7 @@ mod tests {
             ("3", peers("1=a:1,2=b:1"), "peers: node 3 is not among them"),
             ("1", peers("1=db1:42"), "peers: node 1 is at db1:42, which is a name: say on which"),
             ("1", tables("a,a"), "tables: two tables are named a"),
-            ("1", tables("a:often"), "tables: 'often' is not write-once"),
+            ("1", tables("a:often"), "tables: 'often' is neither write-once nor merged"),
             ("1", tables("a b"), "tables: a name is 1 to 64"),
         ] {
             let error = settings(node, given).expect_err(expected);

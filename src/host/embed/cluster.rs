@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use super::error::{Error, NoSuchTable};
+use super::merged::MergedTable;
 use super::session::Session;
 use super::table::Table;
 use super::watch::{QuorumChange, Watch};
@@ -263,6 +264,19 @@ impl Cluster {
         let id = place.and_then(|place| u16::try_from(place).ok());
         let id = id.ok_or_else(|| NoSuchTable { name: name.to_owned() })?;
         Ok(Table::new(self.handle().clone(), crate::base::TableId(id)))
+    }
+
+    /// A merged table, with its keys and values as the application has them.
+    ///
+    /// # Errors
+    /// If no merged table has this name.
+    pub fn merged_table<K, V>(&self, name: &str) -> Result<MergedTable<K, V>, NoSuchTable> {
+        let is = |table: &TableConfig| table.name == name && table.schema().is_some();
+        let place = self.tables.iter().position(is);
+        let id = place.and_then(|place| u16::try_from(place).ok());
+        let id = id.ok_or_else(|| NoSuchTable { name: name.to_owned() })?;
+        let id = crate::base::TableId(id);
+        Ok(MergedTable::new(self.handle().clone(), id, name.to_owned()))
     }
 
     /// Opens a session hosted by this node.

@@ -31,6 +31,7 @@
 mod cluster;
 mod codec;
 mod error;
+mod merged;
 mod session;
 mod table;
 mod watch;
@@ -40,6 +41,7 @@ pub use cluster::{Builder, Cluster, ClusterStatus, NeverReady, Open, State};
 pub use codec::Json;
 pub use codec::{Codec, Unreadable};
 pub use error::{Error, NoSuchTable, Rejection};
+pub use merged::{MergedTable, Retries, Shows, Updated, Versioned};
 pub use session::{Session, SessionState};
 pub use table::{Exchanged, Held, Page, Put, Removed, Table, Taken};
-pub use watch::{Change, QuorumChange, Watch, Watched};
+pub use watch::{Change, MergeChange, QuorumChange, Watch, Watched};

@@ -11,7 +11,7 @@ use super::error::Error;
 use crate::base::Epoch;
 use crate::consensus::{Command, Outcome, Readiness, Topic};
 use crate::host::{CallOptions, Handle, LocalClient, News};
-use crate::node::{Ending, Event};
+use crate::node::{Ending, Event, MergeEvent};
 use crate::paxos::Ballot;
 
 /// What is on its way to the watcher beside what waits at the node.
@@ -51,6 +51,15 @@ pub enum QuorumChange {
     Missed,
 }
 
+/// What happens to merged tables, and to the nodes that they are merged with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeChange {
+    /// This.
+    Event(MergeEvent),
+    /// The watcher was so far behind that some was dropped: look at the conflicts again.
+    Missed,
+}
+
 /// Something that can be watched.
 pub trait Watched: Sized {
     #[doc(hidden)]
@@ -63,6 +72,16 @@ impl Watched for Change {
             News::Event(Event::Ended { generation, ending, .. }) => {
                 Some(Self::Ended { generation, ending })
             }
+            News::Missed => Some(Self::Missed),
+            News::Event(_) | News::Answer(..) => None,
+        }
+    }
+}
+
+impl Watched for MergeChange {
+    fn of(news: News) -> Option<Self> {
+        match news {
+            News::Event(Event::Merge(event)) => Some(Self::Event(event)),
             News::Missed => Some(Self::Missed),
             News::Event(_) | News::Answer(..) => None,
         }

@@ -1,0 +1,291 @@
+//! Merged tables over RESP: the plain commands where they mean the same, and some of their own.
+
+use std::fmt::Display;
+
+use super::arguments::Arguments;
+use super::error::refused;
+use super::plan::{Action, Call, State, Surroundings, Then, find_table};
+use super::reply::Reply;
+use crate::base::{Key, TableId, Value};
+use crate::consensus::{Command, Outcome};
+use crate::merged::{self, Answer, Entry, Info, Kind, Match, Mutation, Pattern, Row};
+use crate::node::TableConfig;
+
+type Result<T = Action> = core::result::Result<T, Reply>;
+
+/// The command that does to a merged table what was asked for. What a merged table has not, such as
+/// bindings, stays as it is, and is refused by the node.
+pub(super) fn translate(command: Command, tables: &[TableConfig]) -> Command {
+    let merged = |table: TableId| {
+        tables.get(usize::from(table.0)).is_some_and(|table| table.schema().is_some())
+    };
+    if let Command::Keys { table, after, limit } = command {
+        // In a bag a page of keys could end within one.
+        let kind = tables.get(usize::from(table.0)).and_then(TableConfig::schema);
+        if kind.is_none_or(|schema| matches!(schema.kind, Kind::Bag { .. })) {
+            return Command::Keys { table, after, limit };
+        }
+        let after = after.map(|key| Row { key, element: None });
+        let pattern = Pattern::default();
+        let limit = limit.max(1);
+        let command = merged::Command::Scan { pattern, after, limit };
+        return Command::Merged { table, command };
+    }
+    let Some((table, _)) = command.address().filter(|(table, _)| merged(*table)) else {
+        return command;
+    };
+    let mutation = match command {
+        Command::Get { key, .. } => {
+            return Command::Merged { table, command: merged::Command::Get(key) };
+        }
+        Command::Put { key, value, bindings, .. } if bindings.is_empty() => {
+            Mutation::Put(key, value)
+        }
+        Command::Remove { key, generation: None, .. } => Mutation::Remove(key),
+        other @ (Command::CloseSession(_)
+        | Command::CompareAndSet { .. }
+        | Command::Fence { .. }
+        | Command::Keys { .. }
+        | Command::Merged { .. }
+        | Command::OpenSession
+        | Command::Put { .. }
+        | Command::PutIfAbsent { .. }
+        | Command::Remove { .. }
+        | Command::Status
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)) => return other,
+    };
+    Command::Merged { table, command: merged::Command::write(mutation) }
+}
+
+/// The same of what a request comes down to, where its reply can be made of what a merged table
+/// answers.
+pub(super) fn translate_action(action: Action, tables: &[TableConfig]) -> Action {
+    match action {
+        Action::Ask(calls, then) if then.fits_merged() => {
+            let calls = calls.into_iter().map(|call| {
+                let command = translate(call.command, tables);
+                Call { command, ..call }
+            });
+            Action::Ask(calls.collect(), then)
+        }
+        other @ (Action::Alone(..)
+        | Action::Answer(_)
+        | Action::Ask(..)
+        | Action::Session(_)
+        | Action::Several(_)) => other,
+    }
+}
+
+/// What stands first of rows: of values in conflict the latest.
+pub(super) fn first(entries: &[Entry]) -> Option<&Value> {
+    entries.first().and_then(|entry| entry.values.first()).map(|shown| &shown.value)
+}
+
+/// Whether rows are shown, or were.
+pub(super) fn shows(answer: &Answer) -> bool {
+    match answer {
+        Answer::Changed | Answer::Info(_) => false,
+        Answer::Found { entries, .. } => !entries.is_empty(),
+        Answer::Written { previous } => !previous.is_empty(),
+    }
+}
+
+fn text(text: impl Display) -> Reply {
+    Reply::bulk(text.to_string())
+}
+
+fn number(number: u64) -> Reply {
+    Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+pub(super) fn value_or_null(value: Option<&Value>) -> Reply {
+    value.map_or(Reply::Null, |value| Reply::Value(value.clone()))
+}
+
+/// One row: its key, in a bag its element, and each value with who wrote it and when.
+fn row(entry: &Entry) -> Reply {
+    let values = entry.values.iter().map(|shown| {
+        Reply::map([
+            ("value", Reply::Value(shown.value.clone())),
+            ("write", text(shown.dot)),
+            ("modified", number(shown.modified.wall.0)),
+        ])
+    });
+    Reply::map([
+        ("key", Reply::Key(entry.row.key.clone())),
+        ("element", value_or_null(entry.row.element.as_ref())),
+        ("conflict", Reply::Boolean(entry.values.len() > 1)),
+        ("values", Reply::Array(values.collect())),
+    ])
+}
+
+fn rows(entries: &[Entry]) -> Reply {
+    Reply::Array(entries.iter().map(row).collect())
+}
+
+/// The answer to any command to a merged table, in full.
+pub(super) fn answered(outcome: &Outcome) -> Reply {
+    let Outcome::Merged(answer) = outcome else { return refused(outcome) };
+    match answer {
+        Answer::Changed => Reply::map([("written", Reply::Boolean(false))]),
+        Answer::Found { entries, more } => {
+            let more = more.as_ref().map_or(Reply::Null, |row| {
+                let element = value_or_null(row.element.as_ref());
+                Reply::Array(vec![Reply::Key(row.key.clone()), element])
+            });
+            Reply::map([
+                ("value", value_or_null(first(entries))),
+                ("rows", rows(entries)),
+                ("more", more),
+            ])
+        }
+        Answer::Info(info) => described(info),
+        Answer::Written { previous } => Reply::map([
+            ("written", Reply::Boolean(true)),
+            ("removed", Reply::Boolean(!previous.is_empty())),
+            ("previous", value_or_null(first(previous))),
+            ("rows", rows(previous)),
+        ]),
+    }
+}
+
+fn described(info: &Info) -> Reply {
+    let peers = info.peers.iter().map(|peer| {
+        Reply::map([
+            ("node", number(u64::from(peer.node.0))),
+            ("agrees", peer.agrees.map_or(Reply::Null, Reply::Boolean)),
+            ("behind", number(peer.behind)),
+            ("merging", Reply::Boolean(peer.merging)),
+        ])
+    });
+    let history = info
+        .history
+        .iter()
+        .map(|(wall, event)| Reply::map([("at", number(wall.0)), ("event", text(event))]));
+    let durable = info.durability == merged::Durability::Disk;
+    Reply::map([
+        ("kind", text(info.agreement.kind)),
+        ("strategy", text(info.agreement.strategy)),
+        ("contest", text(info.agreement.contest)),
+        ("durability", Reply::bulk(if durable { "disk" } else { "memory" })),
+        ("node", number(u64::from(info.node.0))),
+        ("versions", number(info.versions)),
+        ("tombstones", number(info.tombstones)),
+        ("conflicts", number(info.conflicts)),
+        ("peers", Reply::Array(peers.collect())),
+        ("history", Reply::Array(history.collect())),
+    ])
+}
+
+/// Options of the commands here.
+struct Options {
+    call: Call,
+    table: TableId,
+    pattern: Pattern,
+    after: Option<Row>,
+    limit: u32,
+}
+
+impl Options {
+    fn read(
+        arguments: &mut Arguments<'_>,
+        state: &State,
+        surroundings: &dyn Surroundings,
+        pages: bool,
+    ) -> Result<Self> {
+        let mut options = Self {
+            call: state.call(Command::Status),
+            table: state.table,
+            pattern: Pattern::default(),
+            after: None,
+            limit: surroundings.page_max().min(100),
+        };
+        while let Some(word) = arguments.word() {
+            match word.as_str() {
+                "TABLE" => {
+                    options.table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+                }
+                "PATIENCE" => options.call.patience = arguments.duration("the patience")?,
+                "PREFIX" if pages => {
+                    options.pattern.key = Match::Prefix(arguments.next("a prefix")?.to_vec());
+                }
+                "VALUE" if pages => {
+                    options.pattern.value = Match::Exactly(arguments.next("a value")?.to_vec());
+                }
+                "AFTER" if pages => {
+                    options.after = Some(Row { key: arguments.key()?, element: None });
+                }
+                "ELEMENT" if pages && options.after.is_some() => {
+                    let element = arguments.value()?;
+                    options.after = options.after.map(|row| Row { element: Some(element), ..row });
+                }
+                "LIMIT" if pages => options.limit = arguments.parse("the limit")?,
+                _ => return Err(arguments.unexpected(&word)),
+            }
+        }
+        Ok(options)
+    }
+
+    fn ask(self, command: merged::Command) -> Action {
+        let command = Command::Merged { table: self.table, command };
+        Action::Ask(vec![Call { command, ..self.call }], Then::Merged)
+    }
+}
+
+pub(super) fn conflicts(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let mut options = Options::read(arguments, state, surroundings, true)?;
+    let (after, limit) = (options.after.take(), options.limit);
+    Ok(options.ask(merged::Command::Conflicts { after, limit }))
+}
+
+pub(super) fn info(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    Ok(Options::read(arguments, state, surroundings, false)?.ask(merged::Command::Info))
+}
+
+pub(super) fn scan(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let mut options = Options::read(arguments, state, surroundings, true)?;
+    let (pattern, after) = (core::mem::take(&mut options.pattern), options.after.take());
+    let limit = options.limit;
+    Ok(options.ask(merged::Command::Scan { pattern, after, limit }))
+}
+
+/// What is written stands behind a count, so that no key is taken for an option.
+pub(super) fn batch(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let count: usize = arguments.parse("how many changes there are")?;
+    let mut mutations = Vec::new();
+    for _ in 0..count.min(arguments.left()) {
+        let key = |arguments: &mut Arguments<'_>| -> Result<Key> { arguments.key() };
+        mutations.push(match arguments.word().as_deref() {
+            Some("PUT") => Mutation::Put(key(arguments)?, arguments.value()?),
+            Some("REMOVE") => Mutation::Remove(key(arguments)?),
+            Some("REMOVEIF") => Mutation::RemoveValue(key(arguments)?, arguments.value()?),
+            _ => {
+                return Err(
+                    arguments.error("a change is PUT key value, REMOVE key or REMOVEIF key value")
+                );
+            }
+        });
+    }
+    if mutations.len() < count {
+        return Err(arguments.error("there are fewer changes than were announced"));
+    }
+    let options = Options::read(arguments, state, surroundings, false)?;
+    Ok(options.ask(merged::Command::Write { mutations, guards: Vec::new() }))
+}
