@@ -75,7 +75,8 @@ fn typed_calls_say_what_they_replaced() {
 fn functions_update_one_key_or_all() {
     run(async {
         let (cluster, table) = alone(Schema::default()).await;
-        let updated = table.update("n", |old| old.or(Some("0".into()))).await.expect("update");
+        let updated =
+            table.update("n", |old| old.or_else(|| Some("0".into()))).await.expect("update");
         assert_eq!((updated.old.len(), updated.new.as_deref()), (0, Some("0")));
         let more = |old: Option<String>| {
             let number: u32 = old.expect("there").parse().expect("a number");

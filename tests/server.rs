@@ -71,7 +71,7 @@ fn a_signal_stops_a_node() {
 #[test]
 fn two_that_start_at_once_take_two_numbers() {
     let nodes = Nodes::new(3, &[]);
-    let peers = nodes.peers();
+    let peers = nodes.peers(1);
     let start = || {
         synod(["node", "_", "--memory", "--listen-clients", "127.0.0.1:0"])
             .args(["--listen-metrics", "off", "--peers", &peers])

@@ -157,6 +157,9 @@ pub struct Info {
     pub tombstones: u64,
     /// Rows in conflict: alarms that are up.
     pub conflicts: u64,
+    /// Whether every other copy has been met since this one was begun, and this one then had all
+    /// that it had. Of tables in memory the next node should not be restarted before.
+    pub settled: bool,
     /// What it has seen.
     pub seen: VersionVector,
     /// What all copies have seen, as far as it knows.

@@ -295,6 +295,7 @@ impl Replica {
             versions: table.len() as u64,
             tombstones: tombstones.count() as u64,
             conflicts: table.conflicts().len() as u64,
+            settled: table.is_settled(),
             seen: table.seen().clone(),
             stable: table.stable().clone(),
             peers: peers.collect(),

@@ -12,8 +12,8 @@ use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Recor
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
-    self, Actor, Agreement, Answer, Change, Command, Durability, Journal, Message, Mutation, Pace,
-    Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table, TableName,
+    self, Actor, Agreement, Answer, Applied, Change, Command, Durability, Journal, Message,
+    Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table, TableName,
 };
 
 /// How many writes one batch may hold.
@@ -195,31 +195,38 @@ impl Node {
                 self.send(member, Body::Merged(message), after, effects);
             }
         }
-        for applied in step.applied {
-            for row in applied.raised {
-                tracing::warn!(node = self.config.node.0, %table, %row, "conflict raised");
-                self.tell_merges(MergeEvent::Raised { table, row }, effects);
-            }
-            for row in applied.cleared {
-                tracing::info!(node = self.config.node.0, %table, %row, "conflict cleared");
-                self.tell_merges(MergeEvent::Cleared { table, row }, effects);
-            }
-        }
-        for event in step.events {
-            self.remember(table, event.clone());
-            tracing::info!(node = self.config.node.0, %table, %event, "merged table");
-            self.tell_merges(MergeEvent::Table { table, event }, effects);
-        }
+        self.tell_step(table, step.applied, step.events, effects);
         Some(result)
     }
 
-    fn remember(&mut self, table: TableId, event: merged::Event) {
-        let wall = self.now.wall;
-        if let Some(copy) = self.copies.copies.get_mut(&table) {
-            if copy.history.len() == HISTORY_MAX {
-                copy.history.pop_front();
+    /// Logs, remembers and tells what a step came to.
+    fn tell_step(
+        &mut self,
+        table: TableId,
+        applied: Vec<Applied>,
+        events: Vec<merged::Event>,
+        effects: &mut Effects,
+    ) {
+        let (node, name) = (self.config.node.0, &self.config.tables[usize::from(table.0)].name);
+        for applied in applied {
+            for row in applied.raised {
+                tracing::warn!(node, table = name, %row, "conflict raised");
+                self.tell_merges(MergeEvent::Raised { table, row }, effects);
             }
-            copy.history.push_back((wall, event));
+            for row in applied.cleared {
+                tracing::info!(node, table = name, %row, "conflict cleared");
+                self.tell_merges(MergeEvent::Cleared { table, row }, effects);
+            }
+        }
+        for event in events {
+            tracing::info!(node, table = name, "{event}");
+            self.tell_merges(MergeEvent::Table { table, event: event.clone() }, effects);
+            if let Some(copy) = self.copies.copies.get_mut(&table) {
+                if copy.history.len() == HISTORY_MAX {
+                    copy.history.pop_front();
+                }
+                copy.history.push_back((self.now.wall, event));
+            }
         }
     }
 

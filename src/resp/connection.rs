@@ -17,7 +17,7 @@ use crate::base::{Key, SessionId, TableId};
 use crate::consensus::{Command, Outcome};
 use crate::merged;
 use crate::monitor::Bind;
-use crate::node::{Ending, Event};
+use crate::node::{Ending, Event, TableConfig};
 
 /// Bounds on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,7 +290,7 @@ impl Connection {
 
     /// Takes note of an event: a message, if it was asked for.
     pub fn notify(&mut self, event: &Event, surroundings: &dyn Surroundings) {
-        let Some((channel, text)) = message(event) else { return };
+        let Some((channel, text)) = message(event, surroundings.tables()) else { return };
         let unasked =
             matches!(channel, Channel::Session(_)) && self.state.protocol == super::Protocol::Resp3;
         if !unasked && !self.state.channels.contains(&channel) {
@@ -591,7 +591,7 @@ impl Claim {
 }
 
 /// What an event is called, and told as.
-fn message(event: &Event) -> Option<(Channel, String)> {
+fn message(event: &Event, tables: &[TableConfig]) -> Option<(Channel, String)> {
     Some(match event {
         Event::Ended { table, key, generation, ending } => {
             let text = match ending {
@@ -601,7 +601,7 @@ fn message(event: &Event) -> Option<(Channel, String)> {
             };
             (Channel::Key(*table, key.clone()), text)
         }
-        Event::Merge(event) => (Channel::Merges, event.to_string()),
+        Event::Merge(event) => (Channel::Merges, super::merged::told(event, tables)),
         Event::QuorumLost { .. } => (Channel::Quorum, "lost".to_owned()),
         Event::QuorumReached { .. } => (Channel::Quorum, "reached".to_owned()),
         Event::Reachable { nodes, size } => (Channel::Quorum, format!("reachable {nodes}/{size}")),

@@ -9,7 +9,7 @@ use super::reply::Reply;
 use crate::base::{Key, TableId, Value};
 use crate::consensus::{Command, Outcome};
 use crate::merged::{self, Answer, Entry, Info, Kind, Match, Mutation, Pattern, Row};
-use crate::node::TableConfig;
+use crate::node::{MergeEvent, TableConfig};
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
@@ -173,9 +173,21 @@ fn described(info: &Info) -> Reply {
         ("versions", number(info.versions)),
         ("tombstones", number(info.tombstones)),
         ("conflicts", number(info.conflicts)),
+        ("settled", Reply::Boolean(info.settled)),
         ("peers", Reply::Array(peers.collect())),
         ("history", Reply::Array(history.collect())),
     ])
+}
+
+/// What is told of an event, in words.
+pub(super) fn told(event: &MergeEvent, tables: &[TableConfig]) -> String {
+    let name = |table: &TableId| &tables[usize::from(table.0)].name;
+    match event {
+        MergeEvent::Cleared { table, row } => format!("{}: conflict cleared {row}", name(table)),
+        MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) => event.to_string(),
+        MergeEvent::Raised { table, row } => format!("{}: conflict raised {row}", name(table)),
+        MergeEvent::Table { table, event } => format!("{}: {event}", name(table)),
+    }
 }
 
 /// Options of the commands here.

@@ -417,7 +417,7 @@ pub const COMMANDS: [Spec; 52] = {
             READ,
             NO_KEY,
             "[AFTER key [ELEMENT element]] [LIMIT count] [TABLE table]",
-            "Of a merged table: lists rows whose values were written without knowing of each other.",
+            "Of a merged table: lists rows whose values did not know of each other.",
             "Any write to the key ends its conflict, on all nodes.",
             merged::conflicts,
         ),
@@ -518,7 +518,8 @@ pub const COMMANDS: [Spec; 52] = {
             Synod,
             READ,
             NO_KEY,
-            "[PREFIX prefix] [VALUE value] [AFTER key [ELEMENT element]] [LIMIT count] [TABLE table]",
+            "[PREFIX prefix] [VALUE value] [AFTER key [ELEMENT element]] [LIMIT count] \
+             [TABLE table]",
             "Of a merged table: lists rows with their values, in the order of keys, a page at a \
              time; `more` is where to go on, null at the end.",
             "",

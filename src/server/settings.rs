@@ -286,29 +286,7 @@ impl Settings {
         };
         let size = given.size.or(file.size);
         let members = members(choice, size, peers)?;
-        let defaults = file.merged.as_deref().unwrap_or_default();
-        let tables = match &given.tables {
-            Some(text) => parse_tables(text, defaults)?,
-            None if file.tables.is_empty() => parse_tables("default", defaults)?,
-            None => {
-                let table = |it: &TableFile| match (&it.merged, it.write_once) {
-                    (Some(_), true) => {
-                        Err(bad("tables", format!("{} is merged or write-once", it.name)))
-                    }
-                    (Some(words), false) => {
-                        let schema = parse_schema(defaults, words);
-                        let schema = schema.map_err(|error| bad("tables", error))?;
-                        Ok(TableConfig::merged(it.name.clone(), schema))
-                    }
-                    (None, true) => Ok(TableConfig::write_once(it.name.clone())),
-                    (None, false) => Ok(TableConfig::consensus(it.name.clone())),
-                };
-                file.tables.iter().map(table).collect::<Result<_, _>>()?
-            }
-        };
-        if tables.iter().any(|table| !is_name(&table.name)) {
-            return Err(bad("tables", NAME_RULE));
-        }
+        let tables = tables(given.tables.as_deref(), &file)?;
         let cluster = given.cluster.clone().or(file.cluster).unwrap_or_else(|| "synod".to_owned());
         if !is_name(&cluster) {
             return Err(bad("cluster", NAME_RULE));
@@ -566,6 +544,29 @@ fn members(
         ));
     }
     Ok((1..=size).map(address).collect())
+}
+
+/// The tables of the command line, or else of the file, or else one.
+fn tables(given: Option<&str>, file: &File) -> Result<Vec<TableConfig>, SettingsError> {
+    let defaults = file.merged.as_deref().unwrap_or_default();
+    let table = |it: &TableFile| match (&it.merged, it.write_once) {
+        (Some(_), true) => Err(bad("tables", format!("{} is both merged and write-once", it.name))),
+        (Some(words), false) => {
+            let schema = parse_schema(defaults, words).map_err(|error| bad("tables", error))?;
+            Ok(TableConfig::merged(it.name.clone(), schema))
+        }
+        (None, true) => Ok(TableConfig::write_once(it.name.clone())),
+        (None, false) => Ok(TableConfig::consensus(it.name.clone())),
+    };
+    let tables: Vec<TableConfig> = match given {
+        Some(text) => parse_tables(text, defaults)?,
+        None if file.tables.is_empty() => parse_tables("default", defaults)?,
+        None => file.tables.iter().map(table).collect::<Result<_, _>>()?,
+    };
+    if tables.iter().any(|table| !is_name(&table.name)) {
+        return Err(bad("tables", NAME_RULE));
+    }
+    Ok(tables)
 }
 
 fn parse_tables(text: &str, defaults: &str) -> Result<Vec<TableConfig>, SettingsError> {

@@ -5,12 +5,14 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "of a reply's many forms, all others are text")]
 
+use std::collections::BTreeMap;
 use std::fs::{File, read_to_string};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use resp_rs::resp3::{Frame, Parser};
@@ -53,6 +55,51 @@ pub(crate) fn synod<const N: usize>(words: [&str; N]) -> Command {
     command
 }
 
+/// What stands between some nodes and the others, and can be cut.
+#[derive(Clone, Default)]
+pub(crate) struct Cut(Arc<Mutex<(bool, Vec<TcpStream>)>>);
+
+impl Cut {
+    /// Ends all connections, and lets none through until it is healed.
+    pub(crate) fn cut(&self) {
+        let mut state = self.0.lock().expect("nobody panics while holding it");
+        state.0 = true;
+        for stream in state.1.drain(..) {
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
+    pub(crate) fn heal(&self) {
+        self.0.lock().expect("nobody panics while holding it").0 = false;
+    }
+
+    /// A port that leads to another one.
+    fn relay(&self, to: u16) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let cut = self.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let mut state = cut.0.lock().expect("nobody panics while holding it");
+                if state.0 {
+                    continue;
+                }
+                for (from, into) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut into) =
+                        (from.try_clone().expect("a socket"), into.try_clone().expect("a socket"));
+                    std::thread::spawn(move || {
+                        drop(std::io::copy(&mut from, &mut into));
+                        drop(into.shutdown(Shutdown::Both));
+                    });
+                }
+                state.1.extend([near, far]);
+            }
+        });
+        port
+    }
+}
+
 /// Where one node listens.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
@@ -67,6 +114,8 @@ pub(crate) struct Nodes {
     pub(crate) running: Vec<Option<Child>>,
     /// What every node is told besides.
     pub(crate) options: Vec<String>,
+    /// Ports over which one node reaches another, if not directly.
+    routes: BTreeMap<(usize, usize), u16>,
     /// Milliseconds of silence after which a node is given up: more than a busy machine lets a
     /// process wait for its turn.
     pub(crate) down: u32,
@@ -82,7 +131,20 @@ impl Nodes {
             running: (0..count).map(|_| None).collect(),
             down: 20_000,
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            routes: BTreeMap::new(),
         }
+    }
+
+    /// Has what the first nodes and the others say to each other go over something that can be cut.
+    pub(crate) fn part(&mut self, first: usize) -> Cut {
+        let cut = Cut::default();
+        let nodes = 1..=self.ports.len();
+        for (from, to) in nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to))) {
+            if (from <= first) != (to <= first) {
+                self.routes.insert((from, to), cut.relay(self.ports[to - 1].peers));
+            }
+        }
+        cut
     }
 
     /// Started, and ready.
@@ -101,9 +163,12 @@ impl Nodes {
         });
     }
 
-    pub(crate) fn peers(&self) -> String {
-        let peers = self.ports.iter().enumerate();
-        let peers = peers.map(|(place, ports)| format!("{}=127.0.0.1:{}", place + 1, ports.peers));
+    /// Where a node finds the others.
+    pub(crate) fn peers(&self, node: usize) -> String {
+        let peers = (1..).zip(&self.ports).map(|(peer, ports)| {
+            let port = self.routes.get(&(node, peer)).unwrap_or(&ports.peers);
+            format!("{peer}=127.0.0.1:{port}")
+        });
         peers.collect::<Vec<_>>().join(",")
     }
 
@@ -130,7 +195,7 @@ impl Nodes {
         command
             .env("SYNOD_CONFIG", settings)
             .arg(node.to_string())
-            .args(["--peers", &self.peers()])
+            .args(["--peers", &self.peers(node)])
             .args(["--listen-clients", &format!("127.0.0.1:{}", ports.clients)])
             .args(["--listen-metrics", &format!("127.0.0.1:{}", ports.metrics)])
             .arg("--data-dir")

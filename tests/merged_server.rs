@@ -1,0 +1,148 @@
+//! Merged tables as users of servers have them: processes, a split between them, any client of
+//! Redis, the command line.
+
+mod processes;
+
+use processes::{Client, Cut, Nodes, ran, until};
+
+const TABLES: &str = "default,carts:merged,prices:merged+last-modified,tags:merged+bag+memory,\
+                      apart:merged+ignore,once:write-once,pair:merged+on@1.2";
+
+fn cluster() -> (Nodes, Cut) {
+    let mut nodes = Nodes::new(3, &["--tables", TABLES]);
+    let cut = nodes.part(1);
+    for node in 1..=3 {
+        nodes.start(node);
+    }
+    nodes.wait_ready();
+    (nodes, cut)
+}
+
+/// A client of each node, at one table.
+fn clients(nodes: &Nodes, table: &str) -> Vec<Client> {
+    let connect = |node| {
+        let mut client = nodes.connect(node);
+        assert!(client.say("HELLO 3").contains("server synod"));
+        assert_eq!(client.say(&format!("SELECT {table}")), "OK");
+        client
+    };
+    (1..=3).map(connect).collect()
+}
+
+fn all_say(clients: &mut [Client], line: &str, answer: &str) -> bool {
+    clients.iter_mut().all(|client| client.say(line) == answer)
+}
+
+/// L-44, M-15, M-17, L-28, L-31, U-08: cut off, both sides go on; healed, all nodes become equal,
+/// with a conflict shown alike, which a write ends everywhere.
+#[test]
+fn a_split_between_processes_heals() {
+    let (nodes, cut) = cluster();
+    let mut carts = clients(&nodes, "carts");
+    for (key, value) in [("ann", "tea"), ("bob", "salt"), ("cleo", "rice")] {
+        assert_eq!(carts[0].say(&format!("SET {key} {value}")), "OK");
+    }
+    until("all have it", || all_say(&mut carts, "MGET ann bob cleo", "(tea salt rice)"));
+
+    cut.cut();
+    // Each side is answered at once, with a majority or without.
+    assert_eq!(carts[0].say("SET ann tea+milk"), "OK");
+    assert_eq!(carts[0].say("DEL bob"), "1");
+    assert_eq!(carts[1].say("SET ann tea+bread"), "OK");
+    assert_eq!(carts[2].say("SET dan eggs"), "OK");
+    until("two and three agree", || {
+        all_say(&mut carts[1..], "MGET ann bob cleo dan", "(tea+bread salt rice eggs)")
+    });
+    assert_eq!(carts[0].say("MGET ann bob cleo dan"), "(tea+milk nil rice nil)");
+
+    let mut told = nodes.connect(2);
+    told.say("SUBSCRIBE merges");
+    cut.heal();
+    let equal = "(tea+bread nil rice eggs)";
+    until("all are equal", || all_say(&mut carts, "MGET ann bob cleo dan", equal));
+    until("the conflict is told", || {
+        let told = told.receive().map(|frame| processes::shown(&frame));
+        told.as_deref() == Some("(message merges carts: conflict raised ann)")
+    });
+    for client in &mut carts {
+        let listed = client.say("SYNOD.CONFLICTS");
+        assert!(listed.contains("key ann element nil conflict true"), "{listed}");
+        assert!(listed.contains("value tea+bread") && listed.contains("value tea+milk"));
+        assert!(listed.ends_with("more nil}") && !listed.contains("cleo"), "{listed}");
+    }
+    let plain = ran(&mut nodes.client(["conflicts", "--table", "carts"]));
+    assert_eq!((plain.0, &*plain.1), (1, "ann  tea+bread  tea+milk\n"), "{}", plain.2);
+
+    let (code, out, complaint) =
+        ran(&mut nodes.client(["put", "ann", "tea+bread+milk", "--table", "carts"]));
+    assert_eq!(code, 0, "{out}{complaint}");
+    until("the conflict is over everywhere", || all_say(&mut carts, "GET ann", "tea+bread+milk"));
+    assert!(all_say(&mut carts, "SYNOD.CONFLICTS", "{value nil rows () more nil}"));
+    assert_eq!(ran(&mut nodes.client(["conflicts", "--table", "carts"])).0, 0);
+    let told = carts[0].say("SYNOD.MERGED");
+    assert!(told.contains("kind set strategy siblings contest later_wins durability disk"));
+    assert!(told.contains("conflicts 0"), "{told}");
+    until("tombstones are forgotten", || {
+        carts.iter_mut().all(|client| client.say("SYNOD.MERGED").contains("tombstones 0"))
+    });
+}
+
+/// M-13, M-18, M-27, L-05, L-40: each table keeps to what it was declared as.
+#[test]
+fn tables_are_what_they_were_declared_as() {
+    let (mut nodes, _) = cluster();
+    let mut tags = clients(&nodes, "tags");
+    let said = tags[0].say("SYNOD.BATCH 3 PUT k a PUT k b PUT k a");
+    assert_eq!(said, "{written true removed false previous nil rows ()}");
+    until("both elements are there", || {
+        let rows = tags[2].say("SYNOD.ROWS PREFIX k");
+        rows.contains("element a") && rows.contains("element b")
+    });
+    let said = tags[2].say("SYNOD.BATCH 2 REMOVEIF k b REMOVEIF k c");
+    assert!(said.starts_with("{written true removed true previous b"), "{said}");
+    until("it is gone", || !tags[0].say("SYNOD.ROWS PREFIX k").contains("element b"));
+    for refused in ["SYNOD.BATCH 2 PUT k", "SYNOD.BATCH x", "SYNOD.BATCH 1 ADD k v"] {
+        assert!(tags[0].say(refused).starts_with("-ERR"), "{refused}");
+    }
+    assert!(tags[0].say("KEYS *").starts_with("-DISCIPLINE"), "{}", tags[0].say("KEYS *"));
+
+    let mut apart = clients(&nodes, "apart");
+    assert_eq!(apart[0].say("SET k v"), "OK");
+    assert_eq!(apart[0].say("GET k"), "v");
+
+    // A node without a copy asks one that has.
+    let mut pair = clients(&nodes, "pair");
+    assert_eq!(pair[2].say("SET k v"), "OK");
+    until("it is there", || pair[0].say("GET k") == "v");
+    assert_eq!(pair[2].say("GET k"), "v");
+    assert_eq!(pair[2].say("SCAN 0"), "(0 (k))");
+
+    // What merged tables have not, they say; as do others of what they have not.
+    let merged = &mut pair[0];
+    for line in ["SET k v NX", "SET k v EX 5", "SYNOD.PUTIFABSENT k v", "SYNOD.FENCE k"] {
+        let said = merged.say(line);
+        assert!(said.starts_with('-') && !said.starts_with("-ERR unknown"), "{line}: {said}");
+    }
+    let (code, out, _) = ran(&mut nodes.client(["conflicts", "--table", "default"]));
+    assert_eq!((code, &*out), (3, ""));
+    assert_eq!(apart[1].say("GET k"), "nil", "it is not exchanged");
+
+    // What is on disk is there again, what is in memory comes from the others.
+    for node in 1..=3 {
+        nodes.kill(node);
+        nodes.start(node);
+        nodes.wait_ready();
+        let mut client = nodes.connect(node);
+        client.say("HELLO 3");
+        until("the next one may go", || {
+            client.say("SYNOD.MERGED TABLE tags").contains("settled true")
+        });
+    }
+    let mut apart = clients(&nodes, "apart");
+    assert_eq!(apart[0].say("GET k"), "v");
+    let mut tags = clients(&nodes, "tags");
+    until("taken from the others", || all_say(&mut tags, "GET k", "a"));
+    let (code, out, complaint) = ran(&mut nodes.client(["merged", "--table", "tags"]));
+    assert_eq!(code, 0, "{complaint}");
+    assert!(out.contains("bag") && out.contains("memory"), "{out}");
+}
