@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use synod::merged::{
-    Action, Conflict, Field, Kind, Match, MergeContext, Pattern, Resolver, Schema, Strategy,
+    Action, Conflict, Durability, Event, Field, Kind, Match, MergeContext, Pattern, Resolver,
+    Schema, Strategy,
 };
 use synod::{Cluster, Error, MergedTable, Refusal, Rejection, Retries, State};
 
@@ -235,5 +236,58 @@ fn a_bag_holds_elements_by_themselves() {
         table.put_many([("k", "a1"), ("k", "b1"), ("k", "a2")]).await.expect("put");
         assert_eq!(values(&table.get("k").await.expect("get")), ["a2", "b1"]);
         cluster.shutdown().await.expect("it stops");
+    });
+}
+
+/// L-06, L-27, L-40, M-03: what a merged table is may differ from node to node, and so may whether
+/// there is one: nodes are linked all the same. Copies that disagree say so, and lose nothing; those
+/// that agree are merged, one on disk with one in memory.
+#[test]
+fn copies_that_disagree_are_told_apart() {
+    run(async {
+        let listeners = ports(2);
+        let directory = tempfile::tempdir().expect("a directory");
+        let builder = |number: u16| {
+            let mut builder = Cluster::builder("merged-host", number);
+            for (place, listener) in listeners.iter().enumerate() {
+                let address = listener.local_addr().expect("bound").to_string();
+                builder = builder.member(place as u16 + 1, address);
+            }
+            let own = listeners[usize::from(number) - 1].try_clone().expect("another socket");
+            builder.listener(own)
+        };
+        let latest = Schema { strategy: Strategy::LastModified, ..Schema::default() };
+        let loose = Schema { durability: Durability::Memory, ..Schema::default() };
+        let first = builder(1)
+            .merged_table("things", Schema::default())
+            .merged_table("both", Schema::default())
+            .start(State::Directory(directory.path().join("one")));
+        let second = builder(2)
+            .merged_table("other", Schema::default())
+            .merged_table("both", loose)
+            .merged_table("things", latest)
+            .start(State::Memory);
+        let first = first.await.expect("the node starts");
+        let second = second.await.expect("the node starts");
+        let one: Things = first.merged_table("things").expect("declared");
+        let two: Things = second.merged_table("things").expect("declared");
+        one.put("k", "one").await.expect("put");
+        two.put("k", "two").await.expect("put");
+        let both: Things = first.merged_table("both").expect("declared");
+        both.put("k", "shared").await.expect("put");
+        let both: Things = second.merged_table("both").expect("declared");
+        while both.get("k").await.expect("get").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for (table, value) in [(&one, "one"), (&two, "two")] {
+            while table.info().await.expect("info").peers[0].agrees != Some(false) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let history = table.info().await.expect("info").history;
+            assert!(history.iter().any(|(_, event)| matches!(event, Event::Disagreed { .. })));
+            assert_eq!(values(&table.get("k").await.expect("get")), [value]);
+        }
+        first.shutdown().await.expect("it stops");
+        second.shutdown().await.expect("it stops");
     });
 }
