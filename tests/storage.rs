@@ -391,6 +391,6 @@ fn a_node_goes_on_from_what_every_store_found() {
         assert_eq!(*node.readiness(), Readiness::Starting, "{name}");
         assert_eq!(node.registers().count(), holdings(&log).len(), "{name}");
     }
-    let node = Found::Records(log).into_node(config(2, 3), 1).expect("possible");
+    let node = Found::Records(log.into()).into_node(config(2, 3), 1).expect("possible");
     assert!(matches!(node.readiness(), Readiness::StateLost(_)), "another node's records");
 }

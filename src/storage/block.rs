@@ -17,7 +17,7 @@ use std::io;
 use super::disk::DiskFile;
 use crate::base::Life;
 use crate::node::Record;
-use crate::wire::{self, FRAME_MAX};
+use crate::wire::{self, DecodeError, FRAME_MAX};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"\x93syn");
 const HEADER: usize = 32;
@@ -205,7 +205,7 @@ impl<F: DiskFile> Reader<F> {
     }
 
     /// Adds the records of the next block to `records`.
-    pub(super) fn next(&mut self, records: &mut Vec<Record>) -> io::Result<Next> {
+    pub(super) fn next(&mut self, records: &mut impl Sink) -> io::Result<Next> {
         let Some(header) = self.peek(HEADER)?.first_chunk::<HEADER>() else {
             return Ok(Next::Invalid("the file ends where a block should begin"));
         };
@@ -225,7 +225,7 @@ impl<F: DiskFile> Reader<F> {
         if header.sequence != before.sequence + 1 || header.previous != before.chain {
             return Ok(Next::Wrong("a block that belongs elsewhere"));
         }
-        if decode_all(body, records).is_err() {
+        if records.take(body).is_err() {
             return Ok(Next::Wrong("a block holds no records that this version can read"));
         }
         self.position = Position {
@@ -260,19 +260,27 @@ impl<F: DiskFile> Reader<F> {
     }
 }
 
-fn decode_all(mut body: &[u8], records: &mut Vec<Record>) -> Result<(), wire::DecodeError> {
-    let before = records.len();
-    while !body.is_empty() {
-        match wire::decode(body) {
-            Ok((record, used)) => {
-                records.push(record);
-                body = &body[used..];
-            }
-            Err(error) => {
-                records.truncate(before);
-                return Err(error);
+/// Takes what blocks carry.
+pub(super) trait Sink {
+    /// Takes the frames of a block: all, or none if one of them is no record.
+    fn take(&mut self, body: &[u8]) -> Result<(), DecodeError>;
+}
+
+impl Sink for Vec<Record> {
+    fn take(&mut self, mut body: &[u8]) -> Result<(), DecodeError> {
+        let before = self.len();
+        while !body.is_empty() {
+            match wire::decode(body) {
+                Ok((record, used)) => {
+                    self.push(record);
+                    body = &body[used..];
+                }
+                Err(error) => {
+                    self.truncate(before);
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }

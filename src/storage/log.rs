@@ -4,6 +4,7 @@
 //! MANIFEST   whose it is, and which of these files count (see `manifest`)
 //! MARK       how far the log is known to have been durable
 //! checkpoint-N   what everything before the segments comes to
+//! sorted-N       a piece of the next checkpoint, of no account
 //! log-N      segments; the last one is appended to
 //! ```
 //!
@@ -16,11 +17,11 @@ use std::io;
 use std::path::Path;
 
 use super::block::{BLOCK_FULL, Next, Position, Reader, Seal, Writer};
-use super::checkpoint::expand;
 use super::disk::{Directory, Disk, DiskFile};
 use super::manifest::{self, Claim, MARK, Manifest, Mark, Open, Sealed, claim, on};
 use super::memory::ascend;
-use super::merge::{Cursor, Merge};
+use super::merge::{Cursor, Merge, Use};
+use super::records::Records;
 use super::{Damage, Found, OpenError, Opened, Owner, Storage, StorageError};
 use crate::base::{Life, Ticket};
 use crate::node::Record;
@@ -34,7 +35,8 @@ pub(super) const STORE: &str = "log";
 pub struct LogOptions {
     /// Bytes of zeros that are written ahead at a time. Default 1 MiB; 0 for none.
     pub ahead: u64,
-    /// Bytes after which a segment is full. Default 16 MiB.
+    /// Bytes after which a segment is full, and of segments that are sorted in memory when they are
+    /// compacted. Default 16 MiB.
     pub segment: u64,
     /// Bytes of full segments that are compacted, if they are at least half of the checkpoint.
     /// Default 32 MiB.
@@ -53,7 +55,7 @@ const SEGMENTS_MAX: usize = 32;
 /// What a compaction does before each append, in bytes: so much, and so many times what was
 /// appended, so that it ends before the next is due.
 const STEP: usize = 16 << 10;
-const STEP_RATIO: usize = 4;
+const STEP_RATIO: usize = 6;
 
 /// What else a store may be than well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +108,13 @@ fn checkpoint_name(number: u64) -> String {
     format!("checkpoint-{number:08}")
 }
 
+/// A piece of a compaction under way; whoever finds one after a crash removes it.
+fn piece_name(number: u64) -> String {
+    format!("sorted-{number:08}")
+}
+
 fn is_ours(name: &str) -> bool {
-    let number = name.strip_prefix("log-").or_else(|| name.strip_prefix("checkpoint-"));
+    let number = ["log-", "checkpoint-", "sorted-"].iter().find_map(|kind| name.strip_prefix(kind));
     number.is_some_and(|number| number.len() >= 8 && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -164,7 +171,7 @@ impl<D: Disk> Log<D> {
 
     /// Reads everything back, and begins a new segment.
     fn recover(&mut self) -> Result<Found, OpenError> {
-        let mut records = Vec::new();
+        let mut records = Records::default();
         let end = match self.read(&mut records) {
             Ok(end) => end,
             Err(Unread::Damage(damage)) => return Ok(Found::Damaged(damage)),
@@ -174,15 +181,15 @@ impl<D: Disk> Log<D> {
         Ok(Found::Records(records))
     }
 
-    fn read(&self, records: &mut Vec<Record>) -> Result<Position, Unread> {
+    fn read(&self, records: &mut Records) -> Result<Position, Unread> {
         let (Some(life), Some(open)) = (self.manifest.life, self.manifest.open) else {
             return Err(self.damage(manifest::MANIFEST, None, "it names no log"));
         };
         if let Some(checkpoint) = self.manifest.checkpoint {
             let name = checkpoint_name(checkpoint.number);
-            let mut packed = Vec::new();
-            self.read_sealed(&name, life, checkpoint, &mut packed)?;
-            records.extend(packed.into_iter().flat_map(expand));
+            records.pack(true);
+            self.read_sealed(&name, life, checkpoint, records)?;
+            records.pack(false);
         }
         for &sealed in &self.manifest.sealed {
             self.read_sealed(&log_name(sealed.number), life, sealed, records)?;
@@ -195,7 +202,7 @@ impl<D: Disk> Log<D> {
         name: &str,
         life: Life,
         sealed: Sealed,
-        records: &mut Vec<Record>,
+        records: &mut Records,
     ) -> Result<(), Unread> {
         let mut cursor = Cursor::new(self.open_file(name)?, life, sealed);
         loop {
@@ -209,12 +216,7 @@ impl<D: Disk> Log<D> {
 
     /// Reads the segment that was appended to: it ends where no block is, unless anything says that
     /// there was one.
-    fn read_open(
-        &self,
-        life: Life,
-        open: Open,
-        records: &mut Vec<Record>,
-    ) -> Result<Position, Unread> {
+    fn read_open(&self, life: Life, open: Open, records: &mut Records) -> Result<Position, Unread> {
         let name = &log_name(open.number);
         let seal = Seal { life, number: open.number };
         let mut reader = Reader::new(self.open_file(name)?, seal, open.sequence, open.chain);
@@ -445,20 +447,26 @@ impl<D: Disk> Log<D> {
             let file = on(&mut self.disk, "open", &name, |disk| disk.open(&name))?;
             segments.push(Cursor::new(file, life, sealed));
         }
-        let seal = Seal { life, number: self.number };
-        self.number += 1;
-        let name = checkpoint_name(seal.number);
-        let file = on(&mut self.disk, "create", &name, |disk| disk.create(&name))?;
-        let writer = Writer::new(file, seal, 0, 0, 0);
-        self.merge = Some(Merge::new(old, segments, writer));
+        self.merge = Some(Merge::new(old, segments, self.options.segment));
         Ok(())
     }
 
     fn step(&mut self, budget: usize) -> Result<(), StorageError> {
         let Some(merge) = &mut self.merge else { return Ok(()) };
-        let Some(checkpoint) = on(&mut self.disk, "compact", "", |_| merge.step(budget))? else {
-            return Ok(());
-        };
+        let life = self.manifest.life.expect("there are segments");
+        let number = &mut self.number;
+        let done = on(&mut self.disk, "compact", "", |disk| {
+            merge.step(budget, &mut |what| {
+                let seal = Seal { life, number: *number };
+                *number += 1;
+                let file = disk.create(&match what {
+                    Use::Piece => piece_name(seal.number),
+                    Use::Checkpoint => checkpoint_name(seal.number),
+                })?;
+                Ok((file, seal))
+            })
+        })?;
+        let Some(checkpoint) = done else { return Ok(()) };
         self.manifest.sealed.drain(..merge.segments);
         self.manifest.checkpoint = Some(checkpoint);
         self.merge = None;

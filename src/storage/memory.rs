@@ -24,7 +24,7 @@ impl Memory {
     pub fn reopen(&self) -> Opened<Self> {
         let synced = self.synced.clone();
         let records: Vec<Record> = self.lock().records().collect();
-        let found = if records.is_empty() { Found::New } else { Found::Records(records) };
+        let found = if records.is_empty() { Found::New } else { Found::Records(records.into()) };
         Opened { storage: Self { synced, waiting: Vec::new(), ticket: Ticket(0) }, found }
     }
 

@@ -1,20 +1,21 @@
 //! Compaction, a little at a time: a checkpoint and the segments behind it become a new checkpoint.
 //!
-//! A checkpoint is in the order of registers, so it is read and written as a stream; only what the
-//! segments hold is in memory, and they are at most about as long as the checkpoint.
+//! A checkpoint is in the order of registers. Segments are sorted in pieces that fit in a bounded
+//! memory: each piece but the last is written to a file of its own, and then all are read as
+//! streams, side by side with the old checkpoint. So it takes the same memory whatever is stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 
-use super::block::{Next, Position, Reader, Seal, Writer};
+use super::block::{Next, Position, Reader, Seal, Sink, Writer};
 use super::checkpoint::{Checkpoint, Held};
 use super::disk::DiskFile;
 use super::manifest::Sealed;
-use crate::base::RegisterId;
+use crate::base::{Life, RegisterId};
 use crate::node::Record;
 use crate::wire;
 
-/// A checkpoint's blocks are about this long.
+/// Blocks written here are about this long.
 const BLOCK: usize = 64 << 10;
 
 /// How much is written at most between two syncs, so that none takes long.
@@ -41,14 +42,14 @@ pub(super) struct Cursor<F> {
 }
 
 impl<F: DiskFile> Cursor<F> {
-    pub(super) const fn new(file: F, life: crate::base::Life, sealed: Sealed) -> Self {
+    pub(super) const fn new(file: F, life: Life, sealed: Sealed) -> Self {
         let seal = Seal { life, number: sealed.number };
         let reader = Reader::new(file, seal, sealed.sequence, sealed.chain);
         Self { reader, end: sealed.end }
     }
 
     /// Adds the records of the next block; how many bytes it has, none at the end.
-    pub(super) fn next(&mut self, records: &mut Vec<Record>) -> io::Result<Result<usize, Flaw>> {
+    pub(super) fn next(&mut self, records: &mut impl Sink) -> io::Result<Result<usize, Flaw>> {
         let before = self.reader.position;
         if before == self.end {
             return Ok(Ok(0));
@@ -64,35 +65,55 @@ impl<F: DiskFile> Cursor<F> {
     }
 }
 
+/// What a compaction needs a new file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A sorted piece, which nobody needs afterwards.
+    Piece,
+    /// The new checkpoint.
+    Checkpoint,
+}
+
+/// Makes a file, and says which one it is.
+pub(super) type Create<'a, F> = &'a mut dyn FnMut(Use) -> io::Result<(F, Seal)>;
+
 /// A compaction under way.
 pub(super) struct Merge<F> {
     /// How many segments go into it.
     pub(super) segments: usize,
+    unread: VecDeque<Cursor<F>>,
+    /// How many bytes of segments are sorted at a time.
+    piece: u64,
+    /// What has been read of the segments and is not in a sorted piece, and how many bytes it was.
+    fresh: Checkpoint,
+    read: u64,
+    /// The old checkpoint and the sorted pieces, oldest first.
+    sorted: Vec<Stream<F>>,
     stage: Stage<F>,
 }
 
 enum Stage<F> {
-    Reading {
-        segments: VecDeque<Cursor<F>>,
-        fresh: Box<Checkpoint>,
-        old: Old<F>,
-        output: Output<F>,
-    },
-    Writing {
-        fresh: BTreeMap<RegisterId, Held>,
-        old: Old<F>,
-        output: Output<F>,
-    },
+    /// Segments, into memory.
+    Reading,
+    /// What was read becomes a piece.
+    Sorting(Output<F>),
+    /// Everything becomes the new checkpoint.
+    Writing(Output<F>),
     Done,
 }
 
-/// The checkpoint that is replaced.
-struct Old<F> {
+/// A sorted file, read from its beginning.
+struct Stream<F> {
     cursor: Option<Cursor<F>>,
     records: VecDeque<Record>,
 }
 
-impl<F: DiskFile> Old<F> {
+impl<F: DiskFile> Stream<F> {
+    const fn new(cursor: Cursor<F>) -> Self {
+        Self { cursor: Some(cursor), records: VecDeque::new() }
+    }
+
+    /// The next record.
     fn peek(&mut self) -> io::Result<Option<&Record>> {
         while self.records.is_empty()
             && let Some(cursor) = &mut self.cursor
@@ -105,6 +126,12 @@ impl<F: DiskFile> Old<F> {
         }
         Ok(self.records.front())
     }
+
+    /// Takes the next record if it is of this register, or of none.
+    fn take(&mut self, of: Option<&RegisterId>) -> io::Result<Option<Record>> {
+        let is_it = self.peek()?.is_some_and(|record| register(record) == of);
+        Ok(if is_it { self.records.pop_front() } else { None })
+    }
 }
 
 struct Output<F> {
@@ -114,6 +141,10 @@ struct Output<F> {
 }
 
 impl<F: DiskFile> Output<F> {
+    fn new((file, seal): (F, Seal)) -> Self {
+        Self { writer: Writer::new(file, seal, 0, 0, 0), body: Vec::new(), unsynced: 0 }
+    }
+
     fn put(&mut self, record: &Record) -> io::Result<usize> {
         let before = self.body.len();
         wire::encode(record, &mut self.body).expect("it was written before");
@@ -137,6 +168,13 @@ impl<F: DiskFile> Output<F> {
         }
         Ok(())
     }
+
+    /// Writes the rest; which file it was, and the file.
+    fn finish(mut self) -> io::Result<(F, Sealed)> {
+        self.flush()?;
+        let Writer { file, seal, position, .. } = self.writer;
+        Ok((file, Sealed { number: seal.number, sequence: 0, chain: 0, end: position }))
+    }
 }
 
 fn register(record: &Record) -> Option<&RegisterId> {
@@ -152,92 +190,134 @@ fn register(record: &Record) -> Option<&RegisterId> {
 }
 
 impl<F: DiskFile> Merge<F> {
-    pub(super) fn new(old: Option<Cursor<F>>, segments: Vec<Cursor<F>>, writer: Writer<F>) -> Self {
-        let old = Old { cursor: old, records: VecDeque::new() };
-        let output = Output { writer, body: Vec::new(), unsynced: 0 };
-        let count = segments.len();
-        let (segments, fresh) = (VecDeque::from(segments), Box::default());
-        Self { segments: count, stage: Stage::Reading { segments, fresh, old, output } }
+    /// Of the old checkpoint and the segments behind it. So many bytes of segments are sorted at a
+    /// time.
+    pub(super) fn new(old: Option<Cursor<F>>, segments: Vec<Cursor<F>>, piece: u64) -> Self {
+        Self {
+            segments: segments.len(),
+            unread: VecDeque::from(segments),
+            piece,
+            fresh: Checkpoint::default(),
+            read: 0,
+            sorted: old.into_iter().map(Stream::new).collect(),
+            stage: Stage::Reading,
+        }
     }
 
     /// Reads or writes about `budget` bytes. Returns the new checkpoint when it is durable; its
     /// name is not yet.
-    pub(super) fn step(&mut self, mut budget: usize) -> io::Result<Option<Sealed>> {
+    pub(super) fn step(
+        &mut self,
+        mut budget: usize,
+        create: Create<'_, F>,
+    ) -> io::Result<Option<Sealed>> {
         while budget > 0 {
-            match &mut self.stage {
-                Stage::Reading { segments, fresh, .. } => {
-                    let Some(cursor) = segments.front_mut() else {
-                        self.turn()?;
-                        continue;
-                    };
-                    let mut records = Vec::new();
-                    let read = cursor.next(&mut records)??;
-                    fresh.extend(records);
-                    if read == 0 {
-                        segments.pop_front();
+            let done = match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Reading => self.read(create)?,
+                Stage::Sorting(output) => self.sort(output)?,
+                Stage::Writing(mut output) => {
+                    let written = self.write_one(&mut output)?;
+                    if written == 0 {
+                        let (mut file, sealed) = output.finish()?;
+                        file.sync()?;
+                        return Ok(Some(sealed));
                     }
-                    budget = budget.saturating_sub(read);
+                    self.stage = Stage::Writing(output);
+                    written
                 }
-                Stage::Writing { fresh, old, output } => match write_one(fresh, old, output)? {
-                    0 => return self.finish().map(Some),
-                    written => budget = budget.saturating_sub(written),
-                },
                 Stage::Done => unreachable!("a compaction is finished once"),
-            }
+            };
+            budget = budget.saturating_sub(done);
         }
         Ok(None)
     }
 
-    /// All segments are read: writes what is not of a register, and goes on to those.
-    fn turn(&mut self) -> io::Result<()> {
-        let Stage::Reading { fresh, mut old, mut output, .. } =
-            std::mem::replace(&mut self.stage, Stage::Done)
-        else {
-            unreachable!("it turns once");
+    /// Reads the next block of the segments, or goes on to what comes after them.
+    fn read(&mut self, create: Create<'_, F>) -> io::Result<usize> {
+        let Some(cursor) = self.unread.front_mut() else {
+            let mut output = Output::new(create(Use::Checkpoint)?);
+            let written = self.write_preamble(&mut output)?;
+            self.stage = Stage::Writing(output);
+            return Ok(written);
         };
-        let mut both = Checkpoint::default();
-        while old.peek()?.is_some_and(|record| register(record).is_none()) {
-            both.extend(old.records.pop_front());
+        let mut records = Vec::new();
+        let read = cursor.next(&mut records)??;
+        self.fresh.extend(records);
+        self.read += read as u64;
+        if read == 0 {
+            self.unread.pop_front();
         }
-        both.extend(fresh.preamble());
-        for record in both.folded() {
-            output.put(&record)?;
-        }
-        self.stage = Stage::Writing { fresh: fresh.registers, old, output };
-        Ok(())
+        // The last piece stays in memory.
+        self.stage = if self.read >= self.piece && !self.unread.is_empty() {
+            self.read = 0;
+            let mut output = Output::new(create(Use::Piece)?);
+            for record in self.fresh.preamble() {
+                output.put(&record)?;
+            }
+            Stage::Sorting(output)
+        } else {
+            Stage::Reading
+        };
+        Ok(read)
     }
 
-    fn finish(&mut self) -> io::Result<Sealed> {
-        let Stage::Writing { mut output, .. } = std::mem::replace(&mut self.stage, Stage::Done)
-        else {
-            unreachable!("only what is written can be finished");
+    /// Writes the next register of what was read to a piece.
+    fn sort(&mut self, mut output: Output<F>) -> io::Result<usize> {
+        let Some((_, held)) = self.fresh.registers.pop_first() else {
+            let life = output.writer.seal.life;
+            let (file, sealed) = output.finish()?;
+            self.sorted.push(Stream::new(Cursor::new(file, life, sealed)));
+            self.fresh = Checkpoint::default();
+            self.stage = Stage::Reading;
+            return Ok(0);
         };
-        output.flush()?;
-        output.writer.file.sync()?;
-        let Writer { seal, position, .. } = output.writer;
-        Ok(Sealed { number: seal.number, sequence: 0, chain: 0, end: position })
+        let mut written = 0;
+        for record in held.records() {
+            written += output.put(record)?;
+        }
+        self.stage = Stage::Sorting(output);
+        Ok(written)
     }
-}
 
-/// Writes the next register; returns how many bytes that were, none if there is no more.
-fn write_one<F: DiskFile>(
-    fresh: &mut BTreeMap<RegisterId, Held>,
-    old: &mut Old<F>,
-    output: &mut Output<F>,
-) -> io::Result<usize> {
-    let in_old = old.peek()?.and_then(register);
-    let in_fresh = fresh.keys().next();
-    let Some(next) = in_old.into_iter().chain(in_fresh).min().cloned() else { return Ok(0) };
-    let mut held = Held::default();
-    while old.peek()?.is_some_and(|record| register(record) == Some(&next)) {
-        held.apply(old.records.pop_front().expect("just seen"));
+    /// Writes what is not of a register.
+    fn write_preamble(&mut self, output: &mut Output<F>) -> io::Result<usize> {
+        let mut all = Checkpoint::default();
+        for stream in &mut self.sorted {
+            while let Some(record) = stream.take(None)? {
+                all.apply(record);
+            }
+        }
+        all.extend(self.fresh.preamble());
+        let mut written = 0;
+        for record in all.folded() {
+            written += output.put(&record)?;
+        }
+        Ok(written)
     }
-    if let Some(newer) = fresh.remove(&next) {
-        newer.records().for_each(|record| held.apply(record.clone()));
+
+    /// Writes the next register; returns how many bytes that were, none if there is no more.
+    fn write_one(&mut self, output: &mut Output<F>) -> io::Result<usize> {
+        let mut next = self.fresh.registers.keys().next().cloned();
+        for stream in &mut self.sorted {
+            let Some(found) = stream.peek()?.and_then(register) else { continue };
+            if next.as_ref().is_none_or(|next| found < next) {
+                next = Some(found.clone());
+            }
+        }
+        let Some(next) = next else { return Ok(0) };
+        let mut held = Held::default();
+        for stream in &mut self.sorted {
+            while let Some(record) = stream.take(Some(&next))? {
+                held.apply(record);
+            }
+        }
+        if let Some(newer) = self.fresh.registers.remove(&next) {
+            newer.records().for_each(|record| held.apply(record.clone()));
+        }
+        let mut written = 0;
+        for record in held.records() {
+            written += output.put(record)?;
+        }
+        Ok(written)
     }
-    let mut written = 0;
-    for record in held.records() {
-        written += output.put(record)?;
-    }
-    Ok(written)
 }

@@ -17,6 +17,7 @@ mod log;
 mod manifest;
 mod memory;
 mod merge;
+mod records;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -30,6 +31,7 @@ pub use disk::{Directory, Disk, DiskFile};
 pub use faulty::{Fault, FaultyDisk, FaultyFile};
 pub use log::{Log, LogOptions};
 pub use memory::{Memory, Volatile};
+pub use records::{IntoIter, Records};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 
@@ -169,7 +171,7 @@ pub enum Found {
     /// It was never used.
     New,
     /// Everything that was ever synced, in an order that [`Node::recover`] accepts.
-    Records(Vec<Record>),
+    Records(Records),
     /// Something that was synced is wrong or missing. Nothing was changed, so it can be examined.
     Damaged(Damage),
 }

@@ -210,7 +210,7 @@ impl Sqlite {
         }
         (self.connection, self.mark, self.total) = (Some(connection), Some(mark), total);
         self.changes = changes;
-        Ok(Found::Records(records))
+        Ok(Found::Records(records.into()))
     }
 
     fn begin(&mut self, first: &Record) -> Result<(), StorageError> {

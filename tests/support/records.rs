@@ -121,9 +121,9 @@ impl Model {
     /// any prefix. Goes on from what was kept.
     #[track_caller]
     pub(crate) fn expect(&mut self, found: &Found, what: &str) {
-        let records: &[Record] = match found {
-            Found::New => &[],
-            Found::Records(records) => records,
+        let records: Vec<Record> = match found {
+            Found::New => Vec::new(),
+            Found::Records(records) => records.clone().into_iter().collect(),
             Found::Damaged(damage) => panic!("{what}: damaged: {damage}"),
         };
         let mut state = Checkpoint::default();
