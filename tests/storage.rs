@@ -158,6 +158,13 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(read).collect()
 }
 
+/// The same without the file that anybody may write who opens the directory.
+fn left(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = files(directory);
+    files.remove("LOCK");
+    files
+}
+
 /// A directory with some records, of which the first segment holds more than one block.
 fn used(store: Store) -> (TempDir, Model) {
     let directory = TempDir::new().expect("a directory");
@@ -233,8 +240,10 @@ fn a_directory_with_other_things_in_it_is_refused() {
     for store in ON_DISK {
         let directory = TempDir::new().expect("a directory");
         fs::write(directory.path().join("thesis.txt"), "two years of work").expect("writes");
+        let before = files(directory.path());
         let error = store.open(directory.path(), &owner()).map(|_| ()).expect_err("refuses");
         assert!(matches!(error, OpenError::Occupied { .. }), "{error}");
+        assert_eq!(left(directory.path()), before);
         let name = Owner { name: "two\nlines".into(), ..owner() };
         let error = store.open(&directory.path().join("new"), &name).map(|_| ());
         assert!(matches!(error, Err(OpenError::Name(_))));
@@ -278,18 +287,61 @@ fn a_flipped_bit_is_never_believed() {
                 for (other, bytes) in &files {
                     fs::write(copy.path().join(other), bytes).expect("writes");
                 }
-                let mut rotten = bytes.clone();
-                rotten[byte] = old ^ 1 << source.draw(8);
-                fs::write(copy.path().join(name), rotten).expect("writes");
+                let mut flipped = bytes.clone();
+                flipped[byte] = old ^ 1 << source.draw(8);
+                fs::write(copy.path().join(name), flipped).expect("writes");
+                let rotten = left(copy.path());
                 let what = format!("{store:?}: {name} byte {byte}");
                 let opened = store.open(copy.path(), &owner());
                 let found = opened.unwrap_or_else(|error| panic!("{what}: {error}")).found;
-                reported += usize::from(model.expect_or_damage(&found, &what));
+                if model.expect_or_damage(&found, &what) {
+                    reported += 1;
+                    // It can be examined.
+                    assert_eq!(left(copy.path()), rotten, "{what}");
+                }
                 fs::remove_dir_all(copy.path()).expect("removes");
                 fs::create_dir(copy.path()).expect("creates");
             }
         }
         assert!(reported > 50, "{store:?}: {reported}");
+    }
+}
+
+/// Of SQLite too: a file as it was at any earlier time is reported, or holds the same.
+#[test]
+fn an_old_file_is_never_believed() {
+    for store in ON_DISK {
+        let directory = TempDir::new().expect("a directory");
+        let mut source = Source::new(6);
+        let mut model = Model { log: source.restart(), synced: 0 };
+        model.log.extend(source.take(60));
+        let mut storage = store.open(directory.path(), &owner()).expect("opens").storage;
+        let mut ages = vec![left(directory.path())];
+        for (ticket, batch) in model.log.chunks(10).enumerate() {
+            storage.append(Ticket(ticket as u64 + 1), batch).expect("appends");
+            storage.sync().expect("syncs");
+            if ticket == 3 {
+                storage.compact().expect("compacts");
+            }
+            ages.push(left(directory.path()));
+        }
+        model.synced();
+        drop(storage);
+        let now = left(directory.path());
+        let mut reported = 0;
+        for (age, old) in ages.iter().enumerate() {
+            for (name, bytes) in old.iter().filter(|(name, bytes)| now.get(*name) != Some(bytes)) {
+                let copy = TempDir::new().expect("a directory");
+                for (other, bytes) in &now {
+                    fs::write(copy.path().join(other), bytes).expect("writes");
+                }
+                fs::write(copy.path().join(name), bytes).expect("writes");
+                let what = format!("{store:?}: {name} as it was after batch {age}");
+                let found = store.open(copy.path(), &owner()).expect(&what).found;
+                reported += usize::from(model.expect_or_damage(&found, &what));
+            }
+        }
+        assert!(reported > 5, "{store:?}: {reported}");
     }
 }
 

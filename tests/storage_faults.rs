@@ -3,6 +3,7 @@
 #[path = "support/records.rs"]
 mod records;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use proptest::prelude::*;
@@ -118,7 +119,7 @@ fn a_crash_at_any_write_or_sync_loses_nothing_that_was_synced() {
             restart(&run.disk);
             let what = format!("boundary {boundary} mode {mode}");
             // It dies once more where it recovers.
-            run.disk.plan(run.disk.operations() + boundary % 14, Fault::Crash);
+            run.disk.plan(run.disk.operations() + boundary % 24, Fault::Crash);
             if let Ok(mut log) = run.start(&what) {
                 let _ = run.sync(&mut log);
             }
@@ -131,13 +132,14 @@ fn a_crash_at_any_write_or_sync_loses_nothing_that_was_synced() {
     }
 }
 
-/// P-32 begins here: a store that failed stops, and what it had confirmed is there.
+/// P-32 begins here: a store that failed stops, and what it had confirmed is there. So is what the
+/// next process finds, though that may have been in memory only when it was found.
 #[test]
 fn after_any_failure_everything_is_refused() {
     let boundaries = recorded(2).disk.operations();
     for boundary in 0..boundaries {
-        for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
-            let mut run = Run::new(2);
+        for (kind, power) in [(ErrorKind::StorageFull, false), (ErrorKind::Other, true)] {
+            let mut run = Run { disk: FaultyDisk::new(boundary), ..Run::new(2) };
             run.disk.plan(boundary, Fault::Fail(kind));
             let what = format!("boundary {boundary} {kind}");
             for _ in 0..2 {
@@ -155,8 +157,16 @@ fn after_any_failure_everything_is_refused() {
                     run.disk.plan(boundary, Fault::Fail(kind));
                 }
             }
-            run.disk.cut_power();
+            if power {
+                run.disk.cut_power()
+            } else {
+                run.disk.kill()
+            }
             let mut log = run.start(&what).expect("opens");
+            run.disk.cut_power();
+            drop(log);
+            // What was found is kept, whatever became of what was appended since.
+            log = run.start(&what).expect("opens");
             run.work(&mut log, 1).expect("works again");
         }
     }
@@ -213,7 +223,9 @@ fn a_flipped_bit_is_reported_or_harmless() {
 #[test]
 fn a_file_cut_short_or_missing_is_reported() {
     let run = recorded(5);
-    for name in run.disk.names() {
+    let names = run.disk.names();
+    assert!(names.iter().any(|name| name.starts_with("checkpoint-")), "{names:?}");
+    for name in names {
         let length = run.disk.contents(&name).len();
         let disk = run.disk.copy();
         disk.delete(&name);
@@ -230,6 +242,50 @@ fn a_file_cut_short_or_missing_is_reported() {
                 assert!(matches!(found, Found::Damaged(_)), "{what}");
             }
         }
+    }
+}
+
+/// A file as it was at any earlier time, or another one in its place, is reported or of no account.
+#[test]
+fn an_old_or_another_file_is_reported_or_harmless() {
+    let mut run = Run::new(10);
+    let mut versions: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for life in 0..2 {
+        let mut log = run.start("a new life").expect("opens");
+        for _ in 0..BATCHES {
+            for name in run.disk.names() {
+                let contents = run.disk.contents(&name);
+                versions.entry(name).or_default().insert(contents);
+            }
+            run.work(&mut log, 1).expect("works");
+        }
+        if life == 0 {
+            log.compact().expect("compacts");
+        }
+        run.disk.kill();
+    }
+    let names = run.disk.names();
+    let kinds = ["MANIFEST", "MARK", "checkpoint-", "log-"];
+    assert!(kinds.iter().all(|kind| names.iter().any(|name| name.starts_with(kind))), "{names:?}");
+    let mut reported = BTreeMap::new();
+    let mut put = |name: &str, contents: &[u8], what: &str| {
+        let disk = run.disk.copy();
+        disk.rot(name, |bytes| *bytes = contents.to_vec());
+        let opened = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let damaged = run.model.expect_or_damage(&opened.found, what);
+        let kind = name.split('-').next().unwrap_or_default().to_owned();
+        *reported.entry(kind).or_insert(0) += usize::from(damaged);
+    };
+    for name in &names {
+        for (age, contents) in versions.get(name).into_iter().flatten().enumerate() {
+            put(name, contents, &format!("{name} as it was, {age}"));
+        }
+        for other in names.iter().filter(|other| *other != name) {
+            put(name, &run.disk.contents(other), &format!("{other} in place of {name}"));
+        }
+    }
+    for kind in ["MANIFEST", "checkpoint", "log"] {
+        assert!(reported[kind] > 2, "{kind}: {reported:?}");
     }
 }
 

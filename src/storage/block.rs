@@ -155,7 +155,7 @@ impl<F: DiskFile> Writer<F> {
     }
 }
 
-/// Reads blocks from the start of a file.
+/// Reads the blocks of a file, from a place between two on.
 pub(super) struct Reader<F> {
     file: F,
     seal: Seal,
@@ -176,13 +176,8 @@ pub(super) enum Next {
 }
 
 impl<F: DiskFile> Reader<F> {
-    pub(super) const fn new(file: F, seal: Seal, sequence: u64, chain: u32) -> Self {
-        let position = Position { offset: 0, sequence, chain };
-        Self { file, seal, position, buffer: Vec::new(), start: 0 }
-    }
-
-    pub(super) fn into_file(self) -> F {
-        self.file
+    pub(super) const fn new(file: F, seal: Seal, position: Position) -> Self {
+        Self { file, seal, position, buffer: Vec::new(), start: position.offset }
     }
 
     /// The bytes from the position on, fewer only where the file ends.
@@ -281,6 +276,18 @@ impl Sink for Vec<Record> {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// The frames of the last block, as they are.
+#[derive(Default)]
+pub(super) struct Body(pub(super) Vec<u8>);
+
+impl Sink for Body {
+    fn take(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+        self.0.clear();
+        self.0.extend_from_slice(body);
         Ok(())
     }
 }

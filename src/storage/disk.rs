@@ -98,11 +98,10 @@ impl Directory {
     /// If another process has it, or the operating system says no.
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
         let io = |doing, error| OpenError::Io { doing, path: path.to_owned(), error };
-        if !path.is_dir() {
+        // Whoever made that file had made the names above it durable.
+        if !path.join(LOCK).exists() {
             fs::create_dir_all(path).map_err(|error| io("create", error))?;
-            if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
-                sync_directory(parent).map_err(|error| io("sync the parent of", error))?;
-            }
+            sync_above(path).map_err(|error| io("sync what is above", error))?;
         }
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
@@ -126,6 +125,38 @@ impl Directory {
             .map_err(|error| io("write the process id in", error))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
+}
+
+/// Makes durable that there is such a directory, and each one above it: whoever made them may have
+/// died before.
+fn sync_above(path: &Path) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let mut below = fs::metadata(&path)?;
+    for above in path.ancestors().skip(1) {
+        let this = fs::metadata(above)?;
+        if is_mount(&below, &this) {
+            break;
+        }
+        match sync_directory(above) {
+            // None that we have made: we could read that.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            done => done?,
+        }
+        below = this;
+    }
+    Ok(())
+}
+
+/// Whether there is another file system below, so that the name between is not of our making.
+#[cfg(unix)]
+fn is_mount(below: &fs::Metadata, above: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    below.dev() != above.dev()
+}
+
+#[cfg(not(unix))]
+fn is_mount(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    false
 }
 
 /// On systems where a directory cannot be opened as a file, names are durable with the files.

@@ -16,16 +16,16 @@
 use std::io;
 use std::path::Path;
 
-use super::block::{BLOCK_FULL, Next, Position, Reader, Seal, Writer};
+use super::block::{BLOCK_FULL, Body, Next, Position, Reader, Seal, Writer};
 use super::disk::{Directory, Disk, DiskFile};
+use super::health::{FailStop, Health};
 use super::manifest::{self, Claim, MARK, Manifest, Mark, Open, Sealed, claim, on};
 use super::memory::ascend;
 use super::merge::{Cursor, Merge, Use};
-use super::records::Records;
+use super::records::{Records, encode};
 use super::{Damage, Found, OpenError, Opened, Owner, Storage, StorageError};
 use crate::base::{Life, Ticket};
 use crate::node::Record;
-use crate::wire::{self, DecodeError};
 
 /// The name of this store in a manifest.
 pub(super) const STORE: &str = "log";
@@ -56,24 +56,6 @@ const SEGMENTS_MAX: usize = 32;
 /// appended, so that it ends before the next is due.
 const STEP: usize = 16 << 10;
 const STEP_RATIO: usize = 6;
-
-/// What else a store may be than well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
-    Well,
-    Failed,
-    Damaged,
-}
-
-impl Health {
-    pub(super) const fn check(self) -> Result<(), StorageError> {
-        match self {
-            Self::Well => Ok(()),
-            Self::Failed => Err(StorageError::Stopped),
-            Self::Damaged => Err(StorageError::Damaged),
-        }
-    }
-}
 
 /// A log on a disk.
 pub struct Log<D: Disk> {
@@ -172,16 +154,16 @@ impl<D: Disk> Log<D> {
     /// Reads everything back, and begins a new segment.
     fn recover(&mut self) -> Result<Found, OpenError> {
         let mut records = Records::default();
-        let end = match self.read(&mut records) {
-            Ok(end) => end,
+        let tail = match self.read(&mut records) {
+            Ok(tail) => tail,
             Err(Unread::Damage(damage)) => return Ok(Found::Damaged(damage)),
             Err(Unread::Io(error)) => return Err(error),
         };
-        self.resume(end).map_err(manifest::refused)?;
+        self.resume(&tail).map_err(manifest::refused)?;
         Ok(Found::Records(records))
     }
 
-    fn read(&self, records: &mut Records) -> Result<Position, Unread> {
+    fn read(&self, records: &mut Records) -> Result<Read, Unread> {
         let (Some(life), Some(open)) = (self.manifest.life, self.manifest.open) else {
             return Err(self.damage(manifest::MANIFEST, None, "it names no log"));
         };
@@ -216,13 +198,19 @@ impl<D: Disk> Log<D> {
 
     /// Reads the segment that was appended to: it ends where no block is, unless anything says that
     /// there was one.
-    fn read_open(&self, life: Life, open: Open, records: &mut Records) -> Result<Position, Unread> {
+    fn read_open(&self, life: Life, open: Open, records: &mut Records) -> Result<Read, Unread> {
         let name = &log_name(open.number);
         let seal = Seal { life, number: open.number };
-        let mut reader = Reader::new(self.open_file(name)?, seal, open.sequence, open.chain);
+        let mut mark = Mark::new(self.open_file(MARK)?, life);
+        // There is a manifest with a life since the first block was durable.
+        let durable = mark.read().map_err(|error| self.unread("read", MARK, error))?.max(1);
+        let start = Position { offset: 0, sequence: open.sequence, chain: open.chain };
+        let mut reader = Reader::new(self.open_file(name)?, seal, start);
         let unread = |error| self.unread("read", name, error);
+        let mut known = start;
         let why = loop {
             match reader.next(records).map_err(unread)? {
+                Next::Block if reader.position.sequence <= durable => known = reader.position,
                 Next::Block => {}
                 Next::Invalid(why) => break why,
                 Next::Wrong(why) => {
@@ -231,17 +219,11 @@ impl<D: Disk> Log<D> {
             }
         };
         let end = reader.position;
-        let mut mark = Mark::new(self.open_file(MARK)?, life);
-        // There is a manifest with a life since the first block was durable.
-        let durable = mark.read().map_err(|error| self.unread("read", MARK, error))?.max(1);
         if durable > end.sequence || reader.was_durable().map_err(unread)? {
             let what = format!("{why}, and what was here had been synced");
             return Err(self.damage(name, Some(end.offset), &what));
         }
-        // It may have been read from memory, of a process that was killed before its sync.
-        let mut file = reader.into_file();
-        file.sync().map_err(|error| self.unread("sync", name, error))?;
-        Ok(end)
+        Ok(Read { known, end })
     }
 
     fn open_file(&self, name: &str) -> Result<D::File, Unread> {
@@ -262,20 +244,33 @@ impl<D: Disk> Log<D> {
         Unread::Io(OpenError::Io { doing, path: self.disk.path().join(name), error })
     }
 
-    /// Goes on behind `end`, in a segment of its own.
-    fn resume(&mut self, end: Position) -> Result<(), StorageError> {
+    /// Goes on behind what was read, in a segment of its own.
+    ///
+    /// What is not known to have been durable is written again: it may have been read from memory,
+    /// after a sync that failed or never was, and then no later sync of that file writes it.
+    fn resume(&mut self, read: &Read) -> Result<(), StorageError> {
         let life = self.manifest.life.expect("it was read");
         let files = self.manifest.sealed.iter().chain(&self.manifest.checkpoint);
         let open = self.manifest.open.expect("it was read");
         self.number = files.map(|file| file.number).fold(open.number, u64::max) + 1;
         let mark = on(&mut self.disk, "open", MARK, |disk| disk.open(MARK))?;
-        let mark = Mark::new(mark, life);
-        let writer = self.create(life, end)?;
-        self.seal(open, end);
-        self.manifest.open = Some(self.opened(&writer, end));
-        self.synced = end.sequence;
-        self.tail = Some(Tail { writer, mark });
+        let mut writer = self.create(life, read.known)?;
+        if read.known != read.end {
+            let name = log_name(open.number);
+            let seal = Seal { life, number: open.number };
+            on(&mut self.disk, "copy the end of", &name, |disk| {
+                let mut reader = Reader::new(disk.open(&name)?, seal, read.known);
+                copy(&mut reader, read.end, &mut writer)?;
+                writer.file.sync()
+            })?;
+        }
+        self.seal(open, read.known);
+        self.manifest.open = Some(self.opened(&writer, read.known));
+        self.synced = writer.position.sequence;
+        let mut mark = Mark::new(mark, life);
         self.commit()?;
+        on(&mut self.disk, "write", MARK, |_| mark.write(self.synced).and_then(|()| mark.sync()))?;
+        self.tail = Some(Tail { writer, mark });
         self.clear()
     }
 
@@ -341,13 +336,7 @@ impl<D: Disk> Log<D> {
             self.begin(first)?;
         }
         for record in records {
-            wire::encode(record, &mut self.body).map_err(|error| match error {
-                DecodeError::TooLong { len } => StorageError::TooLong { len },
-                DecodeError::Body { .. }
-                | DecodeError::Checksum { .. }
-                | DecodeError::Incomplete { .. }
-                | DecodeError::Trailing { .. } => unreachable!("encoding: {error}"),
-            })?;
+            encode(record, &mut self.body)?;
             if self.body.len() >= BLOCK_FULL {
                 self.flush()?;
             }
@@ -484,24 +473,38 @@ impl<D: Disk> Log<D> {
         self.start_merge()?;
         self.step(usize::MAX)
     }
+}
 
-    fn attempt(
-        &mut self,
-        what: impl FnOnce(&mut Self) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        self.health.check()?;
-        let done = what(self);
-        if done.is_err() {
-            self.health = Health::Failed;
-        }
-        done
+/// How far a log was read.
+struct Read {
+    /// Up to here the segment that was appended to is known to have been durable.
+    known: Position,
+    /// Here it ends.
+    end: Position,
+}
+
+/// Writes the blocks up to `end` again, as blocks of another file.
+fn copy<F: DiskFile>(reader: &mut Reader<F>, end: Position, to: &mut Writer<F>) -> io::Result<()> {
+    let (synced, mut body) = (reader.position.sequence, Body::default());
+    while reader.position != end {
+        let Next::Block = reader.next(&mut body)? else {
+            return Err(io::Error::other("it is not what it was a moment ago"));
+        };
+        to.put(&body.0, synced)?;
     }
+    Ok(())
 }
 
 /// Why a log cannot be read.
 enum Unread {
     Damage(Damage),
     Io(OpenError),
+}
+
+impl<D: Disk> FailStop for Log<D> {
+    fn health(&mut self) -> &mut Health {
+        &mut self.health
+    }
 }
 
 impl<D: Disk> Storage for Log<D> {

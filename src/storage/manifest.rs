@@ -225,7 +225,19 @@ pub(super) fn claim<D: Disk>(
     if manifest.store != store {
         return Err(OpenError::Store { path, found: manifest.store, wanted: store });
     }
-    Ok(if manifest.life.is_none() { Claim::New } else { Claim::Used(manifest) })
+    if manifest.life.is_some() {
+        return Ok(Claim::Used(manifest));
+    }
+    if names.iter().any(|name| name == MARK) {
+        let mut mark = disk.open(MARK).map_err(|error| io("open the mark of", error))?;
+        let slots = slots(&mut mark).map_err(|error| io("read the mark of", error))?;
+        if slots.iter().any(|(_, sequence)| *sequence > 0) {
+            return damaged("it is an old one: something had been synced here");
+        }
+    }
+    // Its name may be in memory only, after a sync that failed; other names must not outlive it.
+    manifest.write(disk).map_err(refused)?;
+    Ok(Claim::New)
 }
 
 /// A store that cannot be written when it is opened cannot be opened.
@@ -252,6 +264,23 @@ pub(super) struct Mark<F> {
 /// Two slots in turn, each in a sector of its own: a torn write leaves the other.
 const SLOT: u64 = 512;
 
+/// What the slots of a mark say, as far as they are whole: whose life, and a sequence number.
+fn slots<F: DiskFile>(file: &mut F) -> io::Result<Vec<(Life, u64)>> {
+    let mut slots = Vec::new();
+    for slot in 0..2 {
+        let mut bytes = [0; 20];
+        if file.read_at(slot * SLOT, &mut bytes)? < bytes.len() {
+            continue;
+        }
+        let (content, checksum) = bytes.split_at(16);
+        if crc32fast::hash(content).to_le_bytes() == checksum {
+            let number = |at: usize| content[at..at + 8].try_into().expect("eight bytes");
+            slots.push((Life(u64::from_le_bytes(number(0))), u64::from_le_bytes(number(8))));
+        }
+    }
+    Ok(slots)
+}
+
 impl<F: DiskFile> Mark<F> {
     pub(super) const fn new(file: F, life: Life) -> Self {
         Self { file, turn: 0, life }
@@ -259,21 +288,9 @@ impl<F: DiskFile> Mark<F> {
 
     /// The highest sequence number that is known to have been durable.
     pub(super) fn read(&mut self) -> io::Result<u64> {
-        let mut highest = 0;
-        for slot in 0..2 {
-            let mut bytes = [0; 20];
-            if self.file.read_at(slot * SLOT, &mut bytes)? < bytes.len() {
-                continue;
-            }
-            let (content, checksum) = bytes.split_at(16);
-            if crc32fast::hash(content).to_le_bytes() == checksum
-                && content[..8] == self.life.0.to_le_bytes()
-            {
-                let sequence = content[8..].try_into().expect("eight bytes");
-                highest = highest.max(u64::from_le_bytes(sequence));
-            }
-        }
-        Ok(highest)
+        let slots = slots(&mut self.file)?.into_iter();
+        let mine = slots.filter(|(life, _)| *life == self.life);
+        Ok(mine.map(|(_, sequence)| sequence).max().unwrap_or(0))
     }
 
     pub(super) fn write(&mut self, sequence: u64) -> io::Result<()> {

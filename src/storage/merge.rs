@@ -44,7 +44,8 @@ pub(super) struct Cursor<F> {
 impl<F: DiskFile> Cursor<F> {
     pub(super) const fn new(file: F, life: Life, sealed: Sealed) -> Self {
         let seal = Seal { life, number: sealed.number };
-        let reader = Reader::new(file, seal, sealed.sequence, sealed.chain);
+        let Sealed { sequence, chain, .. } = sealed;
+        let reader = Reader::new(file, seal, Position { offset: 0, sequence, chain });
         Self { reader, end: sealed.end }
     }
 

@@ -13,6 +13,7 @@ mod block;
 mod checkpoint;
 mod disk;
 mod faulty;
+mod health;
 mod log;
 mod manifest;
 mod memory;
@@ -233,7 +234,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why a store cannot be opened. The process should end with this line; nothing was changed.
+/// Why a store cannot be opened. The process should end with this line; nothing was changed but the
+/// file `LOCK`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {

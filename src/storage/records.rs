@@ -5,22 +5,34 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
+use super::StorageError;
 use super::block::{BLOCK_FULL, Sink};
 use crate::base::Incarnation;
 use crate::node::Record;
 use crate::wire::{self, DecodeError};
 
+/// Adds the frame of a record.
+pub(super) fn encode(record: &Record, frames: &mut Vec<u8>) -> Result<(), StorageError> {
+    wire::encode(record, frames).map_err(|error| match error {
+        DecodeError::TooLong { len } => StorageError::TooLong { len },
+        DecodeError::Body { .. }
+        | DecodeError::Checksum { .. }
+        | DecodeError::Incomplete { .. }
+        | DecodeError::Trailing { .. } => unreachable!("encoding: {error}"),
+    })
+}
+
 /// Records in their order, decoded as they are taken.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Records {
     pieces: VecDeque<Piece>,
     len: usize,
     packed: bool,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 enum Piece {
     /// Frames, of which each has been decoded once; of a checkpoint, one life stands for all.
     Frames {
@@ -47,7 +59,33 @@ impl Records {
     pub(super) const fn pack(&mut self, packed: bool) {
         self.packed = packed;
     }
+
+    /// Adds frames of so many records, which have been decoded once.
+    pub(super) fn push(&mut self, frames: &[u8], count: usize) {
+        self.len += count;
+        match self.pieces.back_mut() {
+            Some(Piece::Frames { bytes, packed })
+                if *packed == self.packed && bytes.len() + frames.len() <= bytes.capacity() =>
+            {
+                bytes.extend_from_slice(frames);
+            }
+            _ => {
+                let mut bytes = Vec::with_capacity(frames.len().max(BLOCK_FULL));
+                bytes.extend_from_slice(frames);
+                self.pieces.push_back(Piece::Frames { bytes, packed: self.packed });
+            }
+        }
+    }
 }
+
+/// Of the same records, however they are kept.
+impl PartialEq for Records {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().into_iter().eq(other.clone())
+    }
+}
+
+impl Eq for Records {}
 
 /// Takes records in their order.
 #[derive(Debug)]
@@ -55,8 +93,8 @@ pub struct IntoIter {
     records: Records,
     /// Where the next frame of the first piece is.
     at: usize,
-    /// Lives that one record stood for.
-    lives: RangeInclusive<u32>,
+    /// Lives that one record stood for, less one.
+    lives: Range<u32>,
 }
 
 impl IntoIterator for Records {
@@ -64,7 +102,7 @@ impl IntoIterator for Records {
     type IntoIter = IntoIter;
 
     fn into_iter(self) -> IntoIter {
-        IntoIter { records: self, at: 0, lives: 1..=0 }
+        IntoIter { records: self, at: 0, lives: Range::default() }
     }
 }
 
@@ -73,7 +111,7 @@ impl Iterator for IntoIter {
 
     fn next(&mut self) -> Option<Record> {
         if let Some(life) = self.lives.next() {
-            return Some(Record::Incarnation(Incarnation(life)));
+            return Some(Record::Incarnation(Incarnation(life + 1)));
         }
         loop {
             match self.records.pieces.front_mut()? {
@@ -82,7 +120,7 @@ impl Iterator for IntoIter {
                         wire::decode(&bytes[self.at..]).expect("it was decoded before");
                     self.at += used;
                     if *packed && let Record::Incarnation(last) = record {
-                        self.lives = 1..=last.0;
+                        self.lives = 0..last.0;
                         return self.next();
                     }
                     return Some(record);
@@ -118,19 +156,7 @@ impl Sink for Records {
             rest = &rest[used..];
             count += 1;
         }
-        self.len += count;
-        match self.pieces.back_mut() {
-            Some(Piece::Frames { bytes, packed })
-                if *packed == self.packed && bytes.len() + body.len() <= bytes.capacity() =>
-            {
-                bytes.extend_from_slice(body);
-            }
-            _ => {
-                let mut bytes = Vec::with_capacity(body.len().max(BLOCK_FULL));
-                bytes.extend_from_slice(body);
-                self.pieces.push_back(Piece::Frames { bytes, packed: self.packed });
-            }
-        }
+        self.push(body, count);
         Ok(())
     }
 }

@@ -7,18 +7,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::checkpoint::{CHANGES_MAX, expand, fold};
+use super::checkpoint::{CHANGES_MAX, fold};
 use super::disk::{Directory, Disk};
-use super::log::Health;
-use super::manifest::{Claim, MARK, Manifest, Mark, claim, on};
+use super::health::{FailStop, Health};
+use super::manifest::{Claim, MARK, Manifest, Mark, claim, on, refused};
 use super::memory::ascend;
+use super::records::{Records, encode};
 use super::{Damage, Found, OpenError, Opened, Owner, Storage, StorageError};
 use crate::base::{Life, Ticket};
 use crate::merged::TableName;
 use crate::node::Record;
-use crate::wire::{self, DecodeError};
+use crate::wire;
 
 /// The name of this store in a manifest.
 pub(super) const STORE: &str = "sqlite";
@@ -165,8 +167,9 @@ impl Sqlite {
         let connection = Connection::open_with_flags(self.disk.path().join(FILE), flags)?;
         // The directory is locked, so nobody else is there to be shared with.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // A store that failed or is damaged writes nothing more, not even when it is closed.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(connection)
     }
 
@@ -187,7 +190,7 @@ impl Sqlite {
         let file = self.disk.open(MARK).map_err(|error| self.io("open the mark of", error))?;
         let mut mark = Mark::new(file, life);
         let durable = mark.read().map_err(|error| self.io("read the mark of", error))?.max(1);
-        let mut records = Vec::new();
+        let mut records = Records::default();
         let mut changes = BTreeMap::new();
         let read = self.connect(OpenFlags::empty()).and_then(|connection| {
             let total = read(&connection, &mut records, &mut changes)?;
@@ -210,7 +213,10 @@ impl Sqlite {
         }
         (self.connection, self.mark, self.total) = (Some(connection), Some(mark), total);
         self.changes = changes;
-        Ok(Found::Records(records.into()))
+        // What was read may be in memory only, after a sync that failed or never was, and then no
+        // later sync of that file writes it: this writes it again, in another.
+        self.checkpoint().map_err(refused)?;
+        Ok(Found::Records(records))
     }
 
     fn begin(&mut self, first: &Record) -> Result<(), StorageError> {
@@ -221,6 +227,7 @@ impl Sqlite {
         let file = on(&mut self.disk, "create", MARK, |disk| disk.create(MARK))?;
         self.mark = Some(Mark::new(file, life));
         let made = self.connect(OpenFlags::SQLITE_OPEN_CREATE).and_then(|connection| {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.execute_batch(SCHEMA)?;
             Ok(connection)
         });
@@ -247,13 +254,7 @@ impl Sqlite {
         let connection = self.connection.as_ref().expect("it was opened");
         for record in records {
             let mut frame = Vec::new();
-            wire::encode(record, &mut frame).map_err(|error| match error {
-                DecodeError::TooLong { len } => StorageError::TooLong { len },
-                DecodeError::Body { .. }
-                | DecodeError::Checksum { .. }
-                | DecodeError::Incomplete { .. }
-                | DecodeError::Trailing { .. } => unreachable!("encoding: {error}"),
-            })?;
+            encode(record, &mut frame)?;
             let put = place(connection, &mut self.total, &mut self.changes, record, frame);
             put.map_err(|error| self.failed("write", error))?;
         }
@@ -288,18 +289,6 @@ impl Sqlite {
         let Some(connection) = &self.connection else { return Ok(()) };
         let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         done.map_err(|error| self.failed("compact", error))
-    }
-
-    fn attempt(
-        &mut self,
-        what: impl FnOnce(&mut Self) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        self.health.check()?;
-        let done = what(self);
-        if done.is_err() {
-            self.health = Health::Failed;
-        }
-        done
     }
 }
 
@@ -462,21 +451,27 @@ fn is_named(record: &Record, key: &[u8]) -> bool {
 /// Reads all rows; the inner error is what is wrong with them.
 fn read(
     connection: &Connection,
-    records: &mut Vec<Record>,
+    records: &mut Records,
     changes: &mut BTreeMap<TableName, (usize, u64)>,
 ) -> rusqlite::Result<Result<Total, String>> {
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Ok(Err(format!("its journal mode is {mode}, and was wal")));
+    }
     let expected = connection.query_row("SELECT sequence, rows, sum FROM total", [], |row| {
         Ok(Total { sequence: row.get(0)?, rows: row.get(1)?, sum: row.get(2)? })
     })?;
     let mut found = Total { sequence: expected.sequence, ..Total::default() };
+    records.pack(true);
     let mut select = connection.prepare("SELECT name, frame FROM records ORDER BY name")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let (key, mut frame) = (row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
+        let (key, frames) = (row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
         found.rows += 1;
-        found.sum = found.sum.wrapping_add(hash(key, frame));
-        while !frame.is_empty() {
-            match wire::decode::<Record>(frame) {
+        found.sum = found.sum.wrapping_add(hash(key, frames));
+        let (mut rest, mut count) = (frames, 0);
+        while !rest.is_empty() {
+            match wire::decode::<Record>(rest) {
                 Ok((record, used)) if is_named(&record, key) => {
                     if let (Record::Changed { table, .. }, Some(number)) =
                         (&record, key.last_chunk())
@@ -484,13 +479,14 @@ fn read(
                         let (count, next) = changes.entry(*table).or_default();
                         (*count, *next) = (*count + 1, u64::from_be_bytes(*number) + 1);
                     }
-                    records.extend(expand(record));
-                    frame = &frame[used..];
+                    rest = &rest[used..];
+                    count += 1;
                 }
                 Ok((record, _)) => return Ok(Err(format!("a row that is not of {record}"))),
                 Err(error) => return Ok(Err(format!("a row is no record: {error}"))),
             }
         }
+        records.push(frames, count);
     }
     if found != expected {
         let what = format!("{} rows where {} were written", found.rows, expected.rows);
@@ -499,6 +495,12 @@ fn read(
         return Ok(Err(what));
     }
     Ok(Ok(found))
+}
+
+impl FailStop for Sqlite {
+    fn health(&mut self) -> &mut Health {
+        &mut self.health
+    }
 }
 
 impl Storage for Sqlite {

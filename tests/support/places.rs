@@ -21,6 +21,10 @@ pub(crate) trait Place {
     fn open(&mut self, owner: &Owner) -> Result<Opened<Box<dyn Storage>>, OpenError>;
     fn boundaries(&self) -> u64;
     fn plan(&self, boundary: u64, fault: Fault);
+    /// The names of its files, if it has any.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Ends the process: what it wrote stays. The store must be dropped after this, not before.
     fn kill(&mut self);
     /// Ends the process and the power: of what was not synced anything may stay.
@@ -47,6 +51,10 @@ impl Place for LogPlace {
 
     fn plan(&self, boundary: u64, fault: Fault) {
         self.0.plan(boundary, fault);
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
     }
 
     fn kill(&mut self) {
@@ -159,20 +167,24 @@ impl Place for MemoryPlace {
     }
 }
 
-/// A database in a directory. When its process ends its files are copied as they lie, for closing a
-/// connection would tidy them up. What a sync that died was writing is torn: the end of SQLite's
-/// log, and the mark.
+/// A database in a directory. When its process ends its files are copied as they lie. What a sync
+/// that died was writing is torn: the end of SQLite's log, and the mark. What one that failed was
+/// writing is there until power fails.
 pub(crate) struct SqlitePlace {
     directory: TempDir,
     calls: Arc<Mutex<Calls>>,
     source: Source,
+    /// What a sync that failed should have written to SQLite's log, and where: it can be read until
+    /// power fails, unless it is written again.
+    doubtful: Option<(usize, Vec<u8>)>,
 }
 
 const WAL: &str = "state.sqlite-wal";
 
 impl SqlitePlace {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { directory: scratch(), calls: Arc::default(), source: Source::new(seed + 1) }
+        let (directory, source) = (scratch(), Source::new(seed + 1));
+        Self { directory, calls: Arc::default(), source, doubtful: None }
     }
 
     fn copy(&mut self, change: impl FnOnce(&mut Source, &mut BTreeMap<String, Vec<u8>>)) {
@@ -208,23 +220,19 @@ fn before(directory: &Path) -> Before {
 }
 
 /// As it may lie after a power cut in the middle of the sync before which it was like that.
-fn tear(source: &mut Source, files: &mut BTreeMap<String, Vec<u8>>, before: &Before) {
-    if let Some(wal) = files.get_mut(WAL) {
-        assert!(wal.len() >= before.length, "a run is too short for SQLite to begin its log anew");
-        let fresh = wal.len() - before.length;
-        let cut = before.length + source.draw(fresh as u64 + 1) as usize;
-        match source.draw(3) {
-            0 => wal.truncate(cut),
-            1 => wal[cut..].fill(0),
-            // Writes reach the disk in any order.
-            _ => wal[before.length..cut].fill(0),
-        }
-    }
-    for (name, bytes) in &before.small {
-        // The manifest is not written before the log is durable, and the mark whenever it likes.
-        if name == "MANIFEST" || source.draw(2) == 0 {
-            files.insert(name.clone(), bytes.clone());
-        }
+fn tear(source: &mut Source, files: &mut BTreeMap<String, Vec<u8>>, before: Before) {
+    // The small files are not written before the log is durable.
+    files.extend(before.small);
+    let Some(wal) = files.get_mut(WAL) else { return };
+    assert!(wal.len() >= before.length, "a run is too short for SQLite to begin its log anew");
+    let fresh = wal.len() - before.length;
+    let cut = before.length + source.draw(fresh as u64 + 1) as usize;
+    match source.draw(4) {
+        0 => wal.truncate(cut),
+        1 => wal[cut..].fill(0),
+        // Writes reach the disk in any order.
+        2 => wal[before.length..cut].fill(0),
+        _ => {}
     }
 }
 
@@ -244,14 +252,28 @@ impl Place for SqlitePlace {
     }
 
     fn kill(&mut self) {
-        self.copy(|_, _| {});
+        let failed = lock(&self.calls).syncing.take();
+        let mut doubtful = self.doubtful.take();
+        self.copy(|_, files| {
+            let Some(before) = failed else { return };
+            files.extend(before.small);
+            doubtful = files.get(WAL).map(|wal| (before.length, wal[before.length..].to_vec()));
+        });
+        self.doubtful = doubtful;
     }
 
     fn cut_power(&mut self) {
         let syncing = lock(&self.calls).syncing.take();
+        let doubtful = self.doubtful.take();
         self.copy(|source, files| {
-            if let Some(before) = &syncing {
+            if let Some(before) = syncing {
                 tear(source, files, before);
+            }
+            if let (Some(wal), Some((start, bytes))) = (files.get_mut(WAL), doubtful)
+                && let Some(range) = wal.get_mut(start..start + bytes.len())
+                && *range == *bytes
+            {
+                range.fill(0);
             }
         });
     }

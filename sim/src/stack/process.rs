@@ -71,7 +71,7 @@ impl Process {
                 what: "a checksum does not fit".to_owned(),
             }),
             (false, true) => Found::New,
-            (false, false) => Found::Records(records),
+            (false, false) => Found::Records(records.into()),
         };
         let storage: Box<dyn Storage> = Box::new(Simulated::new(life, shared.clone()));
         let host = HostConfig {

@@ -94,7 +94,7 @@ fn write(storage: &mut dyn Storage, keys: u64, ticket: &mut u64, round: u64) {
         times.get(place).unwrap_or(&Duration::ZERO).as_secs_f64() * 1e3
     };
     println!(
-        "          a commit of {BATCH}: median {:.2} ms, 99% {:.2} ms, 99.9% {:.2} ms, longest {:.2} ms",
+        "          commits of {BATCH}, in ms: {:.2} median, {:.2} 99%, {:.2} 99.9%, {:.2} longest",
         at(0.5),
         at(0.99),
         at(0.999),
