@@ -1,6 +1,6 @@
 //! `cargo sim zoo`: break the engine on purpose, and see that it is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -106,15 +106,15 @@ pub fn run(args: &ZooArgs, out: &mut dyn Write) -> Result<Status, Error> {
         time: args.time,
         jobs: args.jobs.map_or_else(super::cores, usize::from),
         unbroken: BTreeMap::new(),
+        plans: BTreeMap::new(),
     };
     let table = Table::new(&entries, style);
     table.head(out)?;
     let mut limits = limits;
     for rig in [Rig::World, Rig::Stack] {
-        if entries.iter().any(|entry| entry.rig == rig)
-            && let Some(failure) = unbroken(&tree, rig, &work, &limits, &table, out)?
-        {
-            limits.unbroken.insert(rig, failure);
+        let of_rig: Vec<&Entry> = entries.iter().filter(|entry| entry.rig == rig).collect();
+        if !of_rig.is_empty() {
+            unbroken(&tree, rig, &of_rig, &work, &mut limits, &table, out)?;
         }
     }
     let known = |key: &String| ledger.0.get(key).filter(|_| args.resume).cloned();
@@ -199,15 +199,17 @@ fn select(entries: Vec<Entry>, names: &[String]) -> Result<Vec<Entry>, Error> {
     Ok(kept.map(|(entry, _)| entry).collect())
 }
 
-/// Hunts with the engine as it is: what fails there cannot be told from what an entry breaks.
+/// Hunts with the engine as it is, and replays the plans of `entries`: what fails there cannot be
+/// told from what an entry breaks.
 fn unbroken(
     tree: &Tree,
     rig: Rig,
+    entries: &[&Entry],
     work: &Path,
-    limits: &Limits,
+    limits: &mut Limits,
     table: &Table,
     out: &mut dyn Write,
-) -> Result<Option<(String, u64)>, Error> {
+) -> Result<(), Error> {
     let entry = Entry::unbroken(rig);
     let start = Instant::now();
     let program = match zoo::build(tree, &entry, &work.join("programs")) {
@@ -218,19 +220,22 @@ fn unbroken(
         }
     };
     let took = start.elapsed();
-    let mut trial = zoo::hunt(&entry, &program, &work.join("found").join(&entry.name), limits);
+    let folder = work.join("found").join(&entry.name);
+    let plans: BTreeSet<&String> = entries.iter().filter_map(|entry| entry.plan.as_ref()).collect();
+    for plan in plans {
+        if let Some(capture) = zoo::replay(&program, plan, &folder).map_err(Error::usage)? {
+            limits.plans.insert((rig, plan.clone()), capture.signature.clone());
+            let trial = Trial::without_hunt(&entry, Verdict::FalseAlarm(capture));
+            table.row(&entry, &trial, out)?;
+        }
+    }
+    let mut trial = zoo::hunt(&entry, &program, &folder, limits);
     trial.build_seconds = took.as_secs_f64();
     table.row(&entry, &trial, out)?;
-    Ok(match trial.verdict {
-        Verdict::FalseAlarm(capture) => Some((capture.signature, capture.seed)),
-        Verdict::BuildFailed(_)
-        | Verdict::Caught(_)
-        | Verdict::Clean
-        | Verdict::Died(_)
-        | Verdict::Inapplicable(_)
-        | Verdict::Missed
-        | Verdict::Unclear(_) => None,
-    })
+    if let Verdict::FalseAlarm(capture) = trial.verdict {
+        limits.unbroken.insert(rig, (capture.signature, capture.seed));
+    }
+    Ok(())
 }
 
 fn check(

@@ -14,7 +14,7 @@ mod trial;
 pub use edit::{Edit, Line};
 pub use entry::{Entry, ParseError, parse};
 pub use tree::{Tree, find_root};
-pub use trial::{Capture, Limits, Trial, Verdict, build, check, hunt};
+pub use trial::{Capture, Limits, Trial, Verdict, build, check, hunt, replay};
 
 use std::fs;
 use std::path::Path;

@@ -27,6 +27,8 @@ pub struct Limits {
     pub jobs: usize,
     /// How the engine fails as it is, and at which seed, on the rigs where it does.
     pub unbroken: BTreeMap<Rig, (String, u64)>,
+    /// How it fails as it is on stored plans, by rig and path, where it does.
+    pub plans: BTreeMap<(Rig, String), String>,
 }
 
 /// How a trial ended.
@@ -197,12 +199,15 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
         trial.verdict = Verdict::Died(error.to_string());
         return trial;
     }
-    if let Some(plan) = entry.plan.as_deref().map(Path::new) {
+    if let Some(plan) = &entry.plan {
         match replay(program, plan, folder) {
             Ok(None) => {}
             Ok(Some(capture)) => {
                 trial.seeds = 1;
-                trial.verdict = if entry.harmless {
+                let unbroken = limits.plans.get(&(entry.rig, plan.clone()));
+                trial.verdict = if unbroken == Some(&capture.signature) {
+                    Verdict::Unclear(capture)
+                } else if entry.harmless {
                     Verdict::FalseAlarm(capture)
                 } else {
                     Verdict::Caught(capture)
@@ -239,8 +244,12 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
     trial
 }
 
-/// Replays a stored plan; what it fails by, if it does.
-fn replay(program: &Path, plan: &Path, folder: &Path) -> Result<Option<Capture>, String> {
+/// Replays a stored plan; what it fails by, if it does. The report goes to `folder`.
+///
+/// # Errors
+/// If it did not end with a verdict.
+pub fn replay(program: &Path, plan: &str, folder: &Path) -> Result<Option<Capture>, String> {
+    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let report = folder.join("replay.txt");
     let plan = find_root()?.join(plan);
     let said = watch(Command::new(program).arg("replay").arg(&plan), &report, GRACE)?;
