@@ -221,7 +221,8 @@ fn unbroken(
     };
     let took = start.elapsed();
     let folder = work.join("found").join(&entry.name);
-    let plans: BTreeSet<&String> = entries.iter().filter_map(|entry| entry.plan.as_ref()).collect();
+    let plans = entries.iter().filter_map(|entry| entry.plan.as_ref());
+    let plans: BTreeSet<&String> = plans.collect();
     for plan in plans {
         if let Some(capture) = zoo::replay(&program, plan, &folder).map_err(Error::usage)? {
             limits.plans.insert((rig, plan.clone()), capture.signature.clone());

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use synod::consensus::{Cell, Readiness};
 use synod::host::{Clock, News};
-use synod::{Ballot, ClientId, Effect, Input, Now, Record, RegisterId, Ticket, Violation};
+use synod::{Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, Ticket, Violation};
 
 use crate::plan::Nanos;
 pub(crate) use disk::DiskView;
@@ -39,8 +39,8 @@ pub(crate) struct Life {
 /// Something that a host did.
 #[derive(Debug)]
 pub(crate) enum Deed {
-    /// Its node took a step.
-    Step(Box<Input>, Now, Vec<Effect>),
+    /// Its node took a step; when it wants to be woken next.
+    Step(Box<Input>, Now, Vec<Effect>, Option<Instant>),
     /// It gave records to its disk.
     Appended(Ticket, Vec<Record>),
     /// Its disk says that all it was given is durable.

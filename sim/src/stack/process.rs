@@ -199,7 +199,8 @@ fn tap(life: Life, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
                 view.violation = node.check_invariants().err();
             }
         }
-        shared.note(life, Deed::Step(Box::new(input), now, effects.to_vec()));
+        let due = node.poll_timeout();
+        shared.note(life, Deed::Step(Box::new(input), now, effects.to_vec(), due));
     })
 }
 

@@ -49,6 +49,12 @@ impl Clock {
         }
     }
 
+    /// Whether they have gone with true time ever since `start`.
+    #[cfg(madsim)]
+    pub(super) const fn is_even(&self, start: Nanos) -> bool {
+        self.rate == 0 && self.since <= start
+    }
+
     /// What the monotonic clock shows.
     pub(super) fn mono(&self, now: Nanos) -> Nanos {
         self.mono + self.passed(now)

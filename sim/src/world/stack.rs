@@ -13,13 +13,13 @@ use std::time::Duration;
 use madsim::runtime::Runtime;
 use synod::host::{LinkOptions, News, Reconnect};
 use synod::{
-    ClientId, Effect, Input, Message, NodeId, Now, Record, RecoverError, RequestId, Ticket,
+    ClientId, Effect, Input, Instant, Message, NodeId, Now, Record, RecoverError, RequestId, Ticket,
 };
 
 use super::queue::Task;
 use super::{EventKind, FailureKind, Observer, Process, Report, Sent, World};
 use crate::oracle::Echo;
-use crate::plan::{FaultKind, MICRO, Mode, Nanos, Plan, Trouble};
+use crate::plan::{FaultKind, MICRO, MILLI, Mode, Nanos, Plan, Trouble};
 use crate::random::{Site, below, chance, draw};
 use crate::stack::bus::{Bus, Fate, Load, Segment};
 use crate::stack::{Boot, Deed, DiskView, Life, Shared, now, sleep};
@@ -28,6 +28,8 @@ use crate::stack::{Boot, Deed, DiskView, Life, Shared, now, sleep};
 const MISROUTED: u32 = 60_000;
 /// Of so many lost segments, one ends its stream.
 const RESETS: u64 = 32;
+/// How late a node may be woken: timers are no finer.
+const LATE: Nanos = 4 * MILLI;
 /// The most strangers that come to one run.
 const STRANGERS_MAX: u64 = 4;
 
@@ -75,6 +77,16 @@ struct HostState {
     ticket: Ticket,
     /// Whether its storage has failed.
     failed: bool,
+    /// When the node wants to be woken.
+    wanted: Option<Wanted>,
+}
+
+/// A moment at which a node wants to be woken, and since when it does, by its clock and truly.
+#[derive(Clone, Copy)]
+struct Wanted {
+    due: Instant,
+    since: Instant,
+    start: Nanos,
 }
 
 /// Runs a plan over hosts.
@@ -218,7 +230,10 @@ impl World<'_> {
 
     fn on_deed(&mut self, place: usize, deed: Deed) {
         match deed {
-            Deed::Step(input, now, effects) => self.on_step(place, &input, now, effects),
+            Deed::Step(input, now, effects, due) => {
+                self.check_time(place, now, due);
+                self.on_step(place, &input, now, effects);
+            }
             Deed::Appended(ticket, records) => self.on_appended(place, ticket, records),
             Deed::Synced => self.on_synced(place),
             Deed::SyncFailed => self.stack.hosts[place].failed = true,
@@ -302,6 +317,34 @@ impl World<'_> {
     }
 
     // ---- steps ----------------------------------------------------------------------------
+
+    /// A node is told the time as it is, and was not left asleep behind the moment at which it
+    /// wanted to be woken. One that stood still meanwhile, or whose clock did not go evenly, may
+    /// have been.
+    fn check_time(&mut self, place: usize, now: Now, due: Option<Instant>) {
+        let host = &self.hosts[place];
+        let shown = host.clock.read(self.now);
+        let wanted = self.stack.hosts[place].wanted;
+        let late = wanted.filter(|wanted| {
+            // What is due already when a step ends is seen to with what came together with it.
+            now.instant.0 > wanted.due.max(wanted.since).0.saturating_add(LATE)
+                && host.clock.is_even(wanted.start)
+                && host.paused == 0
+                && host.paused_at < wanted.since.0
+        });
+        let again = wanted.filter(|wanted| Some(wanted.due) == due);
+        let start = self.now;
+        let anew = due.map(|due| Wanted { due, since: now.instant, start });
+        self.stack.hosts[place].wanted = again.or(anew);
+        let node = place + 1;
+        if now != shown {
+            let text = format!("n{node} is told {now:?} when its clocks show {shown:?}");
+            self.fail(FailureKind::Violation, "H5", "told another time", text);
+        } else if let Some(Wanted { due, .. }) = late {
+            let text = format!("n{node} wants to be woken at {due:?}, and is at {now:?}");
+            self.fail(FailureKind::Violation, "H5", "woken too late", text);
+        }
+    }
 
     /// A node took a step: the oracles see what they see of a node without a host.
     fn on_step(&mut self, place: usize, input: &Input, now: Now, effects: Vec<Effect>) {
