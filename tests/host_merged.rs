@@ -240,8 +240,8 @@ fn a_bag_holds_elements_by_themselves() {
 }
 
 /// L-06, L-27, L-40, M-03: what a merged table is may differ from node to node, and so may whether
-/// there is one: nodes are linked all the same. Copies that disagree say so, and lose nothing; those
-/// that agree are merged, one on disk with one in memory.
+/// there is one: nodes are linked all the same. Copies that disagree say so, and lose nothing;
+/// those that agree are merged, one on disk with one in memory.
 #[test]
 fn copies_that_disagree_are_told_apart() {
     run(async {

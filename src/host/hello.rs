@@ -106,8 +106,8 @@ impl Hello {
     }
 }
 
-/// The digest of what two members must agree on. Durations may differ, and so may merged tables: each
-/// pair of their copies finds out for itself whether it agrees, and says so.
+/// The digest of what two members must agree on. Durations may differ, and so may merged tables:
+/// each pair of their copies finds out for itself whether it agrees, and says so.
 pub(super) fn configuration(config: &Config) -> u64 {
     let limits = &config.limits;
     let mut members = config.members.clone();
