@@ -133,6 +133,45 @@ fn what_cannot_work_is_said_in_one_line() {
     refused(&mut synod(["get", "k", "--server", "127.0.0.1:1"]), "no server can be reached");
 }
 
+/// P-32: a node whose state is damaged runs, says why and does not vote; its files stay as they
+/// are. A second process does not get in the way of the first.
+#[test]
+fn a_damaged_node_says_why_and_does_not_vote() {
+    let mut nodes = Nodes::new(3, &[]);
+    nodes.down = 4_000;
+    for node in 1..=3 {
+        nodes.start(node);
+    }
+    nodes.wait_ready();
+    let data = nodes.folder.path().join("data");
+    let (code, _, complaint) = ran(Nodes::new(3, &[]).command(2).arg("--data-dir").arg(&data));
+    let running = nodes.running[1].as_ref().expect("it runs").id();
+    assert_eq!(code, 2, "{complaint}");
+    assert!(complaint.contains(&format!("is in use by process {running}")), "{complaint}");
+    let mut client = nodes.connect(2);
+    for number in 0..20 {
+        assert_eq!(client.say(&format!("SET key{number} {number}")), "OK");
+    }
+    nodes.kill(1);
+    let segment = data.join("node-1").join("log-00000001");
+    let mut bytes = fs::read(&segment).expect("a segment");
+    bytes[100] ^= 1;
+    fs::write(&segment, &bytes).expect("written");
+    nodes.start(1);
+    until("it says why", || nodes.log(1).contains("log-00000001 at byte"));
+    assert!(nodes.log(1).contains("does not vote"), "{}", nodes.log(1));
+    // The other two are a quorum, it and one of them are none.
+    assert_eq!(client.say("SET a 1"), "OK");
+    nodes.kill(3);
+    until("there is no quorum", || nodes.health(2).0 == 503);
+    assert!(client.say("SET a 2").contains("NOQUORUM"));
+    assert_eq!(nodes.health(1).0, 503);
+    nodes.start(3);
+    until("there is one again", || nodes.health(2).0 == 200);
+    assert_eq!(client.say("GET a"), "1");
+    assert_eq!(fs::read(&segment).expect("a segment"), bytes);
+}
+
 /// A file, the environment over it, and flags over both; the log as JSON.
 #[test]
 fn settings_come_from_a_file_the_environment_and_flags() {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use records::{Model, Source, owner};
+use records::{Model, Source, owner, scratch};
 use support::{Cluster, config, fence, put, put_if_absent, remove};
 use synod::storage::{
     Checkpoint, FaultyDisk, Found, Log, LogOptions, Memory, OpenError, Opened, Owner, Storage,
@@ -167,7 +167,7 @@ fn left(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// A directory with some records, of which the first segment holds more than one block.
 fn used(store: Store) -> (TempDir, Model) {
-    let directory = TempDir::new().expect("a directory");
+    let directory = scratch();
     let mut source = Source::new(3);
     let mut model = Model { log: source.restart(), synced: 0 };
     model.log.extend(source.take(60));
@@ -223,7 +223,7 @@ fn a_directory_of_somebody_else_is_refused_and_left_alone() {
 fn another_format_is_refused() {
     for store in ON_DISK {
         let (directory, _) = used(store);
-        for format in ["0", "2", "later"] {
+        for format in ["0", "1", "3", "later"] {
             let path = directory.path().join("MANIFEST");
             let body = format!("synod state directory\nformat {format}\nanything else\n");
             let sum = crc32fast::hash(body.as_bytes());
@@ -257,7 +257,7 @@ fn without_any_of_its_files_a_node_does_not_vote() {
         let (directory, _) = used(store);
         let files = files(directory.path());
         for name in files.keys().filter(|name| *name != "LOCK" && !name.ends_with("-shm")) {
-            let copy = TempDir::new().expect("a directory");
+            let copy = scratch();
             for (other, bytes) in files.iter().filter(|(other, _)| *other != name) {
                 fs::write(copy.path().join(other), bytes).expect("writes");
             }
@@ -279,7 +279,7 @@ fn a_flipped_bit_is_never_believed() {
         let files = files(directory.path());
         let mut source = Source::new(4);
         let mut reported = 0;
-        let copy = TempDir::new().expect("a directory");
+        let copy = scratch();
         for (name, bytes) in files.iter().filter(|(name, _)| *name != "LOCK") {
             for _ in 0..60 {
                 let byte = source.draw(bytes.len().clamp(1, 40_000) as u64) as usize;
@@ -311,7 +311,7 @@ fn a_flipped_bit_is_never_believed() {
 #[test]
 fn an_old_file_is_never_believed() {
     for store in ON_DISK {
-        let directory = TempDir::new().expect("a directory");
+        let directory = scratch();
         let mut source = Source::new(6);
         let mut model = Model { log: source.restart(), synced: 0 };
         model.log.extend(source.take(60));
@@ -331,7 +331,7 @@ fn an_old_file_is_never_believed() {
         let mut reported = 0;
         for (age, old) in ages.iter().enumerate() {
             for (name, bytes) in old.iter().filter(|(name, bytes)| now.get(*name) != Some(bytes)) {
-                let copy = TempDir::new().expect("a directory");
+                let copy = scratch();
                 for (other, bytes) in &now {
                     fs::write(copy.path().join(other), bytes).expect("writes");
                 }

@@ -397,6 +397,66 @@ fn a_hole_in_front_of_what_was_synced_later_is_damage_without_the_mark_too() {
     }
 }
 
+/// Nothing that a client can write is taken for a block, not even a copy of one.
+#[test]
+fn blocks_in_a_value_prove_nothing() {
+    let mut run = Run::new(11);
+    let mut log = run.start("new").expect("opens");
+    run.sync(&mut log).expect("syncs");
+    let records = run.source.take(3);
+    run.give(&mut log, records).expect("appends");
+    run.sync(&mut log).expect("syncs");
+    let name = last_segment(&run.disk);
+    let bytes = run.disk.contents(&name);
+    let synced = end(&bytes);
+    let mut copies = Vec::new();
+    // At every distance from where blocks begin.
+    for shift in 0..8 {
+        copies.resize(copies.len() + shift, 0);
+        copies.extend_from_slice(&bytes[..synced]);
+    }
+    run.give(&mut log, vec![records::accepted(copies)]).expect("appends");
+    run.disk.plan(run.disk.operations() + 1, Fault::Crash);
+    log.sync().expect_err("dies");
+    run.disk.kill();
+    // Torn where its block begins; all that the value holds is there.
+    run.disk.rot(&name, |bytes| bytes[synced] ^= 1);
+    run.model.log.truncate(run.model.synced);
+    run.model.expect(&open(&run.disk).expect("opens").found, "a value of blocks");
+}
+
+/// Bad input: a manifest that is whole and says what cannot be.
+#[test]
+fn an_impossible_manifest_is_reported() {
+    let run = recorded(12);
+    let text = String::from_utf8(run.disk.contents("MANIFEST")).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    let mut reported = 0;
+    for (place, line) in lines.iter().enumerate().take(lines.len() - 1).skip(4) {
+        let words = line.split(' ').count();
+        for word in 1..words {
+            for wrong in ["18446744073709551615", "ffffffff", "0", "-1", "", "x"] {
+                let mut words: Vec<&str> = line.split(' ').collect();
+                words[word] = wrong;
+                let line = words.join(" ");
+                let mut lines = lines.clone();
+                lines[place] = &line;
+                let body = format!("{}\n", lines[..lines.len() - 1].join("\n"));
+                let sum = crc32fast::hash(body.as_bytes());
+                let disk = run.disk.copy();
+                let whole = format!("{body}checksum {sum:08x}\n");
+                disk.rot("MANIFEST", |bytes| *bytes = whole.into_bytes());
+                let Ok(opened) = open(&disk) else {
+                    assert!(line.starts_with("node "), "{line}");
+                    continue;
+                };
+                reported += usize::from(run.model.expect_or_damage(&opened.found, &line));
+            }
+        }
+    }
+    assert!(reported > 30, "{reported}");
+}
+
 /// What was written between two syncs may reach the disk in any order: a hole in it is a tail.
 #[test]
 fn a_hole_in_what_was_never_synced_is_cut() {

@@ -3,13 +3,15 @@
 //! A block is what one write adds: a header and frames of records, filled up to eight bytes.
 //!
 //! ```text
-//! magic u32 | length u32 | sequence u64 | synced u64 | previous u32 | checksum u32 | frames…
+//! check u32 | length u32 | sequence u64 | synced u64 | previous u32 | checksum u32 | frames…
 //! ```
 //!
+//! `check` is a checksum of the header alone, by which a block is known to begin. A search for
+//! blocks takes no longer for values made to look like one: who made them knew no storage life.
 //! `sequence` counts the blocks, across files. `synced` is the last block known to be durable when
 //! this one was written: a hole at or below the `synced` of a block behind it was durable once, so
 //! it is damage; any other is a tail that was cut off. `previous` is the checksum of the block
-//! before, and the checksum covers the storage life and the file's number too, so that neither an
+//! before, and both checksums cover the storage life and the file's number too, so that neither an
 //! older nor another file's block can stand in for the one that is missing.
 
 use std::io;
@@ -19,7 +21,6 @@ use crate::base::Life;
 use crate::node::Record;
 use crate::wire::{self, DecodeError, FRAME_MAX};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"\x93syn");
 const HEADER: usize = 32;
 const ALIGNMENT: usize = 8;
 
@@ -51,12 +52,11 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    fn checksum(self, header: &[u8], body: &[u8]) -> u32 {
+    fn checksum(self, parts: &[&[u8]]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.life.0.to_le_bytes());
         hasher.update(&self.number.to_le_bytes());
-        hasher.update(header);
-        hasher.update(body);
+        parts.iter().for_each(|part| hasher.update(part));
         hasher.finalize()
     }
 }
@@ -66,25 +66,28 @@ struct Header {
     sequence: u64,
     synced: u64,
     previous: u32,
-    checksum: u32,
 }
 
 impl Header {
-    fn encode(&self) -> [u8; HEADER] {
+    /// The header of a block of these frames, and the block's checksum.
+    fn encode(&self, seal: Seal, frames: &[u8]) -> (u32, [u8; HEADER]) {
         let mut bytes = [0; HEADER];
-        bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..8].copy_from_slice(&(self.length as u32).to_le_bytes());
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.synced.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.previous.to_le_bytes());
-        bytes[28..].copy_from_slice(&self.checksum.to_le_bytes());
-        bytes
+        let checksum = seal.checksum(&[&bytes[4..28], frames]);
+        bytes[28..].copy_from_slice(&checksum.to_le_bytes());
+        let check = seal.checksum(&[&bytes[4..]]);
+        bytes[..4].copy_from_slice(&check.to_le_bytes());
+        (checksum, bytes)
     }
 
-    fn decode(bytes: &[u8; HEADER]) -> Result<Self, &'static str> {
+    /// The header, and the block's checksum.
+    fn decode(seal: Seal, bytes: &[u8; HEADER]) -> Result<(Self, u32), &'static str> {
         let short = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
-        if short(0) != MAGIC {
+        if short(0) != seal.checksum(&[&bytes[4..]]) {
             return Err("no block where one should begin");
         }
         let length = short(4) as usize;
@@ -92,7 +95,7 @@ impl Header {
             return Err("a block of impossible length");
         }
         let (sequence, synced) = (long(8), long(16));
-        Ok(Self { length, sequence, synced, previous: short(24), checksum: short(28) })
+        Ok((Self { length, sequence, synced, previous: short(24) }, short(28)))
     }
 }
 
@@ -133,16 +136,15 @@ impl<F: DiskFile> Writer<F> {
 
     /// Writes a block of these frames; it is durable with the next sync of the file.
     pub(super) fn put(&mut self, frames: &[u8], synced: u64) -> io::Result<()> {
-        let mut header = Header {
+        let header = Header {
             length: frames.len(),
             sequence: self.position.sequence + 1,
             synced,
             previous: self.position.chain,
-            checksum: 0,
         };
-        header.checksum = self.seal.checksum(&header.encode()[..HEADER - 4], frames);
+        let (checksum, bytes) = header.encode(self.seal, frames);
         self.block.clear();
-        self.block.extend_from_slice(&header.encode());
+        self.block.extend_from_slice(&bytes);
         self.block.extend_from_slice(frames);
         self.block.resize(HEADER + padded(frames.len()), 0);
         let end = self.position.offset + self.block.len() as u64;
@@ -150,7 +152,7 @@ impl<F: DiskFile> Writer<F> {
         self.file.write_at(self.position.offset, &self.block)?;
         // A record of the greatest length must not hold its memory for ever.
         self.block.shrink_to(BLOCK_FULL * 2);
-        self.position = Position { offset: end, sequence: header.sequence, chain: header.checksum };
+        self.position = Position { offset: end, sequence: header.sequence, chain: checksum };
         Ok(())
     }
 }
@@ -201,20 +203,19 @@ impl<F: DiskFile> Reader<F> {
 
     /// Adds the records of the next block to `records`.
     pub(super) fn next(&mut self, records: &mut impl Sink) -> io::Result<Next> {
-        let Some(header) = self.peek(HEADER)?.first_chunk::<HEADER>() else {
+        let (before, seal) = (self.position, self.seal);
+        let Some(&bytes) = self.peek(HEADER)?.first_chunk() else {
             return Ok(Next::Invalid("the file ends where a block should begin"));
         };
-        let (bytes, header) = match Header::decode(header) {
-            Ok(decoded) => (*header, decoded),
+        let (header, checksum) = match Header::decode(seal, &bytes) {
+            Ok(decoded) => decoded,
             Err(why) => return Ok(Next::Invalid(why)),
         };
-        let before = self.position;
-        let seal = self.seal;
         let Some(body) = self.peek(HEADER + header.length)?.get(HEADER..HEADER + header.length)
         else {
             return Ok(Next::Invalid("the file ends within a block"));
         };
-        if seal.checksum(&bytes[..HEADER - 4], body) != header.checksum {
+        if seal.checksum(&[&bytes[4..28], body]) != checksum {
             return Ok(Next::Invalid("a block's checksum is wrong"));
         }
         if header.sequence != before.sequence + 1 || header.previous != before.chain {
@@ -226,7 +227,7 @@ impl<F: DiskFile> Reader<F> {
         self.position = Position {
             offset: before.offset + (HEADER + padded(header.length)) as u64,
             sequence: header.sequence,
-            chain: header.checksum,
+            chain: checksum,
         };
         Ok(Next::Block)
     }
@@ -240,14 +241,14 @@ impl<F: DiskFile> Reader<F> {
         let got = self.file.read_at(self.position.offset, &mut rest)?;
         rest.truncate(got);
         for at in (0..rest.len()).step_by(ALIGNMENT) {
-            let Some(bytes) = rest[at..].first_chunk::<HEADER>() else { break };
-            let Ok(header) = Header::decode(bytes) else { continue };
+            let Some(bytes) = rest[at..].first_chunk() else { break };
+            let Ok((header, checksum)) = Header::decode(self.seal, bytes) else { continue };
             // One of the past, copied into a value, says nothing.
             if header.sequence < missing || header.synced < missing {
                 continue;
             }
             let Some(body) = rest.get(at + HEADER..at + HEADER + header.length) else { continue };
-            if self.seal.checksum(&bytes[..HEADER - 4], body) == header.checksum {
+            if self.seal.checksum(&[&bytes[4..28], body]) == checksum {
                 return Ok(true);
             }
         }

@@ -16,7 +16,7 @@ pub(super) const MARK: &str = "MARK";
 const NEXT: &str = "MANIFEST.new";
 const TITLE: &str = "synod state directory";
 /// Raised with every change that an older version would misread.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// More than a manifest ever has; what is longer is none.
 const LENGTH_MAX: u64 = 1 << 20;
 
@@ -156,10 +156,17 @@ pub(super) fn on<D: Disk, T>(
     done.map_err(|error| StorageError::Io { doing, path: disk.path().join(name), error })
 }
 
+/// More than any store counts to; what is greater was made up.
+const COUNT_MAX: u64 = 1 << 48;
+
+fn count<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<u64> {
+    words.next()?.parse().ok().filter(|count| *count <= COUNT_MAX)
+}
+
 fn open<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Open> {
     Some(Open {
-        number: words.next()?.parse().ok()?,
-        sequence: words.next()?.parse().ok()?,
+        number: count(words)?,
+        sequence: count(words)?,
         chain: u32::from_str_radix(words.next()?, 16).ok()?,
     })
 }
@@ -167,8 +174,8 @@ fn open<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Open> {
 fn sealed<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Sealed> {
     let Open { number, sequence, chain } = open(words)?;
     let end = Position {
-        offset: words.next()?.parse().ok()?,
-        sequence: words.next()?.parse().ok()?,
+        offset: count(words)?,
+        sequence: count(words)?,
         chain: u32::from_str_radix(words.next()?, 16).ok()?,
     };
     Some(Sealed { number, sequence, chain, end })

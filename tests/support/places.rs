@@ -13,7 +13,7 @@ use synod::storage::{
 use synod::{Record, Ticket};
 use tempfile::TempDir;
 
-use super::records::Source;
+use super::records::{Source, scratch};
 
 /// What a store is opened in. Its boundaries are counted from 0: moments at which a process may die
 /// or the disk may fail.
@@ -197,14 +197,6 @@ impl SqlitePlace {
         self.directory = copy;
         lock(&self.calls).restart();
     }
-}
-
-/// In memory where there is a directory of that kind: nothing here depends on a device, and syncs
-/// are many.
-fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
-    made.expect("a directory")
 }
 
 fn read(directory: &Path, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<u8>> {

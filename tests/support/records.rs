@@ -1,6 +1,7 @@
 //! Logs to store, made from a seed, and what must be found of them afterwards.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+use std::path::Path;
 use std::sync::Arc;
 
 use synod::consensus::{Cell, Content, Live, State};
@@ -9,9 +10,17 @@ use synod::{
     Ballot, ClientId, ClusterId, Epoch, Incarnation, Key, Life, NodeId, OpId, Record, RegisterId,
     RequestId, TableId, Value,
 };
+use tempfile::TempDir;
 
 pub(crate) fn owner() -> Owner {
     Owner { cluster: ClusterId(7), name: "test cluster".to_owned(), node: NodeId(1) }
+}
+
+/// A directory, in memory where that is to be had: nothing depends on a device, and syncs are many.
+pub(crate) fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+    made.expect("a directory")
 }
 
 /// Makes the records of one node, one after the other.
