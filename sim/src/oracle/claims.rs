@@ -174,9 +174,10 @@ impl Oracle {
         let word = self.words[node * self.slots + slot];
         // What was accepted before the promise may be said again, also late: the promise told of it.
         let register = &self.registers[slot];
-        let voted = register
-            .find(ballot)
-            .is_ok_and(|place| register.proposals[place].votes >> node & 1 == 1);
+        let voted = register.is_dropped(ballot)
+            || register
+                .find(ballot)
+                .is_ok_and(|place| register.proposals[place].votes >> node & 1 == 1);
         if word.said_promised > Some(ballot) && !voted {
             let said = word.said_promised.unwrap_or(Ballot::ZERO);
             self.breaks(
@@ -230,6 +231,9 @@ impl Oracle {
             if cell.is_some_and(|cell| cell.live().is_some()) {
                 self.breaks("W1", "life at genesis", format!("n{} sends {message}", node + 1));
             }
+            return;
+        }
+        if self.registers[slot].is_dropped(accepted) {
             return;
         }
         match (self.registers[slot].find(accepted), cell) {
@@ -287,6 +291,9 @@ impl Oracle {
             return;
         }
         let register = &self.registers[slot];
+        if register.is_dropped(ballot) {
+            return;
+        }
         if !register.find(ballot).is_ok_and(|place| register.proposals[place].chosen) {
             let votes = register.find(ballot).map_or(0, |place| register.proposals[place].votes);
             let register = self.name(slot);

@@ -244,6 +244,9 @@ impl Oracle {
         marks: &mut Marks,
     ) {
         let register = &mut self.registers[slot];
+        if register.is_dropped(ballot) {
+            return;
+        }
         let place = match register.find(ballot) {
             Ok(place) => {
                 let known = &register.proposals[place].cell;
@@ -469,7 +472,8 @@ impl Oracle {
     }
 
     fn is_known(&self, slot: usize, ballot: Ballot) -> bool {
-        self.registers[slot].find(ballot).is_ok()
+        let register = &self.registers[slot];
+        register.find(ballot).is_ok() || register.is_dropped(ballot)
     }
 
     /// Notes how long an acceptor had not heard a node when it promised a ballot on its session.

@@ -54,6 +54,8 @@ pub(super) struct Register {
     pub(super) turned: u64,
     /// Versions up to this are no longer held.
     pub(super) forgotten: Ballot,
+    /// Nor are proposals up to this; but a node that was away for long may still speak of them.
+    pub(super) dropped: Ballot,
     /// How many ballots have been prepared.
     pub(super) prepared: u64,
     /// Highest ballot prepared, so that each is counted once.
@@ -74,6 +76,7 @@ impl Default for Register {
             fenced: Ballot::ZERO,
             turned: 0,
             forgotten: Ballot::ZERO,
+            dropped: Ballot::ZERO,
             prepared: 0,
             prepared_max: Ballot::ZERO,
         }
@@ -84,7 +87,7 @@ impl Register {
     /// Holds no more than the newest `kept` proposals and choices.
     pub(super) fn forget(&mut self, kept: usize) {
         if let Some(old) = self.proposals.len().checked_sub(kept) {
-            self.proposals.drain(..old);
+            self.proposals.drain(..old).for_each(|proposal| self.dropped = proposal.ballot);
         }
         if let Some(old) = self.chosen.len().checked_sub(kept) {
             self.chosen.drain(..old);
@@ -92,6 +95,12 @@ impl Register {
         if let Some(old) = self.versions.len().checked_sub(kept) {
             self.versions.drain(..old).for_each(|version| self.forgotten = version.version);
         }
+    }
+
+    /// Whether what was proposed at a ballot is not known any more: then nothing said of it can be
+    /// judged.
+    pub(super) fn is_dropped(&self, ballot: Ballot) -> bool {
+        ballot <= self.dropped && self.find(ballot).is_err()
     }
 
     /// The place of a ballot, or where it would be.

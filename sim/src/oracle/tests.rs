@@ -361,6 +361,33 @@ fn w4_an_acceptance_is_not_forgotten() {
     rig.broken("W4", "acceptance goes back");
 }
 
+/// A node that was away for long holds what the checks have dropped; they do not cry wolf.
+#[test]
+fn w1_an_old_acceptance_was_proposed_once() {
+    let mut rig = Rig::new();
+    rig.asks_put(1);
+    let first = put(&absent(), 1, ballot(1, 1), &[]);
+    rig.chooses(ballot(1, 1), &key(), &first);
+    rig.accepts(2, key(), ballot(1, 1), &first);
+    let mut last = first.clone();
+    for round in 2..1_100 {
+        rig.asks_put(round);
+        last = put(&last, round, ballot(round, 1), &[]);
+        rig.chooses(ballot(round, 1), &key(), &last);
+    }
+    rig.quiet();
+    rig.oracle.forget();
+    assert!(rig.oracle.registers[K0].is_dropped(ballot(1, 1)));
+    rig.sends(2, accepted(key(), ballot(1, 1)));
+    rig.durable(2, &[Record::Promised { register: key(), ballot: ballot(2_000, 1) }]);
+    rig.sends(2, promise(ballot(2_000, 1), ballot(1, 1), Some(first.clone()), true));
+    rig.sends(2, accepted(key(), ballot(1, 1)));
+    rig.proposes(ballot(1, 1), key(), &first);
+    rig.quiet();
+    rig.accepts(2, key(), ballot(1_050, 2), &first);
+    rig.broken("W1", "accepted what was not proposed");
+}
+
 #[test]
 fn w6_only_members_with_their_storage_vote() {
     let mut rig = Rig::new();
