@@ -1,12 +1,13 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 35] = [
+const RULES: [(&str, &str); 36] = [
     ("H1", "a host tells its node that records are durable once they are, and in their order"),
     ("H2", "a host hands over what a peer sent to it, in order, and nothing twice"),
     ("H3", "a host keeps a bounded number of bytes for a peer"),
     ("H4", "a host goes on until it is told to stop or its storage fails"),
     ("H5", "a host tells its node the time as it is, and wakes it when it wants to be woken"),
+    ("H6", "a host gives up a stream on which nothing comes any more"),
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L10", "after healing, every watcher has been told of the ends it watched for"),

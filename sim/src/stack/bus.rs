@@ -77,6 +77,8 @@ struct Connection {
     ends: [End; 2],
     /// How many streams were dialled on this pair of nodes before: what its draws are keyed by.
     number: u64,
+    /// Whether nothing of it arrives any more, and nobody is told.
+    dead: bool,
 }
 
 /// One machine's port.
@@ -200,12 +202,29 @@ impl Bus {
         }
     }
 
+    /// The network forgets a stream, as a middlebox does that has run out of room: both ends go on,
+    /// and neither hears of the other.
+    pub(crate) fn forget(&mut self, number: u64) {
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.dead = true;
+        }
+    }
+
+    /// Two nodes of which one at least still keeps a stream that the network has forgotten.
+    pub(crate) fn kept_dead(&self) -> Option<(usize, usize)> {
+        let mut dead = self.streams.values().filter(|stream| stream.dead);
+        dead.find_map(|stream| {
+            let kept = stream.ends.iter().any(|end| end.owner.is_some() && end.halves > 0);
+            kept.then_some((stream.ends[0].place, stream.ends[1].place))
+        })
+    }
+
     // ---- what the World asks --------------------------------------------------------------
 
     /// Where a segment comes from and goes to, and the number of its stream between those two;
-    /// nothing if both ends have forgotten the stream.
+    /// nothing if the network or both ends have forgotten the stream.
     pub(crate) fn route(&self, segment: &Segment) -> Option<(usize, usize, u64)> {
-        let stream = self.streams.get(&segment.stream)?;
+        let stream = self.streams.get(&segment.stream).filter(|stream| !stream.dead)?;
         let (from, to) = (stream.ends[segment.from].place, stream.ends[1 - segment.from].place);
         Some((from, to, stream.number))
     }

@@ -283,6 +283,10 @@ impl World<'_> {
 
     /// What is not yet as it must be.
     fn unsettled(&self) -> Option<(&'static str, &'static str, String)> {
+        #[cfg(madsim)]
+        if let Some(text) = self.dead_stream() {
+            return Some(("H6", "dead stream kept", text));
+        }
         for (place, host) in self.hosts.iter().enumerate() {
             let node = node_of(place);
             let session = self.oracle.node_session(place);

@@ -26,7 +26,7 @@ use crate::stack::{Boot, Deed, DiskView, Life, Shared, now, sleep};
 
 /// How many of a million dials reach another node than was meant, in the runs where any do.
 const MISROUTED: u32 = 60_000;
-/// Of so many lost segments, one ends its stream.
+/// Of so many lost segments, one ends its stream: at both ends, or without a word.
 const RESETS: u64 = 32;
 /// How late a node may be woken: timers are no finer.
 const LATE: Nanos = 4 * MILLI;
@@ -318,6 +318,13 @@ impl World<'_> {
 
     // ---- steps ----------------------------------------------------------------------------
 
+    /// A stream of which the network knows nothing any more, and that a host has not given up.
+    pub(super) fn dead_stream(&self) -> Option<String> {
+        let (one, other) = self.stack.shared.lock().bus.kept_dead()?;
+        let (one, other) = (one + 1, other + 1);
+        Some(format!("nothing gets through on a stream of n{one} and n{other}, which is kept"))
+    }
+
     /// A node is told the time as it is, and was not left asleep behind the moment at which it
     /// wanted to be woken. One that stood still meanwhile, or whose clock did not go evenly, may
     /// have been.
@@ -595,7 +602,13 @@ impl World<'_> {
             self.acted(FaultKind::Loss);
             if drawn % RESETS == 0 {
                 let stream = segment.stream;
-                self.stack.shared.lock().bus.reset(stream);
+                let mut common = self.stack.shared.lock();
+                if drawn / RESETS % 2 == 0 {
+                    common.bus.reset(stream);
+                } else {
+                    common.bus.forget(stream);
+                }
+                drop(common);
                 return self.land(number);
             }
             return self.send_again(number);
