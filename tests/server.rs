@@ -269,6 +269,49 @@ fn a_session_lasts_as_long_as_its_command() {
     assert_eq!(held.wait().expect("ended").code(), Some(3));
 }
 
+/// Nothing that a command has started outlives the session: neither when it is lost, nor when the
+/// command or its holder is told to end, however deaf to signals it is.
+#[test]
+fn nothing_of_a_command_outlives_its_session() {
+    let mut nodes = Nodes::start_all(3, &[]);
+    let folder = nodes.folder.path().to_owned();
+    let holder = |nodes: &Nodes, name: &str, script: &str| {
+        let file = folder.join(name);
+        // The shell that is waited for, and the server that it has started.
+        let script = format!("{script} sleep 600 & echo $! >{0}.new; mv {0}.new {0}; wait", name);
+        let mut held = nodes.client(["session", "--", "sh", "-c", &script]);
+        let held = held.current_dir(&folder).spawn().expect("started");
+        until("the server runs", || file.exists());
+        let pid: i32 = fs::read_to_string(&file).expect("read").trim().parse().expect("a number");
+        (held, rustix::process::Pid::from_raw(pid).expect("a process"))
+    };
+    let gone = |server| {
+        until("the server has ended", || rustix::process::test_kill_process(server).is_err())
+    };
+    let sessions = |nodes: &Nodes, count: usize| {
+        until("so many sessions", || {
+            nodes.connect(1).say("INFO clients").contains(&format!("sessions:{count}"))
+        });
+    };
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let (mut held, server) = holder(&nodes, &format!("{signal:?}"), "");
+        sessions(&nodes, 1);
+        rustix::process::kill_process(rustix::process::Pid::from_child(&held), signal)
+            .expect("told");
+        assert_eq!(held.wait().expect("ended").code(), Some(code), "{signal:?}");
+        gone(server);
+        sessions(&nodes, 0);
+    }
+    // The command ends, and leaves something behind that ignores being told to end.
+    let (mut held, server) = holder(&nodes, "deaf", "trap '' TERM; (sleep 1; kill -9 $$) &");
+    assert_eq!(held.wait().expect("ended").code(), Some(137));
+    gone(server);
+    let (mut held, server) = holder(&nodes, "lost", "");
+    nodes.kill(1);
+    assert_eq!(held.wait().expect("ended").code(), Some(3));
+    gone(server);
+}
+
 /// A watcher is told of the end of a key's life.
 #[test]
 fn a_watcher_is_told() {

@@ -136,7 +136,8 @@ The exit status is 0 if all nodes asked are ready and hear a quorum.")]
     #[command(after_help = "\
 Example:
   synod session -- sh -c 'synod put leader me --if-absent --session $SYNOD_SESSION && serve'
-The command is ended when the session is lost. Its exit status is that of the command.")]
+The exit status is that of the command. SIGTERM, SIGINT and SIGHUP are passed on to it; when it has
+ended, or the session is lost, whatever it has started is told to end, and killed 5 s later.")]
     Session(SessionOptions),
     /// Write a script that completes this command line in a shell
     #[command(after_help = "\
