@@ -177,9 +177,20 @@ fn those_who_come_and_do_nothing_are_borne() {
             code == 200 && page.contains("\nsynod_connections 501")
         });
         assert_eq!(nodes.health(1).0, 200);
-        // No more than is allowed, and the next is told why.
+        // No more than is allowed: the oldest of those who have asked nothing must go.
         let more: Vec<TcpStream> = (0..200).map(|_| connect(ports.clients)).collect();
-        until("the limit is said", || said(&nodes, 1, "there are 600 clients already") > 0);
+        until("the limit is said", || said(&nodes, 1, "the oldest that has asked nothing") > 0);
+        let mut oldest = &idle[0];
+        oldest.set_read_timeout(Some(LONG)).expect("a bound");
+        let read = oldest.read(&mut [0; 8]);
+        assert!(
+            matches!(read, Ok(0)) || read.is_err_and(|it| it.kind() == ErrorKind::ConnectionReset)
+        );
+        // Who has a question is let in.
+        for _ in 0..20 {
+            assert_eq!(nodes.connect(1).say("PING"), "PONG");
+        }
+        assert_eq!(said(&nodes, 1, "is refused"), 0);
         drop((idle, peers, scrapers, more));
         until("their places are free", || {
             nodes.page(1, "/metrics").1.contains("\nsynod_connections 1\n")
@@ -227,6 +238,54 @@ fn those_who_are_slow_are_disconnected() {
         assert!(said(&nodes, 1, "it has read nothing for") > 0);
         assert!(most.saturating_sub(before) < 64 * MIB, "grown to {most} from {before}");
     });
+}
+
+/// Where a password is asked for, who has not said it is nobody, whatever it asks; and who goes on
+/// guessing is disconnected, logged and counted.
+#[test]
+fn those_who_do_not_know_the_password_keep_nobody_out() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "sesame").expect("written");
+    let path = file.to_str().expect("text");
+    let nodes = Nodes::start_all(1, &["--clients-max", "20", "--password-file", path]);
+    let mut strangers: Vec<Client> = (0..20).map(|_| nodes.connect(1)).collect();
+    for stranger in &mut strangers {
+        assert!(stranger.say("PING").starts_with("-NOAUTH "));
+    }
+    let mut friends: Vec<Client> = (0..20).map(|_| nodes.connect(1)).collect();
+    for friend in &mut friends {
+        assert_eq!(friend.say("AUTH sesame"), "OK");
+    }
+    // Of those who are somebody none has to go.
+    let answer = nodes.connect(1).receive().map(|frame| processes::shown(&frame));
+    assert_eq!(answer.as_deref(), Some("-BUSY too many clients; ask another node"));
+    friends.truncate(10);
+    let mut guesser = nodes.connect(1);
+    let guesses = (0..100).map(|_| guesser.say("AUTH guess")).take_while(|it| it != "(closed)");
+    assert_eq!(guesses.filter(|it| it.starts_with("-WRONGPASS ")).count(), 5);
+    assert!(said(&nodes, 1, "has said a wrong password") > 0);
+    assert_eq!(said(&nodes, 1, "it has said 5 wrong passwords"), 1);
+    assert!(nodes.page(1, "/metrics").1.contains("\nsynod_wrong_passwords_total 5\n"));
+    assert!(!nodes.log(1).contains("sesame") && !nodes.log(1).contains("guess"));
+    assert!(friends.iter_mut().all(|friend| friend.say("PING") == "PONG"));
+}
+
+/// What is refused before it has arrived in full is refused definitely: the reply is not lost in
+/// the reset of a connection that nobody reads any more.
+#[test]
+fn what_is_too_long_is_told_so() {
+    let _alone = alone();
+    let nodes = Nodes::start_all(1, &[]);
+    for _ in 0..20 {
+        let mut client = nodes.connect(1);
+        client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8000000\r\n");
+        client.send(&[b'x'; 8_000_000]);
+        let answer = client.receive().map(|frame| processes::shown(&frame)).unwrap_or_default();
+        assert!(answer.contains("argument of length 8000000 exceeds the limit"), "{answer}");
+        assert_eq!(client.receive(), None);
+    }
 }
 
 /// Each of many takes a little; together they may not take everything.

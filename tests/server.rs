@@ -197,7 +197,8 @@ fn settings_come_from_a_file_the_environment_and_flags() {
     assert_eq!(client.say("HELLO 3 SETNAME me").split(' ').next(), Some("{server"));
     let status = client.say("SYNOD.STATUS");
     assert!(status.contains("tables (a b)"), "{status}");
-    let more: Vec<_> = (0..6).map(|_| nodes.connect(1)).collect();
+    let mut more: Vec<_> = (0..6).map(|_| nodes.connect(1)).collect();
+    assert!(more.iter_mut().all(|client| client.say("PING") == "PONG"));
     let answer = nodes.connect(1).receive().map(|frame| processes::shown(&frame));
     assert_eq!(answer.as_deref(), Some("-BUSY too many clients; ask another node"));
     drop(more);
@@ -293,12 +294,12 @@ fn nothing_of_a_command_outlives_its_session() {
             nodes.connect(1).say("INFO clients").contains(&format!("sessions:{count}"))
         });
     };
-    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
-        let (mut held, server) = holder(&nodes, &format!("{signal:?}"), "");
+    for (signal, name, code) in [(Signal::TERM, "term", 143), (Signal::HUP, "hup", 129)] {
+        let (mut held, server) = holder(&nodes, name, "");
         sessions(&nodes, 1);
         rustix::process::kill_process(rustix::process::Pid::from_child(&held), signal)
             .expect("told");
-        assert_eq!(held.wait().expect("ended").code(), Some(code), "{signal:?}");
+        assert_eq!(held.wait().expect("ended").code(), Some(code), "{name}");
         gone(server);
         sessions(&nodes, 0);
     }

@@ -74,6 +74,8 @@ pub enum Closing {
     Quit,
     /// It does not read its messages.
     TooManyMessages,
+    /// It does not know the password, and goes on trying.
+    WrongPasswords,
 }
 
 /// What an unfinished call reads and writes.
@@ -207,6 +209,13 @@ impl Connection {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.output.is_empty()
+    }
+
+    /// Whether it is nobody yet: it has not asked anything, or not said the password.
+    #[must_use]
+    pub fn is_stranger(&self, surroundings: &dyn Surroundings) -> bool {
+        let has_asked = self.first > 0 || !self.slots.is_empty();
+        !has_asked || (surroundings.password().is_some() && !self.state.admitted)
     }
 
     /// The number of the request that has begun to arrive and is waited for, if there is one.
@@ -364,6 +373,9 @@ impl Connection {
         }
         if self.state.quitting {
             self.closing = Some(Closing::Quit);
+        }
+        if self.state.wrong_passwords >= State::WRONG_PASSWORDS_MAX {
+            self.closing = Some(Closing::WrongPasswords);
         }
     }
 

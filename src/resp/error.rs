@@ -3,8 +3,12 @@
 //! The first word of an error is its code. Every code says something definite; `UNKNOWN` alone says
 //! that nothing definite is known, and nothing else is ever said in its place.
 
+use super::plan::table_name;
 use super::reply::Reply;
+use crate::base::TableId;
 use crate::consensus::{Outcome, Refusal};
+use crate::monitor::Bind;
+use crate::node::TableConfig;
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
 pub const CODES: [(&str, &str); 18] = [
@@ -55,6 +59,34 @@ pub const CODES: [(&str, &str); 18] = [
     ("WRONGPASS", "The password is wrong. No effect."),
 ];
 
+/// As [`refused`], in the names of tables instead of their numbers.
+#[must_use]
+pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
+    let Outcome::Refused(refusal) = outcome else { return refused(outcome) };
+    let name = |table: &TableId| table_name(tables, *table);
+    let text = match refusal {
+        Refusal::Discipline(table) => {
+            format!("table {} is of another discipline: it has other commands", name(table))
+        }
+        Refusal::InvalidBinding(Bind::Key { table, key }) => {
+            format!("invalid binding: key:{}:{key} has ended", name(table))
+        }
+        Refusal::NoReplica(table) => {
+            format!("no node that keeps a copy of table {} was reached", name(table))
+        }
+        Refusal::WriteOnce(table) => format!("table {} is write-once", name(table)),
+        Refusal::Busy
+        | Refusal::InvalidBinding(_)
+        | Refusal::LimitExceeded { .. }
+        | Refusal::NoQuorum
+        | Refusal::NoSuchSession(_)
+        | Refusal::NoSuchTable(_)
+        | Refusal::NotReady(_)
+        | Refusal::Unfit(_) => refusal.to_string(),
+    };
+    Reply::Error(code(refusal), text)
+}
+
 /// The reply to an outcome that is not what was asked for.
 #[must_use]
 pub fn refused(outcome: &Outcome) -> Reply {
@@ -102,9 +134,8 @@ pub const fn code(refusal: &Refusal) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{SessionId, TableId, Wall};
+    use crate::base::{SessionId, Wall};
     use crate::consensus::Readiness;
-    use crate::monitor::Bind;
 
     #[test]
     fn every_refusal_has_a_code_of_its_own_that_is_documented() {

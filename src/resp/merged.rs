@@ -218,7 +218,7 @@ impl Options {
                 "TABLE" => {
                     options.table = find_table(surroundings.tables(), arguments.next("a table")?)?;
                 }
-                "PATIENCE" => options.call.patience = arguments.duration("the patience")?,
+                "PATIENCE" => options.call.patience = arguments.patience()?,
                 "PREFIX" if pages => {
                     options.pattern.key = Match::Prefix(arguments.next("a prefix")?.to_vec());
                 }
@@ -232,7 +232,7 @@ impl Options {
                     let element = arguments.value()?;
                     options.after = options.after.map(|row| Row { element: Some(element), ..row });
                 }
-                "LIMIT" if pages => options.limit = arguments.parse("the limit")?,
+                "LIMIT" if pages => options.limit = arguments.limit()?,
                 _ => return Err(arguments.unexpected(&word)),
             }
         }

@@ -7,6 +7,7 @@ mod arguments;
 mod connection;
 mod decode;
 mod error;
+mod glob;
 mod merged;
 mod own;
 mod plan;

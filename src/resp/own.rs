@@ -86,7 +86,7 @@ impl Options {
     ) -> Result<bool> {
         match word {
             "TABLE" => self.table = find_table(surroundings.tables(), arguments.next("a table")?)?,
-            "PATIENCE" => self.patience = arguments.duration("the patience")?,
+            "PATIENCE" => self.patience = arguments.patience()?,
             "RETRY" => self.on_no_quorum = OnNoQuorum::Retry,
             "RETURN" => self.on_no_quorum = OnNoQuorum::Return,
             "REQUEST" => {
@@ -135,7 +135,7 @@ impl Options {
             (Takes::Level, "LOCAL") => self.level = ReadLevel::Local,
             (Takes::Level, "LINEARIZABLE") => self.level = ReadLevel::Linearizable,
             (Takes::Page, "AFTER") => self.after = Some(arguments.key()?),
-            (Takes::Page, "LIMIT") => self.limit = Some(arguments.parse("the limit")?),
+            (Takes::Page, "LIMIT") => self.limit = Some(arguments.limit()?),
             _ => return Ok(false),
         }
         Ok(true)

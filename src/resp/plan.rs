@@ -4,13 +4,15 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::arguments::{matches, parse_session, token};
-use super::error::refused;
+use super::arguments::{parse_session, token};
+use super::error::{refused, refused_in};
+use super::glob::Glob;
 use super::merged;
+use super::redis::page_of;
 use super::reply::{Protocol, Reply};
 use crate::base::{Key, NodeId, RegisterId, SessionId, TableId, Value, Wall};
 use crate::consensus::{
-    Command, Entry, Expect, OnNoQuorum, Outcome, Previous, ReadLevel, Status, Topic,
+    Command, Entry, Expect, OnNoQuorum, Outcome, Previous, ReadLevel, Refusal, Status, Topic,
 };
 use crate::merged::Answer;
 use crate::monitor::{Bind, Binding};
@@ -74,11 +76,16 @@ pub struct State {
     pub channels: BTreeSet<Channel>,
     /// Whether it has said the password.
     pub admitted: bool,
+    /// How many times it has said another one.
+    pub wrong_passwords: u32,
     /// Whether it asked to be closed.
     pub quitting: bool,
 }
 
 impl State {
+    /// Wrong passwords after which a connection is closed.
+    pub const WRONG_PASSWORDS_MAX: u32 = 5;
+
     /// A connection that has just been made.
     #[must_use]
     pub fn new(id: u64) -> Self {
@@ -93,6 +100,7 @@ impl State {
             level: ReadLevel::default(),
             channels: BTreeSet::new(),
             admitted: false,
+            wrong_passwords: 0,
             quitting: false,
         }
     }
@@ -383,9 +391,14 @@ impl Then {
         {
             state.channels.remove(channel);
         }
+        if let (Self::Rewrite(rewrite), [outcome]) = (&self, &outcomes[..])
+            && rewrite.is_too_late(outcome)
+        {
+            return Step::Ask(rewrite.call.clone(), self);
+        }
         // Definite or not, the first answer that is none stands for all.
         if let Some(outcome) = outcomes.iter().find(|outcome| is_no(outcome)) {
-            return Step::Done(refused(outcome));
+            return Step::Done(refused_in(outcome, surroundings.tables()));
         }
         if let Self::Count = self {
             let count = outcomes.iter().filter(|outcome| was_there(outcome)).count();
@@ -440,9 +453,9 @@ impl Then {
             Self::Reset => Ok(Reply::Simple("RESET")),
             Self::Say(reply) => Ok(reply),
             Self::Scan { pattern, table } => page(outcome).map(|(keys, more)| {
-                let fits = |key: &Key| {
-                    pattern.as_ref().is_none_or(|pattern| matches(pattern, key.as_bytes()))
-                };
+                let glob = pattern.as_deref().map(Glob::new);
+                let fits =
+                    |key: &Key| glob.as_ref().is_none_or(|glob| glob.matches(key.as_bytes()));
                 let cursor = more.map_or(0, |more| surroundings.remember(table, more));
                 let keys = keys.into_iter().filter(fits).map(Reply::Key).collect();
                 Reply::Array(vec![Reply::bulk(cursor.to_string()), Reply::Array(keys)])
@@ -763,7 +776,8 @@ fn next_page(
         Ok(page) => page,
         Err(error) => return Step::Done(error),
     };
-    found.extend(keys.into_iter().filter(|key| matches(&pattern, key.as_bytes())));
+    let glob = Glob::new(&pattern);
+    found.extend(keys.into_iter().filter(|key| glob.matches(key.as_bytes())));
     if found.len() > KEYS_MAX {
         return Step::Done(Reply::Error(
             "LIMIT",
@@ -773,13 +787,20 @@ fn next_page(
     let Some(after) = more else {
         return Step::Done(Reply::Array(found.into_iter().map(Reply::Key).collect()));
     };
-    let limit = surroundings.page_max();
+    let limit = page_of(&pattern, surroundings);
     let keys = Command::Keys { table, after: Some(after), limit };
     let call = state.call(merged::translate(keys, surroundings.tables()));
     Step::Ask(call, Then::Keys { pattern, table, found })
 }
 
 impl Rewrite {
+    /// Whether what was to be kept, a deadline, passed between the reading and the writing: then
+    /// there is nothing to keep any more.
+    fn is_too_late(&self, outcome: &Outcome) -> bool {
+        let Outcome::Refused(Refusal::InvalidBinding(bind)) = outcome else { return false };
+        self.keep && self.tries < REWRITES_MAX && matches!(bind, Bind::Until(_))
+    }
+
     fn step(mut self: Box<Self>, outcome: Outcome) -> Step {
         let (entry, version) = match outcome {
             Outcome::Found { entry, version } | Outcome::Mismatch { entry, version } => {

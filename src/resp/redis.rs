@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::arguments::{Arguments, is_word, matches};
+use super::arguments::{Arguments, is_word};
+use super::glob::{self, Glob};
 use super::own;
 use super::plan::{Action, Channel, Expiry, Rewrite, State, Surroundings, Then, confirmation};
 use super::plan::{find_table, table_name};
@@ -315,12 +316,19 @@ pub(super) fn keys(
 ) -> Result {
     let pattern = pattern(arguments)?;
     let table = state.table;
-    let limit = surroundings.page_max();
+    let limit = page_of(&pattern, surroundings);
     let call = state.call(Command::Keys { table, after: None, limit });
     Ok(Action::Alone(call, Then::Keys { pattern, table, found: Vec::new() }))
 }
 
-/// A pattern of bounded length: to match takes the product of its length and a key's at worst.
+/// How many keys to compare with a pattern at a time: the fewer, the longer it is, so that nobody
+/// else waits for long.
+pub(super) fn page_of(pattern: &[u8], surroundings: &dyn Surroundings) -> u32 {
+    let words = u32::try_from(glob::words(pattern)).unwrap_or(u32::MAX);
+    (surroundings.page_max() / words).max(1)
+}
+
+/// A pattern of bounded length.
 fn pattern(arguments: &mut Arguments<'_>) -> Result<Vec<u8>> {
     let pattern = arguments.next("a pattern")?;
     if pattern.len() > PATTERN_MAX {
@@ -363,6 +371,7 @@ pub(super) fn scan(
             other => return Err(arguments.unexpected(other)),
         }
     }
+    let limit = wanted.as_ref().map_or(limit, |it| limit.min(page_of(it, surroundings)));
     let call = state.call(Command::Keys { table, after, limit });
     Ok(Action::Ask(vec![call], Then::Scan { pattern: wanted, table }))
 }
@@ -421,6 +430,7 @@ fn admit(
     let differences = right.iter().zip(password).fold(0, |sum, (a, b)| sum | (a ^ b));
     let is_right = differences == 0 && right.len() == password.len();
     if !is_right || user.is_some_and(|user| user != "default") {
+        state.wrong_passwords += 1;
         return Err(Reply::Error(
             "WRONGPASS",
             "the password is wrong, or the user is not 'default', the only one".to_owned(),
@@ -578,7 +588,8 @@ pub(super) fn quit(_: &mut Arguments<'_>, state: &mut State, _: &dyn Surrounding
 
 pub(super) fn reset(_: &mut Arguments<'_>, state: &mut State, _: &dyn Surroundings) -> Result {
     let topics = core::mem::take(&mut state.channels);
-    *state = State::new(state.id);
+    let wrong_passwords = state.wrong_passwords;
+    *state = State { wrong_passwords, ..State::new(state.id) };
     let topics = topics.iter().filter_map(Channel::topic);
     let calls: Vec<_> = topics.map(|topic| state.call(Command::Unsubscribe(topic))).collect();
     Ok(if calls.is_empty() {
@@ -631,10 +642,10 @@ pub(super) fn config(
     let mut found = Vec::new();
     let mut patterns = Vec::new();
     while arguments.left() > 0 {
-        patterns.push(arguments.next("a pattern")?.to_ascii_lowercase());
+        patterns.push(Glob::new(&pattern(arguments)?.to_ascii_lowercase()));
     }
     for (name, value) in known {
-        if patterns.iter().any(|pattern| matches(pattern, name.as_bytes())) {
+        if patterns.iter().any(|pattern| pattern.matches(name.as_bytes())) {
             found.push((Reply::bulk(name), Reply::bulk(value)));
         }
     }
@@ -646,12 +657,13 @@ pub(super) fn subscribe(
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    let mut parts = Vec::new();
+    // Who is told of an error is subscribed to nothing.
+    let mut channels = Vec::new();
     while arguments.left() > 0 {
-        let channel = Channel::parse(arguments.next("a channel")?, surroundings.tables())?;
-        parts.push(own::subscription(channel, state, surroundings, false));
+        channels.push(Channel::parse(arguments.next("a channel")?, surroundings.tables())?);
     }
-    Ok(Action::Several(parts))
+    let subscribe = |channel| own::subscription(channel, state, surroundings, false);
+    Ok(Action::Several(channels.into_iter().map(subscribe).collect()))
 }
 
 pub(super) fn unsubscribe(

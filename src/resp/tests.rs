@@ -265,7 +265,7 @@ fn the_commands_of_redis() {
             ("FROB a", "-ERR unknown command 'FROB'…"),
             ("INFO server", "$17 node:1 [\"server\"]…"),
             ("SELECT 1", "+OK"),
-            ("SET a 1", "-WRITEONCE table t1 is write-once"),
+            ("SET a 1", "-WRITEONCE table locks is write-once"),
             ("SET a 1 NX", "+OK"),
             ("SELECT 2", "-NOSUCHTABLE no table '2'; there are: default locks"),
             ("SELECT default", "+OK"),
@@ -292,7 +292,6 @@ fn nothing_is_done_before_the_password() {
             ("HELLO 3", "-NOAUTH…"),
             ("AUTH secre", "-WRONGPASS…"),
             ("AUTH secrets", "-WRONGPASS…"),
-            ("AUTH ''", "-WRONGPASS…"),
             ("AUTH root secret", "-WRONGPASS…"),
             ("HELLO 3 AUTH default wrong", "-WRONGPASS…"),
             ("FROB", "-ERR unknown command…"),
@@ -344,6 +343,33 @@ fn deadlines() {
     assert_eq!(server.say("GET a"), "$-1");
 }
 
+/// What `KEEPTTL` was to keep ends between the reading and the writing: there is nothing to keep.
+#[test]
+fn a_deadline_that_passes_meanwhile_is_not_kept() {
+    let mut server = Server::new();
+    assert_eq!(server.say("SET a 1 PX 1500"), "+OK");
+    server.held = Some(Vec::new());
+    server.say("SET a 2 KEEPTTL");
+    for _ in 0..2 {
+        let held = server.held.replace(Vec::new()).unwrap_or_default();
+        for (id, call) in held {
+            if matches!(call.command, crate::Command::CompareAndSet { .. }) {
+                server.now.wall = Wall(1_010_000);
+            }
+            server.ask(id, call);
+        }
+        server.go_on();
+    }
+    let held = server.held.take().unwrap_or_default();
+    assert_eq!(held.len(), 1, "it reads again");
+    for (id, call) in held {
+        server.ask(id, call);
+    }
+    server.go_on();
+    assert_eq!(server.read(), "+OK");
+    conversation(&mut server, &[("GET a", "$1 2"), ("PTTL a", ":-1")]);
+}
+
 #[test]
 fn our_own_commands() {
     let mut server = Server::new();
@@ -366,7 +392,11 @@ fn our_own_commands() {
             ("SYNOD.REMOVE leader GENERATION 1:1.1.99", "%6 $7 removed #f $5 value $3 you…"),
             ("SYNOD.REMOVE leader", "%3 $7 removed #t…"),
             ("SYNOD.REMOVE leader", "%3 $7 removed #f…"),
-            ("SYNOD.PUT k v KEY default none", "-INVALIDBINDING…"),
+            (
+                "SYNOD.PUT k v KEY default none",
+                "-INVALIDBINDING invalid binding: key:default:none has ended",
+            ),
+            ("SYNOD.PUT k v PATIENCE 0", "-ERR SYNOD.PUT: the patience is at least 1 ms"),
             ("SYNOD.PUT k v TABLE nowhere", "-NOSUCHTABLE…"),
             ("SYNOD.GET k AGAIN", "-ERR SYNOD.GET: AGAIN says that this REQUEST…"),
             ("SYNOD.PUT k v LOCAL", "-ERR SYNOD.PUT: 'LOCAL' is not expected here…"),
@@ -378,7 +408,7 @@ fn our_own_commands() {
             ("SYNOD.SESSION ATTACH s1.1.9 1 GRACE 5", "-NOSUCHSESSION…"),
             ("SYNOD.SESSION ATTACH s1.1.9", "-ERR SYNOD.SESSION: the secret is missing"),
             ("SYNOD.DEFAULTS TABLE locks PATIENCE 10 LOCAL", "+OK"),
-            ("SYNOD.PUT a b", "-WRITEONCE…"),
+            ("SYNOD.PUT a b", "-WRITEONCE table locks is write-once"),
             ("SYNOD.TABLES", "*2 %4 $4 name $7 default $6 number :0…"),
         ],
     );
@@ -404,8 +434,65 @@ fn listings_go_on_page_after_page() {
             ("SYNOD.KEYS AFTER e LIMIT 1", "*4 $4 keys *1 $1 f $4 more $1 f"),
             ("SYNOD.KEYS AFTER f LIMIT 3", "*4 $4 keys *1 $1 g $4 more $-1"),
             ("SYNOD.KEYS LIMIT 4", "-LIMIT…"),
+            ("SYNOD.KEYS LIMIT 0", "-ERR SYNOD.KEYS: the limit cannot be '0'"),
+            ("SYNOD.CONFLICTS LIMIT 0", "-ERR SYNOD.CONFLICTS: the limit cannot be '0'"),
         ],
     );
+}
+
+/// To compare keys with a long pattern takes longer, so fewer are compared at a time.
+#[test]
+fn a_long_pattern_makes_short_pages() {
+    let mut server = Server::new();
+    for letter in ["a", "b", "c", "d", "e", "f", "g"] {
+        assert_eq!(server.say(&format!("SET {letter} x")), "+OK");
+    }
+    let pattern = "*?".repeat(100);
+    server.held = Some(Vec::new());
+    server.say(&format!("KEYS {pattern}|SCAN 0 COUNT 100 MATCH {pattern}"));
+    let limits: Vec<u32> =
+        server.held.iter().flatten().filter_map(|(_, call)| limit(call)).collect();
+    assert_eq!(limits, [1]);
+    for (id, call) in server.held.take().unwrap_or_default() {
+        server.ask(id, call);
+    }
+    server.go_on();
+    assert_eq!(server.read(), "*0 *2 $1 1 *0");
+    let any = "*".repeat(200);
+    let all = "*7 $1 a $1 b $1 c $1 d $1 e $1 f $1 g";
+    assert_eq!(server.say(&format!("KEYS {any}")), all);
+}
+
+fn limit(call: &Call) -> Option<u32> {
+    let crate::Command::Keys { limit, .. } = &call.command else { return None };
+    Some(*limit)
+}
+
+#[test]
+fn who_is_refused_is_subscribed_to_nothing() {
+    let mut server = Server::new();
+    conversation(
+        &mut server,
+        &[
+            ("SUBSCRIBE quorum news", "-UNSUPPORTED there are no channels to publish to…"),
+            ("UNSUBSCRIBE", "*3 $11 unsubscribe $-1 :0"),
+        ],
+    );
+}
+
+/// Nobody tries passwords for long.
+#[test]
+fn who_says_wrong_passwords_is_disconnected() {
+    let mut server = Server::new();
+    server.scene.password = Some(b"right");
+    for _ in 1..State::WRONG_PASSWORDS_MAX {
+        assert!(server.say("AUTH wrong").starts_with("-WRONGPASS "));
+        assert_eq!(server.closing, None);
+    }
+    // What is pipelined behind it is not even looked at.
+    let answer = server.say("HELLO 3 AUTH default wrong|AUTH right|GET a");
+    assert!(answer.starts_with("-WRONGPASS ") && !answer.contains('$'), "{answer}");
+    assert_eq!(server.closing, Some(Closing::WrongPasswords));
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::metrics::Metrics;
@@ -42,6 +43,9 @@ const READ_MAX: usize = 256 << 10;
 const HELD_MAX: usize = 128 << 20;
 const HELD_FREE: usize = 16 << 10;
 
+/// How long a client may go on sending after it was told that nobody listens.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// Memory for output that a connection keeps when nothing is to be written.
 const OUTPUT_KEPT: usize = 64 << 10;
 
@@ -58,9 +62,13 @@ pub(super) struct Shared {
     held: Cell<usize>,
     /// A line for each connection, by its number.
     lines: RefCell<BTreeMap<u64, String>>,
+    /// Those of them that are nobody yet, the oldest first.
+    strangers: RefCell<BTreeMap<u64, AbortHandle>>,
     places: RefCell<VecDeque<(u64, TableId, Key)>>,
     next_place: Cell<u64>,
     quiet: Quiet,
+    /// Of wrong passwords, which no other lines must hide.
+    guesses: Quiet,
 }
 
 impl Shared {
@@ -74,10 +82,12 @@ impl Shared {
             clients_max,
             held: Cell::new(0),
             lines: RefCell::default(),
+            strangers: RefCell::default(),
             places: RefCell::default(),
             // A cursor of another life of the node is not taken for one of this.
             next_place: Cell::new(1 + (crate::host::entropy().unwrap_or(0) >> 24)),
             quiet: Quiet::default(),
+            guesses: Quiet::default(),
         }
     }
 }
@@ -159,7 +169,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
                 continue;
             }
         };
-        if shared.lines.borrow().len() >= shared.clients_max {
+        if shared.lines.borrow().len() >= shared.clients_max && !make_room(&shared).await {
             shared.metrics.refused.inc();
             shared.quiet.say(|more| {
                 let max = shared.clients_max;
@@ -172,8 +182,24 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
         let id = next;
         next += 1;
         let task = Task::new(id, stream, from, local.clone(), shared.clone());
-        tokio::task::spawn_local(task.run());
+        let task = tokio::task::spawn_local(task.run());
+        shared.strangers.borrow_mut().insert(id, task.abort_handle());
     }
+}
+
+/// Drops the oldest connection that is nobody yet, if there is one: who has a question asks it at
+/// once, and those who come only to be there must not keep out those who have one.
+async fn make_room(shared: &Shared) -> bool {
+    let Some((_, oldest)) = shared.strangers.borrow_mut().pop_first() else { return false };
+    oldest.abort();
+    shared.metrics.dropped.inc();
+    shared.quiet.say(|more| {
+        let max = shared.clients_max;
+        warn!("there are {max} clients: the oldest that has asked nothing is dropped{more}");
+    });
+    // It goes when its turn comes.
+    tokio::task::yield_now().await;
+    true
 }
 
 /// One connection.
@@ -205,6 +231,10 @@ struct Task {
     held: usize,
     /// What its line in the list of clients was made from.
     described: Option<State>,
+    /// Whether it is nobody yet.
+    is_stranger: bool,
+    /// Wrong passwords that were counted.
+    wrong_passwords: u32,
 }
 
 /// A client by a number of its own, while it has requests in flight.
@@ -251,6 +281,8 @@ impl Task {
             halfway: None,
             held: 0,
             described: None,
+            is_stranger: true,
+            wrong_passwords: 0,
         }
     }
 
@@ -258,6 +290,35 @@ impl Task {
         // Answers are small and waited for.
         let _ = self.stream.set_nodelay(true);
         let ending = poll_fn(|cx| self.poll(cx)).await;
+        self.tell(&ending);
+        if matches!(ending, Ending::Ours(_) | Ending::Greedy) {
+            self.part().await;
+        }
+    }
+
+    /// Says that no more comes, and lets the client finish what it is sending: the system answers
+    /// what nobody reads with a reset, which overtakes the last reply.
+    async fn part(&mut self) {
+        // It may be for its memory that it has to go; and it keeps nothing any more.
+        self.connection = Connection::new(self.id, ConnectionLimits::default());
+        self.shared.held.set(self.shared.held.get() - std::mem::take(&mut self.held));
+        self.sessions.clear();
+        self.opening.clear();
+        self.named.clear();
+        let mut scrap = BytesMut::new();
+        let finish = async {
+            self.stream.shutdown().await?;
+            while self.stream.read_buf(&mut scrap).await? > 0 {
+                scrap.clear();
+            }
+            Ok::<(), io::Error>(())
+        };
+        // Whether it has read it, only it can say.
+        let _ = timeout(PARTING, finish).await;
+    }
+
+    /// What the log says of an end, and the client if it can be told.
+    fn tell(&mut self, ending: &Ending) {
         let from = self.from;
         match ending {
             Ending::Closed | Ending::Ours(Closing::Quit) => debug!("{from} has left"),
@@ -269,6 +330,12 @@ impl Task {
             Ending::Ours(Closing::TooManyMessages) => {
                 self.shared.quiet.say(|more| {
                     warn!("{from} is disconnected: it does not read its messages{more}");
+                });
+            }
+            Ending::Ours(Closing::WrongPasswords) => {
+                let max = State::WRONG_PASSWORDS_MAX;
+                self.shared.guesses.say(|more| {
+                    warn!("{from} is disconnected: it has said {max} wrong passwords{more}");
                 });
             }
             Ending::Greedy => {
@@ -312,6 +379,7 @@ impl Task {
                 Err(ending) => return Poll::Ready(ending),
             };
             self.connection.poll(&*self.shared, &mut self.errands);
+            self.recognise();
             let errands = !self.errands.is_empty();
             self.run_errands();
             let written = match self.write(cx) {
@@ -584,6 +652,21 @@ impl Task {
         client.attach(session, ClientId::new(secret)).then_some(client)
     }
 
+    /// Takes note of what it has shown to be, or not to be.
+    fn recognise(&mut self) {
+        if self.is_stranger && !self.connection.is_stranger(&*self.shared) {
+            self.is_stranger = false;
+            self.shared.strangers.borrow_mut().remove(&self.id);
+        }
+        let said = self.connection.state().wrong_passwords;
+        if said > self.wrong_passwords {
+            self.shared.metrics.wrong_passwords.inc_by(u64::from(said - self.wrong_passwords));
+            self.wrong_passwords = said;
+            let from = self.from;
+            self.shared.guesses.say(|more| warn!("{from} has said a wrong password{more}"));
+        }
+    }
+
     /// Keeps the line of `CLIENT LIST` true, where it has changed.
     fn describe(&mut self) {
         if self.described.as_ref() != Some(self.connection.state()) {
@@ -600,5 +683,6 @@ impl Drop for Task {
         self.shared.held.set(self.shared.held.get() - self.held);
         self.shared.metrics.connections.dec();
         self.shared.lines.borrow_mut().remove(&self.id);
+        self.shared.strangers.borrow_mut().remove(&self.id);
     }
 }
