@@ -204,6 +204,48 @@ fn settings_come_from_a_file_the_environment_and_flags() {
     drop(more);
 }
 
+/// Of settings that exclude each other a flag beats the environment, and that the file; only what
+/// was said in the same way is an error.
+#[test]
+fn what_excludes_each_other_is_weighed() {
+    let nodes = Nodes::new(1, &[]);
+    let folder = nodes.folder.path();
+    let said = |file: &str, environment: &[(&str, &str)], flags: &[&str], expected: &str| {
+        let settings = folder.join("synod.toml");
+        fs::write(&settings, file).expect("written");
+        let log = folder.join("log");
+        let mut command = synod(["node", "1", "--listen-metrics", "off"]);
+        command.args(["--listen-clients", "127.0.0.1:0", "--listen-peers", "127.0.0.1:0"]);
+        command.args(flags).envs(environment.iter().copied()).current_dir(folder);
+        command.env("SYNOD_CONFIG", &settings).stderr(fs::File::create(&log).expect("a log"));
+        let mut node = command.spawn().expect("started");
+        let log = || fs::read_to_string(&log).expect("a log");
+        until(expected, || {
+            let ended = node.try_wait().expect("a status").is_some();
+            assert!(!ended || log().contains(expected), "{}", log());
+            log().contains(expected)
+        });
+        drop(node.kill());
+        drop(node.wait());
+    };
+    let memory = "state is kept in memory only";
+    said("", &[("SYNOD_DATA_DIR", "x")], &["--memory"], memory);
+    said("data_dir = \"x\"", &[], &["--memory"], memory);
+    said("data_dir = \"x\"", &[("SYNOD_MEMORY", "yes")], &[], memory);
+    said("", &[("SYNOD_STORE", "log")], &["--memory"], memory);
+    let here = format!("state in {}", folder.canonicalize().expect("a path").display());
+    said("", &[("SYNOD_MEMORY", "1")], &["--data-dir", "x"], &format!("{here}/x/node-1, new"));
+    said("memory = true", &[], &["--data-dir", "x"], &format!("{here}/x/node-1"));
+    said("memory = true\ndata_dir = \"y\"", &[("SYNOD_MEMORY", "0")], &[], &format!("{here}/y"));
+    said("", &[("SYNOD_MEMORY", "on")], &["--memory=no"], "name a place with --data-dir");
+    said("", &[], &[], &format!("{here}/synod-data/node-1"));
+    said("", &[("SYNOD_JOIN", "127.0.0.1:1")], &["--size", "1"], "of cluster synod of 1");
+    let peers = [("SYNOD_PEERS", "1=127.0.0.1:1")];
+    said("", &peers, &["--join", "127.0.0.1:1"], "no server can be reached");
+    said("", &[], &["--memory", "--data-dir", "x"], "--memory and --data-dir exclude each other");
+    said("", &[("SYNOD_MEMORY", "maybe")], &[], "invalid value 'maybe'");
+}
+
 /// Every verb, its output and its exit status.
 #[test]
 fn the_client_tells_by_its_exit_status() {
@@ -313,6 +355,32 @@ fn nothing_of_a_command_outlives_its_session() {
     gone(server);
 }
 
+/// A node that is hung, or not ready, is passed over; what was in flight there goes on elsewhere.
+#[test]
+fn a_hung_node_is_passed_over() {
+    let nodes = Nodes::start_all(3, &[]);
+    let child = nodes.running[0].as_ref().expect("it runs");
+    let hung = rustix::process::Pid::from_child(child);
+    assert_eq!(ran(&mut nodes.client(["put", "k", "v"])).0, 0);
+    let mut watch = nodes.client(["watch", "k", "--count", "1"]);
+    watch.env("SYNOD_TIMEOUT", "6s").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let watch = watch.spawn().expect("started");
+    until("it watches", || nodes.connect(1).say("CLIENT LIST").contains("sub=1"));
+    rustix::process::kill_process(hung, Signal::STOP).expect("stopped");
+    for words in [&["get", "k"][..], &["put", "k", "w"], &["tables"], &["events", "--count", "1"]] {
+        let (code, _, complaint) = ran(nodes.client([]).args(words));
+        assert_eq!(code, 0, "{words:?}: {complaint}");
+    }
+    assert_eq!(ran(&mut nodes.client(["session", "--", "true"])).0, 0);
+    until("it watches elsewhere", || nodes.connect(2).say("CLIENT LIST").contains("sub=1"));
+    assert_eq!(ran(&mut nodes.client(["remove", "k"])).0, 0);
+    let told = watch.wait_with_output().expect("it ends");
+    let (out, complaint) =
+        (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(out.lines().last().is_some_and(|line| line.starts_with("removed 1:")), "{out}");
+    assert!(complaint.contains("the connection was lost"), "{complaint}");
+}
+
 /// A watcher is told of the end of a key's life.
 #[test]
 fn a_watcher_is_told() {
@@ -323,9 +391,16 @@ fn a_watcher_is_told() {
     until("it watches", || nodes.connect(1).say("CLIENT LIST").contains("sub=1"));
     assert_eq!(ran(&mut nodes.client(["remove", "k"])).0, 0);
     let told = watch.wait_with_output().expect("it ends");
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
-    assert_eq!(told["channel"], "key:default:k");
-    assert!(told["event"].as_str().is_some_and(|it| it.starts_with("removed 1:")), "{told}");
+    let told = String::from_utf8(told.stdout).expect("text");
+    for (line, expected) in told.lines().zip(["present 1:", "removed 1:"]) {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["channel"], "key:default:k");
+        assert!(line["event"].as_str().is_some_and(|it| it.starts_with(expected)), "{line}");
+    }
+    assert_eq!(told.lines().count(), 2, "{told}");
+    // Who waits for it to be gone need not wait.
+    let (code, told, _) = ran(&mut nodes.client(["watch", "k", "--count", "1"]));
+    assert_eq!((code, &told[..]), (0, "absent\n"));
 }
 
 /// Without the password nothing is told or done; with it everything is as usual.
@@ -343,6 +418,8 @@ fn a_password_is_asked_for() {
     assert_eq!(client.say("GET k"), "nil");
     let (code, _, complaint) = ran(&mut nodes.client(["put", "k", "v"]));
     assert!(code == 3 && complaint.contains("NOAUTH"), "{complaint}");
+    let (code, told, complaint) = ran(&mut nodes.client(["status"]));
+    assert!(code == 3 && complaint.contains("NOAUTH") && told.contains("NOAUTH"), "{complaint}");
     assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--password-file", path])).0, 0);
     assert!(!nodes.log(1).contains("sesame"), "passwords are no business of the log");
 }
@@ -352,18 +429,30 @@ fn a_password_is_asked_for() {
 fn a_node_joins_by_asking_another() {
     let mut nodes = Nodes::new(3, &["--tables", "a,b:write-once", "--cluster", "joined"]);
     nodes.start(1);
-    for node in [2, 3] {
+    until("node 1 answers", || nodes.page(1, "/metrics").0 == 200);
+    let join = |nodes: &mut Nodes, node: usize| {
         let at = |port: u16| format!("127.0.0.1:{port}");
         let ports = nodes.ports[node - 1];
-        until("node 1 answers", || nodes.page(1, "/metrics").0 == 200);
         let mut command = synod(["node"]);
-        command.arg(node.to_string()).args(["--join", &at(nodes.ports[0].clients)]);
+        // The first of those asked is not there.
+        let asked = format!("127.0.0.1:1,{}", at(nodes.ports[0].clients));
+        command.arg(node.to_string()).args(["--join", &asked]);
         command.args(["--listen-clients", &at(ports.clients)]);
         command.args(["--listen-metrics", &at(ports.metrics)]);
         command.arg("--data-dir").arg(nodes.folder.path().join("data"));
         let log = fs::File::create(nodes.log_path(node)).expect("a log");
         nodes.running[node - 1] = Some(command.stderr(log).spawn().expect("started"));
-    }
+    };
+    join(&mut nodes, 2);
+    join(&mut nodes, 3);
+    nodes.wait_ready();
+    // What was asked once need not be asked again.
+    nodes.kill(1);
+    nodes.kill(3);
+    join(&mut nodes, 3);
+    until("node 3 is ready without node 1", || nodes.health(3).0 == 200);
+    assert!(nodes.log(3).contains("what was said before stands"), "{}", nodes.log(3));
+    nodes.start(1);
     nodes.wait_ready();
     assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--table", "b", "--if-absent"])).0, 0);
     let (code, _, complaint) = ran(&mut synod(["node", "2", "--join", "127.0.0.1:1", "--memory"]));

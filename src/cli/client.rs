@@ -2,6 +2,7 @@
 //!
 //! Must never know: what a command means, how a reply is shown.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,6 +15,16 @@ use crate::resp::request;
 
 /// The most bytes of one reply that are gathered.
 const REPLY_MAX: usize = 256 << 20;
+
+/// How long a node may take to be connected to and to introduce itself, before the next one is
+/// tried. In each round of trying twice as long as in the one before.
+const INTRODUCTION: Duration = Duration::from_millis(500);
+
+/// The least that can be waited.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// How long to wait for what a server has said before it closed the connection.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where a node is looked for, and how long it has to answer.
 #[derive(Clone, Debug)]
@@ -31,6 +42,8 @@ pub(super) enum Failure {
     Lost(String),
     /// A server's error: its code and what it says.
     Refused { code: String, text: String },
+    /// It did not introduce itself in time. Nothing was asked.
+    Silent(String),
     /// It may have taken effect, may still, or may never.
     Unknown(String),
     /// No server could be asked.
@@ -42,7 +55,7 @@ impl Failure {
     fn is_of_this_node(&self) -> bool {
         match self {
             Self::Refused { code, .. } => ["NOTREADY", "NOQUORUM", "BUSY"].contains(&&code[..]),
-            Self::Unreachable(_) => true,
+            Self::Silent(_) | Self::Unreachable(_) => true,
             Self::Lost(_) | Self::Unknown(_) => false,
         }
     }
@@ -54,6 +67,9 @@ impl fmt::Display for Failure {
             Self::Lost(why) => write!(f, "the connection was lost: {why}"),
             Self::Refused { code, text } => write!(f, "{code} {text}"),
             Self::Unknown(why) => write!(f, "UNKNOWN {why}"),
+            Self::Silent(server) => {
+                write!(f, "no server can be reached: {server} does not answer in time")
+            }
             Self::Unreachable(why) => write!(f, "no server can be reached: {why}"),
         }
     }
@@ -71,138 +87,199 @@ pub(super) enum Repeat {
 /// Asks the servers in turn until one answers for good, or the patience is over. What is named is
 /// sent again after a lost connection and after `UNKNOWN`, under the same number.
 pub(super) fn ask(target: &Target, words: &[Bytes], repeat: Repeat) -> Result<Frame, Failure> {
-    let until = Instant::now() + target.patience;
     let client = getrandom::u64().map_err(|error| Failure::Unreachable(error.to_string()))? >> 1;
     let mut sent = false;
+    let asked = in_turn(target, |connection, patience| {
+        let mut words = words.to_vec();
+        // The node gives up a little before the client does, so that its answer arrives.
+        let told = patience.mul_f32(0.9).as_millis().max(1);
+        words.extend(["PATIENCE".into(), told.to_string().into()]);
+        if repeat == Repeat::Named {
+            words.extend(["REQUEST".into(), client.to_string().into(), "1".into()]);
+            words.extend(sent.then(|| Bytes::from("AGAIN")));
+        }
+        let answer = connection.call(&words);
+        let maybe = matches!(answer, Err(Failure::Lost(_) | Failure::Unknown(_)));
+        sent |= maybe && repeat == Repeat::Named;
+        match answer {
+            // What is refused for want of something here is not so by what was sent before.
+            Err(refused) if sent && refused.is_of_this_node() => {
+                Err(Failure::Unknown(refused.to_string()))
+            }
+            other => other,
+        }
+    });
+    match asked {
+        Err(last) if sent && !matches!(last, Failure::Refused { .. }) => Err(Failure::Unknown(
+            format!("it may have taken effect, may still, or may never ({last})"),
+        )),
+        other => other.map(|(_, reply)| reply),
+    }
+}
+
+/// Does it at the first server that can, until the patience is over. No server gets all of it
+/// while there are others: it may have stopped in the middle of anything. If nobody could, and
+/// nothing was begun that should be ended, that is an answer at once.
+pub(super) fn in_turn<T>(
+    target: &Target,
+    mut attempt: impl FnMut(&mut Connection, Duration) -> Result<T, Failure>,
+) -> Result<(Connection, T), Failure> {
+    let until = Instant::now() + target.patience;
+    let mut introduction = INTRODUCTION;
     let mut last = Failure::Unreachable(String::from("there are none"));
     loop {
+        let (mut again, mut silent, mut said) = (false, false, false);
+        let mut others = target.servers.len();
         for server in &target.servers {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(if sent { unknown(&last) } else { last });
+                return Err(last);
             }
-            match attempt(target, server, words, repeat, (client, sent), left) {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => {
-                    let refused = matches!(failure, Failure::Refused { .. });
-                    // What is refused for want of something here is not so by what was sent before.
-                    if refused && !failure.is_of_this_node() {
-                        return Err(failure);
-                    }
-                    let maybe = matches!(failure, Failure::Lost(_) | Failure::Unknown(_));
-                    sent |= maybe && repeat == Repeat::Named;
-                    // What a node says tells more than that another one cannot be reached.
-                    let said = matches!(last, Failure::Refused { .. });
-                    if !(said && matches!(failure, Failure::Unreachable(_))) {
-                        last = failure;
-                    }
-                }
+            let share = left / u32::try_from(others).unwrap_or(u32::MAX);
+            others -= 1;
+            let password = target.password.as_ref();
+            let done = Connection::open(server, introduction.min(left), password).and_then(
+                |mut connection| {
+                    connection.set_patience(share);
+                    let done = attempt(&mut connection, share)?;
+                    Ok((connection, done))
+                },
+            );
+            let failure = match done {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            if matches!(failure, Failure::Refused { .. }) && !failure.is_of_this_node() {
+                return Err(failure);
+            }
+            again |= !failure.is_of_this_node();
+            silent |= matches!(failure, Failure::Silent(_));
+            said |= matches!(failure, Failure::Refused { .. });
+            // What a node says tells more than that another one cannot be reached.
+            let tells = matches!(last, Failure::Refused { .. } | Failure::Unknown(_));
+            if !(tells && matches!(failure, Failure::Silent(_) | Failure::Unreachable(_))) {
+                last = failure;
             }
         }
-        // Nobody could do it. Before anything was sent, that is an answer.
-        if !sent && last.is_of_this_node() {
+        // Those who were silent may only be slow.
+        if !again && (said || !silent) {
             return Err(last);
         }
+        introduction *= 2;
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn unknown(last: &Failure) -> Failure {
-    Failure::Unknown(format!("it may have taken effect, may still, or may never ({last})"))
-}
-
-fn attempt(
-    target: &Target,
-    server: &str,
-    words: &[Bytes],
-    repeat: Repeat,
-    (client, again): (u64, bool),
-    left: Duration,
-) -> Result<Frame, Failure> {
-    let mut connection = Connection::open(server, left, target.password.as_ref())?;
-    let mut words = words.to_vec();
-    // The node gives up a little before the client does, so that its answer arrives.
-    let patience = left.mul_f32(0.9).as_millis().max(1);
-    words.extend(["PATIENCE".into(), patience.to_string().into()]);
-    if repeat == Repeat::Named {
-        words.extend(["REQUEST".into(), client.to_string().into(), "1".into()]);
-        words.extend(again.then(|| Bytes::from("AGAIN")));
-    }
-    connection.call(&words)
 }
 
 /// One connection, in RESP3.
 pub(super) struct Connection {
     stream: TcpStream,
     parser: Parser,
+    /// How long to wait for what comes next, or for what is sent to be taken.
+    patience: Duration,
     /// Messages that came while an answer was waited for.
-    messages: Vec<Frame>,
+    messages: VecDeque<Frame>,
 }
 
 impl Connection {
-    /// Connects, and introduces itself. `patience` is for each step.
+    /// Connects, and introduces itself, within the patience.
     pub(super) fn open(
         server: &str,
         patience: Duration,
         password: Option<&Bytes>,
     ) -> Result<Self, Failure> {
-        let stream = connect(server, patience)
-            .map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
-        let patience = Some(patience.max(Duration::from_millis(1)));
-        let prepared = stream
-            .set_nodelay(true)
-            .and_then(|()| stream.set_read_timeout(patience))
-            .and_then(|()| stream.set_write_timeout(patience));
+        let until = Instant::now() + patience;
+        let stream = connect(server, until).map_err(|error| {
+            if error.kind() == io::ErrorKind::TimedOut {
+                return Failure::Silent(server.to_owned());
+            }
+            Failure::Unreachable(format!("{server}: {error}"))
+        })?;
+        let prepared = stream.set_nodelay(true);
         prepared.map_err(|error| Failure::Unreachable(format!("{server}: {error}")))?;
-        let mut connection = Self { stream, parser: Parser::new(), messages: Vec::new() };
+        let patience = until.saturating_duration_since(Instant::now());
+        let mut connection =
+            Self { stream, parser: Parser::new(), patience, messages: VecDeque::new() };
         let mut hello = vec![Bytes::from("HELLO"), Bytes::from("3")];
         if let Some(password) = password {
             hello.extend(["AUTH".into(), "default".into(), password.clone()]);
         }
         hello.extend(["SETNAME".into(), "synod-cli".into()]);
-        match connection.call(&hello) {
-            Ok(_) => Ok(connection),
-            // Nothing was asked yet, so nothing can have taken effect.
+        // Nothing was asked yet, so nothing can have taken effect.
+        match connection.exchange(&hello) {
+            Ok(Some(_)) => Ok(connection),
+            Ok(None) => Err(Failure::Silent(server.to_owned())),
             Err(Failure::Lost(why)) => Err(Failure::Unreachable(format!("{server}: {why}"))),
             Err(other) => Err(other),
         }
     }
 
     /// How long to wait for what comes next.
-    pub(super) fn set_patience(&self, patience: Option<Duration>) -> Result<(), Failure> {
-        self.stream.set_read_timeout(patience).map_err(|error| Failure::Lost(error.to_string()))
+    pub(super) const fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// One request, and its reply.
     pub(super) fn call(&mut self, words: &[Bytes]) -> Result<Frame, Failure> {
-        self.send(words)?;
+        let reply = self.exchange(words)?;
+        reply.ok_or_else(|| Failure::Lost(String::from("no answer in time")))
+    }
+
+    /// Likewise; nothing if no reply came within the patience.
+    fn exchange(&mut self, words: &[Bytes]) -> Result<Option<Frame>, Failure> {
+        let sent = self.send(words);
+        if sent.is_err() {
+            // Who does not listen any more may have said why.
+            self.patience = LAST_WORDS;
+        }
+        let until = Instant::now() + self.patience;
         loop {
-            match self.receive()? {
-                Some(Frame::Push(message)) => self.messages.push(Frame::Push(message)),
-                Some(Frame::Error(error)) => return Err(refusal(&error)),
-                Some(reply) => return Ok(reply),
-                None => {
-                    return Err(Failure::Lost(String::from("no answer in time")));
+            match self.receive(until) {
+                Ok(Some(Frame::Push(message))) => self.messages.push_back(Frame::Push(message)),
+                Ok(Some(Frame::Error(error))) => return Err(refusal(&error)),
+                Ok(Some(reply)) => return Ok(Some(reply)),
+                Ok(None) => return sent.map(|()| None),
+                Err(lost) => return Err(sent.err().unwrap_or(lost)),
+            }
+        }
+    }
+
+    /// A request for messages. In RESP3 what confirms it may be a message itself.
+    pub(super) fn subscribe(&mut self, words: &[Bytes]) -> Result<(), Failure> {
+        self.send(words)?;
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.receive(until)? {
+                Some(Frame::Push(parts))
+                    if parts.first().and_then(Frame::as_str) == Some("subscribe") =>
+                {
+                    return Ok(());
                 }
+                Some(Frame::Push(message)) => self.messages.push_back(Frame::Push(message)),
+                Some(Frame::Error(error)) => return Err(refusal(&error)),
+                Some(_) => return Ok(()),
+                None => return Err(Failure::Lost(String::from("no answer in time"))),
             }
         }
     }
 
     /// One request, whose reply is taken for a message.
     pub(super) fn send(&mut self, words: &[Bytes]) -> Result<(), Failure> {
-        let sent = self.stream.write_all(&request(words));
+        let patience = Some(self.patience.max(MOMENT));
+        let ready = self.stream.set_write_timeout(patience);
+        let sent = ready.and_then(|()| self.stream.write_all(&request(words)));
         sent.map_err(|error| Failure::Lost(error.to_string()))
     }
 
     /// The next message; nothing if none came within the patience.
     pub(super) fn message(&mut self) -> Result<Option<Frame>, Failure> {
-        if !self.messages.is_empty() {
-            return Ok(Some(self.messages.remove(0)));
+        if let Some(message) = self.messages.pop_front() {
+            return Ok(Some(message));
         }
-        self.receive()
+        self.receive(Instant::now() + self.patience)
     }
 
-    fn receive(&mut self) -> Result<Option<Frame>, Failure> {
+    /// What comes next; nothing if it has not come until then.
+    fn receive(&mut self, until: Instant) -> Result<Option<Frame>, Failure> {
         let lost = |why: String| Failure::Lost(why);
         let mut bytes = [0; 64 << 10];
         loop {
@@ -214,6 +291,9 @@ impl Connection {
                 Ok(None) => {}
                 Err(error) => return Err(lost(format!("it does not speak RESP3: {error}"))),
             }
+            // To wait for no time at all cannot be said.
+            let left = until.saturating_duration_since(Instant::now()).max(MOMENT);
+            self.stream.set_read_timeout(Some(left)).map_err(|error| lost(error.to_string()))?;
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(lost(String::from("the server has closed it"))),
                 Ok(count) => self.parser.feed(Bytes::copy_from_slice(&bytes[..count])),
@@ -230,10 +310,13 @@ impl Connection {
     }
 }
 
-fn connect(server: &str, patience: Duration) -> io::Result<TcpStream> {
+fn connect(server: &str, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in server.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
+    let addresses: Vec<_> = server.to_socket_addrs()?.collect();
+    for (address, others) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(others).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, share.max(MOMENT)) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }

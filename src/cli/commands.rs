@@ -7,16 +7,19 @@ use bytes::Bytes;
 use resp_rs::resp3::Frame;
 use serde_json::json;
 
-use super::client::{Connection, Failure, Repeat, Target, ask};
+use super::client::{Connection, Failure, Repeat, Target, ask, in_turn};
 use super::options::{
-    Bound, ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions,
-    RemoveOptions, TableOptions, WatchOptions,
+    Bound, ClientOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, RemoveOptions,
+    TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict};
+use crate::resp::RequestLimits;
 
-/// The largest value that is read from standard input; a node refuses less.
-const VALUE_MAX: u64 = 64 << 20;
+/// The longest value that can be read from standard input: no node takes a longer request.
+fn value_max() -> usize {
+    RequestLimits::default().bytes_max
+}
 
 /// Keys asked for at a time.
 const PAGE: u64 = 1_000;
@@ -41,14 +44,14 @@ pub(super) fn password(path: &Path) -> Result<Bytes> {
 }
 
 /// The words of a request.
-struct Words(Vec<Bytes>);
+pub(super) struct Words(pub(super) Vec<Bytes>);
 
 impl Words {
-    fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str) -> Self {
         Self(vec![Bytes::from(name)])
     }
 
-    fn and(mut self, word: impl Into<Bytes>) -> Self {
+    pub(super) fn and(mut self, word: impl Into<Bytes>) -> Self {
         self.0.push(word.into());
         self
     }
@@ -60,7 +63,7 @@ impl Words {
         }
     }
 
-    fn table(self, at: &TableOptions) -> Self {
+    pub(super) fn table(self, at: &TableOptions) -> Self {
         self.option("TABLE", at.table.clone())
     }
 
@@ -105,7 +108,12 @@ pub(super) fn put(options: &PutOptions) -> Result {
     let mut value = options.value.clone().into_bytes();
     if options.value == "-" {
         value.clear();
-        std::io::stdin().lock().take(VALUE_MAX).read_to_end(&mut value)?;
+        // One byte more tells whether there is more.
+        std::io::stdin().lock().take(value_max() as u64 + 1).read_to_end(&mut value)?;
+    }
+    if value.len() > value_max() {
+        let max = value_max();
+        return Err(Trouble::Given(format!("the value is longer than {max} bytes, the limit")));
     }
     let compared = options.if_value.is_some() || options.if_version.is_some();
     let name = match options.if_absent {
@@ -215,8 +223,8 @@ pub(super) fn merged(options: &TableOptions) -> Result {
 }
 
 pub(super) fn tables(options: &ClientOptions) -> Result {
-    let mut connection = connect(&options.target()?)?;
-    let reply = connection.call(&[Bytes::from("SYNOD.TABLES")])?;
+    let words = [Bytes::from("SYNOD.TABLES")];
+    let (_, reply) = in_turn(&options.target()?, |connection, _| connection.call(&words))?;
     let screen = options.screen();
     if screen.is_json() {
         for table in reply.as_array().unwrap_or_default() {
@@ -228,74 +236,32 @@ pub(super) fn tables(options: &ClientOptions) -> Result {
     Ok(Verdict::Done)
 }
 
-/// The first server that can be reached.
-pub(super) fn connect(target: &Target) -> Result<Connection> {
-    let mut last = Failure::Unreachable(String::from("there are none"));
-    for server in &target.servers {
-        match Connection::open(server, target.patience, target.password.as_ref()) {
-            Ok(connection) => return Ok(connection),
-            Err(failure) => last = failure,
-        }
-    }
-    Err(last.into())
-}
-
-pub(super) fn watch(options: &WatchOptions) -> Result {
-    let words = Words::new("SYNOD.WATCH").and(options.key.clone()).table(&options.at);
-    follow(&options.at.client, &words.0, options.count)
-}
-
-pub(super) fn events(options: &EventsOptions) -> Result {
-    let channel = if options.merges { "merges" } else { "quorum" };
-    let words = Words::new("SUBSCRIBE").and(channel);
-    follow(&options.client, &words.0, options.count)
-}
-
-/// Shows messages as they come.
-fn follow(options: &ClientOptions, words: &[Bytes], count: Option<u64>) -> Result {
-    let (target, screen) = (options.target()?, options.screen());
-    let mut connection = connect(&target)?;
-    let mut left = count.unwrap_or(u64::MAX);
-    connection.send(words)?;
-    connection.set_patience(None)?;
-    while left > 0 {
-        let message = connection.message()?;
-        match &message {
-            Some(Frame::Push(parts)) => {
-                let [kind, channel, text] = &parts[..] else { continue };
-                if kind.as_str() != Some("message") {
-                    continue;
-                }
-                if screen.is_json() {
-                    let message = json!({ "channel": as_json(channel), "event": as_json(text) });
-                    screen.json(&message)?;
-                } else {
-                    screen.line(&show::bytes(text).unwrap_or_default())?;
-                }
-                left -= 1;
-            }
-            Some(Frame::Error(error)) => return Err(super::client::refusal(error).into()),
-            Some(_) | None => {}
-        }
-    }
-    Ok(Verdict::Done)
-}
-
 /// Every node that was named, one row each.
 pub(super) fn status(options: &ClientOptions) -> Result {
     let (target, screen) = (options.target()?, options.screen());
     let mut rows = Vec::new();
     let (mut well, mut reached) = (true, false);
+    let mut last = Failure::Unreachable(target.servers.join(", "));
     for server in &target.servers {
-        let status = Connection::open(server, target.patience, target.password.as_ref())
-            .and_then(|mut connection| connection.call(&[Bytes::from("SYNOD.STATUS")]));
+        let status = Connection::open(server, target.patience, target.password.as_ref()).and_then(
+            |mut connection| {
+                connection.set_patience(target.patience);
+                connection.call(&[Bytes::from("SYNOD.STATUS")])
+            },
+        );
         let yes = |status: &Frame, name| field(status, name) == Some(&Frame::Boolean(true));
         match &status {
             Ok(status) => {
                 reached = true;
                 well &= yes(status, "ready") && yes(status, "quorum");
             }
-            Err(_) => well = false,
+            Err(failure) => {
+                well = false;
+                // Who refuses was reached.
+                if matches!(failure, Failure::Refused { .. }) {
+                    last = failure.clone();
+                }
+            }
         }
         if screen.is_json() {
             screen.json(&match &status {
@@ -308,7 +274,7 @@ pub(super) fn status(options: &ClientOptions) -> Result {
     }
     screen.table(&rows)?;
     if !reached {
-        return Err(Failure::Unreachable(target.servers.join(", ")).into());
+        return Err(last.into());
     }
     Ok(judge(well))
 }

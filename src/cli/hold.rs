@@ -18,8 +18,7 @@ use rustix::process::{
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{Connection, Failure};
-use super::commands::connect;
+use super::client::{Connection, Failure, in_turn};
 use super::options::SessionOptions;
 use super::show::{complain, field};
 use super::{Trouble, Verdict};
@@ -36,21 +35,22 @@ pub(super) fn session(options: &SessionOptions) -> Result {
     let target = options.client.target()?;
     // Before anything is held that a signal should end.
     let signals = signals()?;
-    let mut connection = connect(&target)?;
     let grace = options.grace.as_millis().to_string();
     let words = ["SYNOD.SESSION".into(), "OPEN".into(), "GRACE".into(), Bytes::from(grace)];
-    let opened = connection.call(&words)?;
+    let (mut connection, opened) = in_turn(&target, |connection, _| connection.call(&words))?;
     let name = field(&opened, "session").and_then(Frame::as_str).unwrap_or_default().to_owned();
-    connection.set_patience(Some(TICK))?;
+    connection.set_patience(TICK);
     let verdict = match options.command.split_first() {
         None => {
             options.client.screen().reply(&opened)?;
             // To be told to end is how this ends.
-            hold(&mut connection, &name, || Ok(signals.try_recv().ok().map(|_| Verdict::Done)))?
+            hold(&mut connection, &name, target.patience, || {
+                Ok(signals.try_recv().ok().map(|_| Verdict::Done))
+            })?
         }
         Some((program, arguments)) => {
             let mut group = Group::start(program, arguments, &name)?;
-            let held = hold(&mut connection, &name, || {
+            let held = hold(&mut connection, &name, target.patience, || {
                 for signal in signals.try_iter() {
                     group.tell(signal);
                 }
@@ -62,7 +62,7 @@ pub(super) fn session(options: &SessionOptions) -> Result {
             held?
         }
     };
-    connection.set_patience(Some(target.patience))?;
+    connection.set_patience(target.patience);
     let close = ["SYNOD.SESSION".into(), "CLOSE".into(), Bytes::from(name)];
     // It ends with the connection in any case.
     drop(connection.call(&close));
@@ -94,18 +94,30 @@ fn signals() -> io::Result<Receiver<Signal>> {
     Ok(signals)
 }
 
-/// Until it has ended, or the session.
+/// Until it has ended, or the session. A node that says nothing for so long, though it is asked,
+/// may have been given up by the others, and the session with it.
 fn hold(
     connection: &mut Connection,
     name: &str,
+    patience: Duration,
     mut ended: impl FnMut() -> Result<Option<Verdict>>,
 ) -> Result {
     let channel = format!("session:{name}");
+    let (mut heard, mut asked) = (Instant::now(), Instant::now());
     loop {
         if let Some(verdict) = ended()? {
             return Ok(verdict);
         }
-        let Some(Frame::Push(parts)) = connection.message()? else { continue };
+        let message = connection.message()?;
+        if message.is_some() {
+            heard = Instant::now();
+        } else if heard.elapsed() > patience {
+            return Err(Failure::Lost(format!("session {name}: its node does not answer")).into());
+        } else if asked.elapsed() > patience / 4 {
+            connection.send(&[Bytes::from("PING")])?;
+            asked = Instant::now();
+        }
+        let Some(Frame::Push(parts)) = message else { continue };
         let words: Vec<&str> = parts.iter().filter_map(Frame::as_str).collect();
         match words[..] {
             ["message", about, "lost"] if about == channel => {

@@ -1,39 +1,103 @@
 //! Joining a cluster by asking a node of it, instead of saying again what that one was told.
+//!
+//! What it says is kept beside the state, so that a restart needs nobody to ask.
 
-use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
 
 use bytes::Bytes;
 use resp_rs::resp3::Frame;
+use serde::{Deserialize, Serialize};
 
-use super::client::{Connection, Failure, Target};
+use super::client::{Failure, Target, in_turn};
 use super::options::{TIMEOUT, server};
-use super::show::{cell, field};
+use super::show::{cell, complain, field};
 use super::{Trouble, commands};
-use crate::server::Given;
+use crate::server::{Given, NodeChoice};
 
-/// Fills in what was not said with what the node at `--join` says of its cluster.
-pub(super) fn ask(given: &mut Given) -> Result<(), Trouble> {
-    let Some(address) = given.join.clone() else { return Ok(()) };
-    let address = server(&address).map_err(|why| Trouble::Given(format!("--join: {why}")))?;
+/// What a node says of its cluster, in the words of the flags that would say it.
+#[derive(Debug, Deserialize, Serialize)]
+struct Told {
+    cluster: String,
+    peers: String,
+    /// Nothing if there are tables of which a node does not tell all.
+    tables: Option<String>,
+}
+
+/// Fills in what was not said with what a node at `--join` says of its cluster, or has said.
+pub(super) fn ask(choice: NodeChoice, given: &mut Given) -> Result<(), Trouble> {
+    if given.join.is_empty() {
+        return Ok(());
+    }
+    let servers = given.join.iter().map(|address| server(address)).collect::<Result<_, _>>();
+    let servers = servers.map_err(|why| Trouble::Given(format!("--join: {why}")))?;
     let password = given.password_file.as_deref().map(commands::password).transpose()?;
-    let target = Target { servers: vec![address.clone()], patience: TIMEOUT, password };
-    let mut node = Connection::open(&address, target.patience, target.password.as_ref())?;
-    let status = node.call(&[Bytes::from("SYNOD.STATUS")])?;
-    let tables = node.call(&[Bytes::from("SYNOD.TABLES")])?;
-    let strange = || Failure::Unreachable(format!("{address} does not say who its members are"));
-    let members = field(&status, "members").and_then(Frame::as_map).ok_or_else(strange)?;
-    let members: BTreeMap<String, String> =
-        members.iter().map(|(node, address)| (cell(node), cell(address))).collect();
-    let members: Vec<String> =
-        members.iter().map(|(node, address)| format!("{node}={address}")).collect();
-    given.peers = Some(members.join(","));
-    let cluster = field(&status, "cluster").map(cell).ok_or_else(strange)?;
-    given.cluster.get_or_insert(cluster);
-    let tables = tables.as_array().unwrap_or_default().iter().map(|table| {
-        let name = field(table, "name").map(cell).unwrap_or_default();
-        let once = field(table, "write_once") == Some(&Frame::Boolean(true));
-        if once { format!("{name}:write-once") } else { name }
-    });
-    given.tables.get_or_insert_with(|| tables.collect::<Vec<_>>().join(","));
+    let place = given.data_dir().map_err(|error| Trouble::Given(error.to_string()))?;
+    let place = place.map(|folder| folder.join(format!("node-{choice}.joined.json")));
+    let told = match (learn(&Target { servers, patience: TIMEOUT, password }), &place) {
+        (Ok(told), None) => told,
+        (Ok(told), Some(place)) => {
+            if let Err(error) = keep(place, &told) {
+                let place = place.display();
+                complain(format_args!("{place}: {error}; a restart will have to ask again"));
+            }
+            told
+        }
+        (Err(failure), Some(place)) if !matches!(failure, Failure::Refused { .. }) => {
+            let Ok(text) = fs::read(place) else { return Err(failure.into()) };
+            let place = place.display();
+            let told = serde_json::from_slice(&text);
+            let told = told.map_err(|error| Trouble::Given(format!("{place}: {error}")))?;
+            complain(format_args!("{failure}; what was said before stands, see {place}"));
+            told
+        }
+        (Err(failure), _) => return Err(failure.into()),
+    };
+    given.peers = Some(told.peers);
+    given.cluster.get_or_insert(told.cluster);
+    if given.tables.is_none() {
+        if told.tables.is_none() && given.config.is_none() {
+            return Err(Trouble::Given(
+                "--join: the cluster has merged tables; say all tables with --tables, or in the \
+                 file"
+                    .to_owned(),
+            ));
+        }
+        given.tables = told.tables;
+    }
     Ok(())
+}
+
+fn learn(target: &Target) -> Result<Told, Failure> {
+    let (_, (status, tables)) = in_turn(target, |node, _| {
+        let status = node.call(&[Bytes::from("SYNOD.STATUS")])?;
+        Ok((status, node.call(&[Bytes::from("SYNOD.TABLES")])?))
+    })?;
+    let strange = || Failure::Unreachable("it does not say who its members are".to_owned());
+    let members = field(&status, "members").and_then(Frame::as_map).ok_or_else(strange)?;
+    let mut peers: Vec<String> =
+        members.iter().map(|(node, address)| format!("{}={}", cell(node), cell(address))).collect();
+    peers.sort();
+    let cluster = field(&status, "cluster").map(cell).ok_or_else(strange)?;
+    let tables = tables.as_array().unwrap_or_default().iter().map(|table| {
+        let name = field(table, "name").map(cell)?;
+        let is_merged = field(table, "discipline").map(cell).as_deref() == Some("merged");
+        let once = field(table, "write_once") == Some(&Frame::Boolean(true));
+        (!is_merged).then(|| if once { format!("{name}:write-once") } else { name })
+    });
+    let tables: Option<Vec<String>> = tables.collect();
+    Ok(Told { cluster, peers: peers.join(","), tables: tables.map(|all| all.join(",")) })
+}
+
+/// All of it, or what was there before.
+fn keep(place: &Path, told: &Told) -> io::Result<()> {
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let new = place.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(serde_json::to_string_pretty(told)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, place)
 }

@@ -4,6 +4,7 @@
 
 mod client;
 mod commands;
+mod follow;
 mod hold;
 mod join;
 mod options;
@@ -11,7 +12,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::client::Failure;
@@ -57,7 +58,8 @@ Examples:
   synod node 1 --memory                     nothing is written to disk
   synod node 1 --peers 1=10.0.0.1:4201,2=10.0.0.2:4201,3=10.0.0.3:4201
                                             one of three machines; the others:
-  synod node 2 --join 10.0.0.1:4101         asks a node that runs who belongs to the cluster
+  synod node 2 --join 10.0.0.1:4101,10.0.0.3:4101
+                                            ask a node that runs who belongs to the cluster
   synod node 1 --config synod.toml          see docs/RUNNING.md for what a file can say")]
     Node {
         /// Its number, or _ for the first that is free
@@ -105,11 +107,15 @@ Examples:
   synod keys --after k --limit 100
   synod keys --json | jq -r .          one JSON string a line")]
     Keys(KeysOptions),
-    /// Tell of each end of a key's life: removed, or erased because a binding ended
+    /// Tell whether a key is present, and of each end of its life: removed, or erased because a
+    /// binding ended
     #[command(after_help = "\
 Examples:
   synod watch leader                   until interrupted
-  synod watch leader --count 1 && synod put leader me --if-absent")]
+  until synod put leader me --if-absent; do synod watch leader --count 1; done
+With --count 1 it waits until the key is gone, and not at all if it is not there: `absent` counts as
+an end. If its node is lost, it goes on with another one; an end that nobody was left to tell of is
+told as `unseen`.")]
     Watch(WatchOptions),
     /// List values of a merged table that were written without knowing of each other
     #[command(after_help = "\
@@ -184,9 +190,13 @@ impl From<std::io::Error> for Trouble {
 /// Parses the arguments of this process, and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let verdict = match Arguments::parse().command {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let verdict = match arguments.command {
         Commands::Node { node, mut given } => {
-            if let Err(trouble) = join::ask(&mut given) {
+            let said = matches.subcommand_matches("node").map_or(Ok(()), |it| given.settle(it));
+            let said = said.map_err(|error| Trouble::Given(error.to_string()));
+            if let Err(trouble) = said.and_then(|()| join::ask(node, &mut given)) {
                 fail(&trouble);
                 return ExitCode::from(2);
             }
@@ -212,10 +222,10 @@ pub fn main() -> ExitCode {
         Commands::Remove(options) => commands::remove(&options),
         Commands::Fence(options) => commands::fence(&options),
         Commands::Keys(options) => commands::keys(&options),
-        Commands::Watch(options) => commands::watch(&options),
+        Commands::Watch(options) => follow::watch(&options),
         Commands::Conflicts(options) => commands::conflicts(&options),
         Commands::Merged(options) => commands::merged(&options),
-        Commands::Events(options) => commands::events(&options),
+        Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),
         Commands::Session(options) => hold::session(&options),
@@ -237,7 +247,7 @@ fn fail(trouble: &Trouble) -> ExitCode {
         Trouble::Failed(failure) => {
             show::complain(failure);
             ExitCode::from(match failure {
-                Failure::Unreachable(_) => 2,
+                Failure::Silent(_) | Failure::Unreachable(_) => 2,
                 Failure::Lost(_) | Failure::Refused { .. } => 3,
                 Failure::Unknown(_) => 4,
             })

@@ -151,7 +151,8 @@ mod tests {
 
         #[test]
         fn words_are_no_bounds(
-            filler in 55_usize..140, star in any::<bool>(), tail in "[ab?]{0,9}", text in "[ab]{0,9}",
+            filler in 55_usize..140, star in any::<bool>(), tail in "[ab?]{0,9}",
+            text in "[ab]{0,9}",
         ) {
             let star = if star { "*" } else { "" };
             let pattern = format!("{}{star}{tail}", "x".repeat(filler));

@@ -234,12 +234,22 @@ fn open(
         let opened = Opened { storage: Volatile::default(), found: Found::New }.boxed();
         return Ok((opened, Syncing::Inline));
     };
+    // Wherever this was started.
+    let parent = std::path::absolute(parent).map_err(RunError::System)?;
     let path = parent.join(format!("node-{}", node.0));
     let owner =
         Owner { cluster: settings.config(node).cluster, name: settings.cluster.clone(), node };
     let opened = settings.store.open(&path, &owner).map_err(RunError::Open)?;
     match &opened.found {
-        Found::New => info!("state in {}, new", path.display()),
+        Found::New => {
+            info!("state in {}, new", path.display());
+            if !settings.is_data_dir_named {
+                warn!(
+                    "that is in the folder where this was started: started in another one, the \
+                     node would not find its state; name a place with --data-dir"
+                );
+            }
+        }
         Found::Records(records) => {
             info!("state in {}: {} records", path.display(), records.len());
         }

@@ -1,6 +1,7 @@
 //! What a server is told, and from where: flags, then the environment, then a file, then defaults
 //! good enough that three terminals make a cluster without any.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgMatches, Args, ValueEnum};
 use serde::Deserialize;
 
 use super::tables::{parse_schema, parse_table};
@@ -31,6 +33,15 @@ pub enum NodeChoice {
     Free,
     /// This.
     Number(u16),
+}
+
+impl fmt::Display for NodeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => write!(f, "_"),
+            Self::Number(node) => write!(f, "{node}"),
+        }
+    }
 }
 
 impl FromStr for NodeChoice {
@@ -94,20 +105,22 @@ pub struct Given {
     /// All members and where they listen for each other, for nodes on several machines
     #[arg(long, env = "SYNOD_PEERS", value_name = "1=HOST:PORT,2=HOST:PORT,...")]
     pub peers: Option<String>,
-    /// A node that runs, by its address for clients: the cluster's name, members and tables are
-    /// asked of it
-    #[arg(
-        long, env = "SYNOD_JOIN", value_name = "HOST:PORT", conflicts_with_all = ["peers", "size"]
-    )]
-    pub join: Option<String>,
+    /// Nodes that may run, by their addresses for clients: the cluster's name, members and tables
+    /// are asked of the first that answers, and kept with the state for when none does
+    #[arg(long, env = "SYNOD_JOIN", value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub join: Vec<String>,
     /// State is kept in DIR/node-N [default: synod-data]
     #[arg(long, env = "SYNOD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Keep state in memory only: a node that stops cannot rejoin its cluster
-    #[arg(long, env = "SYNOD_MEMORY", conflicts_with = "data_dir")]
-    pub memory: bool,
+    #[arg(
+        long, env = "SYNOD_MEMORY", value_name = "yes|no", num_args = 0..=1, require_equals = true,
+        hide_possible_values = true,
+        default_missing_value = "yes", value_parser = BoolishValueParser::new()
+    )]
+    pub memory: Option<bool>,
     /// How state is kept: log, or sqlite if this program was built with it [default: log]
-    #[arg(long, env = "SYNOD_STORE", conflicts_with = "memory")]
+    #[arg(long, env = "SYNOD_STORE")]
     pub store: Option<Store>,
     /// Tables, each NAME, NAME:write-once or NAME:merged+WORD+... (see docs/MERGED.md) [default:
     /// default]
@@ -137,6 +150,99 @@ pub struct Given {
     /// A file with a password that clients have to say first
     #[arg(long, env = "SYNOD_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+}
+
+impl Given {
+    /// Of what excludes each other, that which was said more strongly stands: a flag before the
+    /// environment.
+    ///
+    /// # Errors
+    /// Both were said in the same way.
+    pub fn settle(&mut self, matches: &ArgMatches) -> Result<(), SettingsError> {
+        let pairs = [
+            ("memory", "data_dir", "--memory and --data-dir exclude each other"),
+            ("memory", "store", "--memory and --store exclude each other"),
+            ("join", "peers", "--join and --peers exclude each other"),
+            ("join", "size", "--join and --size exclude each other"),
+        ];
+        for (one, other, why) in pairs {
+            if !(self.says(one) && self.says(other)) {
+                continue;
+            }
+            match matches.value_source(one).cmp(&matches.value_source(other)) {
+                Ordering::Less => self.forget(one),
+                Ordering::Greater => self.forget(other),
+                Ordering::Equal => return Err(bad(one, why)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is said that another setting can contradict.
+    fn says(&self, what: &str) -> bool {
+        match what {
+            "data_dir" => self.data_dir.is_some(),
+            "join" => !self.join.is_empty(),
+            "memory" => self.memory == Some(true),
+            "peers" => self.peers.is_some(),
+            "size" => self.size.is_some(),
+            _ => self.store.is_some(),
+        }
+    }
+
+    fn forget(&mut self, what: &str) {
+        match what {
+            "data_dir" => self.data_dir = None,
+            "join" => self.join.clear(),
+            "memory" => self.memory = None,
+            "peers" => self.peers = None,
+            "size" => self.size = None,
+            _ => self.store = None,
+        }
+    }
+
+    /// Where state is to be kept; nowhere if in memory.
+    ///
+    /// # Errors
+    /// The file cannot be read, or makes no sense of it.
+    pub fn data_dir(&self) -> Result<Option<PathBuf>, SettingsError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        Ok(data_dir(self, &file)?.path())
+    }
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Here, as nothing else was said.
+    Default,
+    Memory,
+    Named(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Default => Some(PathBuf::from("synod-data")),
+            Self::Memory => None,
+            Self::Named(path) => Some(path.clone()),
+        }
+    }
+}
+
+fn data_dir(given: &Given, file: &File) -> Result<Place, SettingsError> {
+    let named = |path: &PathBuf| Place::Named(path.clone());
+    match (given.memory, &given.data_dir) {
+        (Some(true), _) => return Ok(Place::Memory),
+        (_, Some(path)) => return Ok(named(path)),
+        (_, None) => {}
+    }
+    let memory = given.memory.is_none() && file.memory == Some(true);
+    if memory && file.data_dir.is_some() {
+        return Err(bad("memory", "state is kept in memory or in data_dir, not in both"));
+    }
+    let place = file.data_dir.as_ref().map_or(Place::Default, named);
+    Ok(if memory { Place::Memory } else { place })
 }
 
 /// What a file says. Times are in milliseconds.
@@ -249,6 +355,8 @@ pub struct Settings {
     pub members: BTreeMap<NodeId, String>,
     /// Where state is kept, or nowhere.
     pub data_dir: Option<PathBuf>,
+    /// Whether somebody chose that.
+    pub is_data_dir_named: bool,
     /// How.
     pub store: Store,
     /// The tables.
@@ -280,6 +388,7 @@ impl Settings {
     /// The first thing that makes no sense, and where.
     pub fn new(choice: NodeChoice, given: &Given) -> Result<Self, SettingsError> {
         let file = given.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let place = data_dir(given, &file)?;
         let peers = match &given.peers {
             Some(text) => parse_peers(text)?,
             None => file_peers(&file)?,
@@ -291,11 +400,6 @@ impl Settings {
         if !is_name(&cluster) {
             return Err(bad("cluster", NAME_RULE));
         }
-        let memory = given.memory || (given.data_dir.is_none() && file.memory == Some(true));
-        if memory && file.data_dir.is_some() && given.data_dir.is_none() && !given.memory {
-            return Err(bad("memory", "state is kept in memory or in data_dir, not in both"));
-        }
-        let data_dir = given.data_dir.clone().or(file.data_dir);
         let store = file.store.as_deref().map(Store::from_str).transpose();
         let store = store.map_err(|error| bad("store", error.to_string()))?;
         let metrics = file.listen.metrics.as_deref().map(Where::from_str).transpose();
@@ -308,7 +412,8 @@ impl Settings {
         let settings = Self {
             cluster,
             members,
-            data_dir: (!memory).then(|| data_dir.unwrap_or_else(|| PathBuf::from("synod-data"))),
+            data_dir: place.path(),
+            is_data_dir_named: place != Place::Default,
             store: given.store.or(store).unwrap_or_default(),
             tables,
             listen_clients: given.listen_clients.or(file.listen.clients),
