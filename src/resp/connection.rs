@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::arguments::Arguments;
 use super::decode::{ProtocolError, RequestLimits, Requests};
-use super::plan::{Action, Call, Channel, SessionCall, State, Step, Surroundings, Then};
+use super::plan::{Action, Call, Channel, SessionCall, State, Step, Surroundings, Then, bound_to};
 use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
@@ -607,7 +607,9 @@ fn message(event: &Event, tables: &[TableConfig]) -> Option<(Channel, String)> {
     Some(match event {
         Event::Ended { table, key, generation, ending } => {
             let text = match ending {
-                Ending::Erased(binding) => format!("erased {generation} {binding}"),
+                Ending::Erased(binding) => {
+                    format!("erased {generation} {}", bound_to(binding, tables))
+                }
                 Ending::Removed => format!("removed {generation}"),
                 Ending::Unseen => format!("unseen {generation}"),
             };

@@ -619,6 +619,14 @@ fn described(
     ]
 }
 
+/// A binding in one word, with the name of the table.
+pub(super) fn bound_to(binding: &Binding, tables: &[TableConfig]) -> String {
+    if let Binding::Key { register: RegisterId::Key(table, key), generation } = binding {
+        return format!("key:{}:{key}@{generation}", table_name(tables, *table));
+    }
+    binding.to_string()
+}
+
 /// Bindings in the words that ask for them.
 fn bindings(bindings: &[Binding], tables: &[TableConfig]) -> Reply {
     let one = |binding: &Binding| {

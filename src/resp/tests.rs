@@ -522,6 +522,9 @@ fn messages_come_behind_the_confirmation() {
         ],
     );
     assert!(server.say("SET a 1 | DEL a").contains(">3 $7 message"));
+    conversation(&mut server, &[("SET b 1 | SYNOD.PUT a 1 KEY default b", "+OK %4…")]);
+    let answer = server.say("DEL b");
+    assert!(answer.contains("key:default:a $") && answer.contains(" key:default:b@1:"), "{answer}");
 }
 
 /// What is pipelined takes effect in order for each key; what is about other keys overtakes it.
