@@ -10,7 +10,7 @@ use resp_rs::resp3::parse_frame;
 use synod::resp::{
     Connection, ConnectionLimits, Errand, ProtocolError, RequestLimits, Requests, Surroundings,
 };
-use synod::{Key, NodeId, Outcome, Refusal, Status, TableConfig, TableId, Wall};
+use synod::{Discipline, Key, NodeId, Outcome, Refusal, Status, TableConfig, TableId, Wall};
 
 /// A node that has little to say.
 struct Quiet {
@@ -110,7 +110,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let packet = 1 + usize::from(bytes[0] % 13);
     assert_eq!(decode(bytes, bytes.len()), decode(bytes, packet));
-    let table = |name: &str, write_once| TableConfig { name: name.to_owned(), write_once };
+    let table = |name: &str, write_once| TableConfig {
+        name: name.to_owned(),
+        discipline: Discipline::Consensus { write_once },
+    };
     let mut quiet = Quiet {
         tables: vec![table("default", false), table("once", true)],
         members: BTreeMap::from([(NodeId(1), "localhost:1".to_owned())]),
