@@ -377,7 +377,10 @@ fn a_hung_node_is_passed_over() {
     let told = watch.wait_with_output().expect("it ends");
     let (out, complaint) =
         (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
-    assert!(out.lines().last().is_some_and(|line| line.starts_with("removed 1:")), "{out}");
+    assert!(
+        out.lines().last().is_some_and(|line| line.starts_with("removed 1:")),
+        "{out}{complaint}"
+    );
     assert!(complaint.contains("the connection was lost"), "{complaint}");
 }
 

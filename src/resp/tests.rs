@@ -523,7 +523,9 @@ fn messages_come_behind_the_confirmation() {
     );
     assert!(server.say("SET a 1 | DEL a").contains(">3 $7 message"));
     conversation(&mut server, &[("SET b 1 | SYNOD.PUT a 1 KEY default b", "+OK %4…")]);
-    let answer = server.say("DEL b");
+    server.say("DEL b");
+    server.wait();
+    let answer = server.say("PING");
     assert!(answer.contains("key:default:a $") && answer.contains(" key:default:b@1:"), "{answer}");
 }
 
