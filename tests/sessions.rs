@@ -96,7 +96,9 @@ fn a_pause_is_noticed_at_the_first_step() {
     let paused = cluster.machine(1).node.take().expect("running");
     cluster.run(Duration::from_secs(4));
     cluster.machine(1).node = Some(paused);
-    let asked = cluster.ask(1, put("k", "v", vec![Bind::Session(session)]));
+    // Waiting, for the quorum is lost for a moment, too.
+    let bound = put("k", "v", vec![Bind::Session(session)]);
+    let asked = cluster.ask_with(1, OnNoQuorum::Retry, Duration::from_secs(5), bound);
     assert_eq!(story(&cluster), ["suspended"]);
     cluster.run(Duration::from_secs(3));
     assert_eq!(story(&cluster), ["suspended", "lost"]);

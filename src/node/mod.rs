@@ -143,11 +143,12 @@ struct Monitors {
     closings: BTreeSet<NodeId>,
     /// Remote sessions that their host has said have ended, while anything is bound to them here.
     ended: BTreeSet<SessionId>,
-    /// Where the looking at keys that something is bound to goes on, and when it was last done.
-    parent: Option<Target>,
+    /// When keys that something is bound to or that are watched were last looked at, where that
+    /// goes on among each, and which came first.
     looked: Instant,
-    /// Where the sweep of watched keys goes on.
+    parent: Option<Target>,
     watched: Option<(Topic, ClientId)>,
+    watched_first: bool,
     /// Registers that this node is looking at for itself.
     lookings: BTreeSet<RegisterId>,
     /// Whether an operation on this node's own session is under way.

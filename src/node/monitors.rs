@@ -239,14 +239,18 @@ impl Node {
         self.look(RegisterId::NodeSession(peer), effects);
     }
 
-    /// Learns what is chosen of a register, unless that is under way already or too much is: what
-    /// is not looked at now is at a later sweep.
-    fn look(&mut self, register: RegisterId, effects: &mut Effects) {
-        if self.monitors.lookings.len() < self.config.limits.requests_max
-            && self.monitors.lookings.insert(register.clone())
-        {
-            self.start_own(Asker::Node, register, Goal::Look, effects);
+    /// Learns what is chosen of a register. If too much is looked at already it is not, and whoever
+    /// wants to know asks again.
+    fn look(&mut self, register: RegisterId, effects: &mut Effects) -> bool {
+        if self.monitors.lookings.contains(&register) {
+            return true;
         }
+        if self.monitors.lookings.len() >= self.config.limits.requests_max {
+            return false;
+        }
+        self.monitors.lookings.insert(register.clone());
+        self.start_own(Asker::Node, register, Goal::Look, effects);
+        true
     }
 
     // ------------------------------------------------------------------ the sweep
@@ -258,10 +262,9 @@ impl Node {
             return;
         }
         self.sweep_targets(effects);
-        self.look_at_parents(effects);
+        self.look_around(effects);
         self.erase_suspects(effects);
         self.close_silent(effects);
-        self.sweep_watched(effects);
     }
 
     /// Looks at what entries here are bound to; collects the entries that may have to be erased.
@@ -313,24 +316,60 @@ impl Node {
         }
     }
 
-    /// Learns what is chosen of the keys that something here is bound to, some at a time (E2). The
-    /// end of one may have passed this node by, and whoever knew both may be gone for good.
-    fn look_at_parents(&mut self, effects: &mut Effects) {
+    /// Learns what is chosen of keys that something here is bound to, and of keys that somebody
+    /// watches, some at a time: the end of one may have passed this node by, and whoever knew both
+    /// may be gone for good (E2, P-16). Where few may be looked at, they take turns in being first.
+    fn look_around(&mut self, effects: &mut Effects) {
         let now = self.now.instant;
         if !self.reach.has_quorum() || now.since(self.monitors.looked) < self.config.timing.sweep {
             return;
         }
         self.monitors.looked = now;
+        self.monitors.watched_first = !self.monitors.watched_first;
+        if self.monitors.watched_first {
+            self.look_at_watched(effects);
+            self.look_at_parents(effects);
+        } else {
+            self.look_at_parents(effects);
+            self.look_at_watched(effects);
+        }
+    }
+
+    fn look_at_parents(&mut self, effects: &mut Effects) {
         let parents = self.index.parents(self.monitors.parent.as_ref(), PARENTS_MAX);
         let goes_on = parents.len() == PARENTS_MAX;
-        self.monitors.parent = parents.last().filter(|_| goes_on).cloned();
         for parent in parents {
-            if let Target::Key(register, generation) = parent {
+            if let Target::Key(register, generation) = &parent {
+                let (register, generation) = (register.clone(), *generation);
                 let binding = Binding::Key { register: register.clone(), generation };
-                if !self.may_have_ended(&binding) {
-                    self.look(register, effects);
+                if !self.may_have_ended(&binding) && !self.look(register, effects) {
+                    return;
                 }
             }
+            self.monitors.parent = Some(parent);
+        }
+        if !goes_on {
+            self.monitors.parent = None;
+        }
+    }
+
+    fn look_at_watched(&mut self, effects: &mut Effects) {
+        use core::ops::Bound;
+        let low = self.monitors.watched.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.subscriptions.range((low, Bound::Unbounded));
+        let keys = keys.filter(|(topic, _)| matches!(topic, Topic::Key(..))).take(WATCHED_MAX);
+        let keys: Vec<(Topic, ClientId)> = keys.cloned().collect();
+        let goes_on = keys.len() == WATCHED_MAX;
+        for subscription in keys {
+            if let (Topic::Key(table, key), _) = &subscription
+                && !self.look(RegisterId::Key(*table, key.clone()), effects)
+            {
+                return;
+            }
+            self.monitors.watched = Some(subscription);
+        }
+        if !goes_on {
+            self.monitors.watched = None;
         }
     }
 
@@ -398,33 +437,10 @@ impl Node {
         }
     }
 
-    /// Looks at watched keys: an end whose notice was lost is told all the same (P-16).
-    fn sweep_watched(&mut self, effects: &mut Effects) {
-        use core::ops::Bound;
-        let after = self.monitors.watched.take();
-        let low = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let subscriptions: Vec<(Topic, ClientId)> = self
-            .subscriptions
-            .range((low, Bound::Unbounded))
-            .filter(|(topic, _)| matches!(topic, Topic::Key(..)))
-            .take(WATCHED_MAX)
-            .cloned()
-            .collect();
-        if subscriptions.len() == WATCHED_MAX {
-            self.monitors.watched = subscriptions.last().cloned();
-        }
-        for (topic, _) in subscriptions {
-            self.look_at_watched(topic, effects);
-        }
-    }
-
-    /// Learns what is chosen of a watched key.
-    pub(super) fn look_at_watched(&mut self, topic: Topic, effects: &mut Effects) {
-        let Topic::Key(table, key) = topic else {
-            return;
-        };
+    /// Learns what is chosen of a key that somebody has begun to watch, so that its end is noticed.
+    pub(super) fn look_at_key(&mut self, register: RegisterId, effects: &mut Effects) {
         if self.reach.has_quorum() && self.is_ready() {
-            self.look(RegisterId::Key(table, key), effects);
+            self.look(register, effects);
         }
     }
 }

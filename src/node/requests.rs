@@ -238,8 +238,9 @@ impl Node {
             Topic::Quorum => {
                 effects.push(Effect::Notify { client, event: self.quorum_event() });
             }
-            // The life that is there now is learned, so that its end is noticed.
-            Topic::Key(..) => self.look_at_watched(topic.clone(), effects),
+            Topic::Key(table, key) => {
+                self.look_at_key(RegisterId::Key(*table, key.clone()), effects);
+            }
             Topic::Merges => {}
         }
         Outcome::Done
