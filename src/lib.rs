@@ -42,6 +42,7 @@ pub mod merged;
 pub mod monitor;
 pub mod node;
 pub mod paxos;
+pub mod primary;
 #[cfg(feature = "server")]
 pub mod resp;
 #[cfg(all(feature = "server", not(madsim)))]

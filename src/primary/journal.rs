@@ -1,0 +1,186 @@
+//! A replica as it is read back from what was written of it.
+//!
+//! Records may be there twice, one behind the other, if a store has done what it then failed to
+//! confirm; and of the last batch only some may be there. A copy in the making counts once it is
+//! whole, and never before.
+//!
+//! Must never know: where it is written, who is primary.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::{Decode, Encode};
+
+use super::log::{Content, Entry, HistoryMax, Log};
+use super::roster::Reign;
+use super::snapshot::{Piece, Staging};
+
+/// About how many bytes one record holds, unless a single entry is longer.
+const RECORD_BYTES: usize = 1 << 20;
+
+/// What is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Record {
+    /// Entries behind what there is. From the first on they replace what is there.
+    Appended(Vec<Entry>),
+    /// Everything up to this index is committed.
+    Committed(u64),
+    /// Nothing of an earlier reign is taken any more, and once it is sworn off, nothing of this.
+    Entered {
+        /// Which reign.
+        reign: Reign,
+        /// Whether it is sworn off, for the sake of a successor.
+        sworn_off: bool,
+    },
+    /// A part of a copy that replaces everything once it is whole.
+    Piece(Piece),
+}
+
+/// Why records are no record of a replica. Nothing of them is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Foreign {
+    /// What is committed is not there, or is said to have been replaced.
+    Committed,
+    /// Entries do not follow what there is.
+    Gap,
+    /// A part of a copy does not follow the one before.
+    Piece,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Committed => "an entry that was committed is missing or replaced",
+            Self::Gap => "entries are missing in between",
+            Self::Piece => "a part of a copy does not follow the one before",
+        })
+    }
+}
+
+/// What was written, so far.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    log: Log,
+    reign: Reign,
+    sworn_off: bool,
+    parts: Vec<Piece>,
+    remembered_max: usize,
+}
+
+impl Journal {
+    /// Of a replica that has written nothing yet and remembers this many requests.
+    #[must_use]
+    pub const fn new(remembered_max: usize) -> Self {
+        let log = Log::new(Content::new(remembered_max), HistoryMax { entries: 0, bytes: 0 });
+        Self { log, reign: Reign::NONE, sworn_off: false, parts: Vec::new(), remembered_max }
+    }
+
+    pub(super) const fn reign(&self) -> (Reign, bool) {
+        (self.reign, self.sworn_off)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(super) fn into_log(self) -> Log {
+        self.log
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// If no replica can have written it here.
+    pub fn add(&mut self, record: Record) -> Result<(), Foreign> {
+        match record {
+            Record::Appended(entries) => entries.into_iter().try_for_each(|entry| self.put(entry)),
+            Record::Committed(index) => {
+                self.log.commit(index);
+                let there = self.log.committed().index >= index;
+                there.then_some(()).ok_or(Foreign::Committed)
+            }
+            Record::Entered { reign, sworn_off } => {
+                if reign > self.reign {
+                    (self.reign, self.sworn_off) = (reign, sworn_off);
+                } else if reign == self.reign {
+                    self.sworn_off |= sworn_off;
+                }
+                Ok(())
+            }
+            Record::Piece(piece) => self.stage(piece),
+        }
+    }
+
+    fn put(&mut self, entry: Entry) -> Result<(), Foreign> {
+        let (index, committed) = (entry.place.index, self.log.committed());
+        if index <= committed.index {
+            // Written again, and committed in between.
+            let same = index < committed.index || entry.place == committed;
+            return same.then_some(()).ok_or(Foreign::Committed);
+        }
+        if index > self.log.last().index + 1 {
+            return Err(Foreign::Gap);
+        }
+        self.log.truncate(index - 1);
+        if entry.place.reign < self.log.last().reign {
+            return Err(Foreign::Gap);
+        }
+        self.log.append(entry);
+        Ok(())
+    }
+
+    fn stage(&mut self, piece: Piece) -> Result<(), Foreign> {
+        if piece.after.is_none() {
+            self.parts.clear();
+        }
+        if self.parts.last() == Some(&piece) {
+            return Ok(());
+        }
+        let before = self.parts.last().map(|part| &part.upto);
+        if before != piece.after.as_ref() {
+            // The last part, written again after it had made the copy whole.
+            let whole = before.is_none() && piece.upto.place.index <= self.log.committed().index;
+            return whole.then_some(()).ok_or(Foreign::Piece);
+        }
+        self.parts.push(piece);
+        let whole = self.parts.last().is_some_and(|part| part.upto.is_whole());
+        if !whole {
+            return Ok(());
+        }
+        let mut staging = Staging::new(self.remembered_max);
+        for part in core::mem::take(&mut self.parts) {
+            if !staging.fits(&part) {
+                return Err(Foreign::Piece);
+            }
+            staging.add(&part);
+        }
+        self.log = Log::new(staging.into_content(), HistoryMax { entries: 0, bytes: 0 });
+        Ok(())
+    }
+
+    /// Records that come to the same, for a store that wants to be rid of the old ones.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let content = self.log.content();
+        let mut cursor = None;
+        let mut whole = false;
+        let pieces = core::iter::from_fn(move || {
+            if whole {
+                return None;
+            }
+            let piece = content.piece(cursor.as_ref(), self.log.history(), RECORD_BYTES)?;
+            whole = piece.upto.is_whole();
+            cursor = Some(piece.upto.clone());
+            Some(Record::Piece(piece))
+        });
+        let entered = Record::Entered { reign: self.reign, sworn_off: self.sworn_off };
+        let mut next = self.log.committed().index;
+        let tail = core::iter::from_fn(move || {
+            let entries = self.log.after(next, RECORD_BYTES)?;
+            next = entries.last()?.place.index;
+            Some(Record::Appended(entries))
+        });
+        let parts = self.parts.iter().cloned().map(Record::Piece);
+        pieces.chain([entered]).chain(tail).chain(parts)
+    }
+}

@@ -1,0 +1,306 @@
+//! The primary: it puts writes in order, sends them to every replica until each has them on disk,
+//! and commits what all who count hold.
+//!
+//! Must never know: what clients are told, how rosters are decided.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::log::{Entry, Place, What};
+use super::message::Body;
+use super::replica::{Effect, Part, Replica};
+use super::roster::{Acknowledge, Member, Roster};
+use super::succession::HandingOver;
+use crate::base::Instant;
+
+/// What a primary knows of another replica, in this reign.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// What it is sent next, once it is known where its log leaves this one.
+    next: Option<u64>,
+    /// Up to where it has said that its log is this one.
+    matched: u64,
+    /// Up to where it has that on disk.
+    pub(super) acked: u64,
+    /// The latest round in which it followed.
+    round: u64,
+    pub(super) heard: Instant,
+    /// Whether it has acknowledged anything since the last retry.
+    progressed: bool,
+    /// Whether it is to be sent something, even if there is nothing new.
+    due: bool,
+    /// Whether it wants to be counted no more.
+    leaving: bool,
+    /// Whether it takes nothing more of this reign.
+    pub(super) sworn_off: bool,
+}
+
+impl Peer {
+    const fn new(now: Instant) -> Self {
+        Self {
+            next: None,
+            matched: 0,
+            acked: 0,
+            round: 0,
+            heard: now,
+            progressed: false,
+            due: true,
+            leaving: false,
+            sworn_off: false,
+        }
+    }
+}
+
+/// A primary's reign.
+#[derive(Debug)]
+pub(super) struct Lead {
+    /// Its first entry: once that is committed, so is all that was ever acknowledged.
+    pub(super) begin: u64,
+    pub(super) round: u64,
+    pub(super) peers: BTreeMap<Member, Peer>,
+    /// When each entry of the tail was put there.
+    times: VecDeque<(u64, Instant)>,
+    pub(super) handing: Option<HandingOver>,
+}
+
+impl Replica {
+    pub(super) fn begin_reign(&mut self, now: Instant) {
+        let begin = self.log.last().index + 1;
+        self.part = Part::Lead(Lead {
+            begin,
+            round: 0,
+            peers: BTreeMap::new(),
+            times: VecDeque::new(),
+            handing: None,
+        });
+        self.order(What::Begin, now);
+    }
+
+    /// Puts a step behind all others.
+    pub(super) fn order(&mut self, what: What, now: Instant) {
+        let Part::Lead(lead) = &mut self.part else { return };
+        let index = self.log.last().index + 1;
+        let entry = Entry { place: Place { reign: self.reign, index }, what };
+        lead.times.push_back((index, now));
+        self.log.append(entry.clone());
+        self.writer.append(entry);
+    }
+
+    /// A secondary says something.
+    pub(super) fn on_secondary(
+        &mut self,
+        from: Member,
+        body: Body,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Part::Lead(lead) = &mut self.part else { return };
+        let Some(peer) = lead.peers.get_mut(&from) else {
+            // The arbiter has said more than is known here, or will.
+            if matches!(body, Body::Hello { .. }) {
+                self.look(effects);
+            }
+            return;
+        };
+        peer.heard = now;
+        match body {
+            Body::Ack { index, round } if index <= self.log.last().index => {
+                peer.round = peer.round.max(round.min(lead.round));
+                if index > peer.acked {
+                    peer.acked = index;
+                    peer.progressed = true;
+                }
+                if index > 0 {
+                    peer.matched = peer.matched.max(index);
+                    peer.next = peer.next.max(Some(peer.matched + 1));
+                }
+            }
+            Body::Hello { greeting, ends } => {
+                if ends.last().is_none_or(|last| last.index < peer.acked) {
+                    // It has said more since.
+                    return;
+                }
+                let common = self.log.common(&ends);
+                let kept = common.filter(|index| self.log.after(*index, 1).is_some());
+                peer.matched = kept.unwrap_or(peer.acked);
+                peer.next = kept.map(|index| index + 1);
+                peer.due = kept.is_some();
+                if kept.is_none() {
+                    self.send(from, Body::Behind { greeting, cursor: None }, effects);
+                }
+            }
+            Body::Leave => peer.leaving = true,
+            Body::Pull { greeting, after } => {
+                let bytes = self.settings.limits.batch_bytes;
+                let content = self.log.content();
+                let body = match content.piece(after.as_ref(), self.log.history(), bytes) {
+                    Some(piece) => Body::Piece { greeting, piece },
+                    None => Body::Behind { greeting, cursor: after },
+                };
+                self.send(from, body, effects);
+            }
+            Body::Ack { .. } => {}
+            Body::Append { .. }
+            | Body::Behind { .. }
+            | Body::Piece { .. }
+            | Body::SwearOff
+            | Body::Sworn(_) => unreachable!("not for primaries"),
+        }
+    }
+
+    /// What is due as primary.
+    pub(super) fn lead(&mut self, ticked: bool, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(roster) = self.roster.clone() else { return };
+        self.keep_peers(&roster, now);
+        self.commit(&roster, effects);
+        self.begin_round(ticked);
+        self.replicate(ticked, effects);
+        if self.proposal.is_none() {
+            self.change_roster(&roster, now, effects);
+        }
+    }
+
+    /// Whoever may be, or may come to be, a replica is sent everything.
+    fn keep_peers(&mut self, roster: &Roster, now: Instant) {
+        let proposed = self.proposal.iter().flat_map(Roster::members);
+        let members: BTreeSet<Member> =
+            roster.members().chain(proposed).filter(|member| *member != self.me).collect();
+        let Part::Lead(lead) = &mut self.part else { return };
+        lead.peers.retain(|member, _| members.contains(member));
+        for member in members {
+            lead.peers.entry(member).or_insert_with(|| Peer::new(now));
+        }
+    }
+
+    /// Up to where everything is held by enough: of those in sync, and, while a change of them may
+    /// be decided any time, of those who would be in sync then too (P-I2).
+    fn held(&self, roster: &Roster, by: Acknowledge, position: impl Fn(Member) -> u64) -> u64 {
+        let held = by.held(&roster.in_sync, self.me, &position);
+        match &self.proposal {
+            None => held,
+            Some(next) if next.reign != roster.reign => 0,
+            Some(next) => held.min(by.held(&next.in_sync, self.me, &position)),
+        }
+    }
+
+    fn position(&self, member: Member) -> u64 {
+        match &self.part {
+            _ if member == self.me => self.writer.durable().index,
+            Part::Lead(lead) => lead.peers.get(&member).map_or(0, |peer| peer.acked),
+            Part::Follow(_) | Part::Outside | Part::Waiting => 0,
+        }
+    }
+
+    fn commit(&mut self, roster: &Roster, effects: &mut Vec<Effect>) {
+        let by = self.settings.acknowledge;
+        let held = self.held(roster, by, |member| self.position(member));
+        let Part::Lead(lead) = &mut self.part else { return };
+        // What earlier reigns left is committed by what this one puts behind it.
+        if held < lead.begin || held <= self.log.committed().index {
+            return;
+        }
+        while lead.times.front().is_some_and(|(index, _)| *index <= held) {
+            lead.times.pop_front();
+        }
+        for done in self.log.commit(held) {
+            self.answer_write(&done, effects);
+        }
+    }
+
+    /// Whether this was still the primary when the round began.
+    pub(super) fn is_proved(&self, round: u64) -> bool {
+        let (Part::Lead(lead), Some(roster)) = (&self.part, &self.roster) else { return false };
+        let followed = |member| match lead.peers.get(&member) {
+            _ if member == self.me => lead.round,
+            None => 0,
+            Some(peer) => peer.round,
+        };
+        lead.round >= round
+            && self.held(roster, self.settings.acknowledge.of_proof(), followed) >= round
+    }
+
+    /// Reads that need a proof share rounds: the next begins when the last is over.
+    fn begin_round(&mut self, ticked: bool) {
+        let wanted = self.asks.round_wanted();
+        let over = |lead: &Lead| ticked || self.is_proved(lead.round);
+        let begins = matches!(&self.part, Part::Lead(lead) if wanted > lead.round && over(lead));
+        if let Part::Lead(lead) = &mut self.part
+            && begins
+        {
+            lead.round += 1;
+            lead.peers.values_mut().for_each(|peer| peer.due = true);
+        }
+    }
+
+    /// sends what is new, and after a while again what was not acknowledged.
+    fn replicate(&mut self, ticked: bool, effects: &mut Vec<Effect>) {
+        let Part::Lead(lead) = &mut self.part else { return };
+        let limits = &self.settings.limits;
+        let (last, committed) = (self.log.last(), self.log.committed().index);
+        let (reign, round) = (self.reign, lead.round);
+        for (to, peer) in &mut lead.peers {
+            let mut send = |prev, entries| {
+                let body = Body::Append { prev, entries, committed, round };
+                let message = super::message::Message { reign, body };
+                effects.push(Effect::Send { to: *to, message });
+            };
+            let mut due = core::mem::take(&mut peer.due) || ticked;
+            if ticked && !core::mem::take(&mut peer.progressed) {
+                peer.next = peer.next.map(|_| peer.matched + 1).min(peer.next);
+            }
+            while let Some(next) = peer.next {
+                let under_way = (next - 1).saturating_sub(peer.matched);
+                let more = next <= last.index && under_way < limits.window;
+                if !more && !due {
+                    break;
+                }
+                let prev = self.log.reign_at(next - 1);
+                let entries = self.log.after(next - 1, limits.batch_bytes);
+                let (Some(prev), Some(entries)) = (prev, entries) else {
+                    // It has fallen behind what is kept, and will find that nothing fits.
+                    peer.next = None;
+                    break;
+                };
+                due = false;
+                peer.next = Some(next + entries.len() as u64);
+                send(Place { reign: prev, index: next - 1 }, entries);
+            }
+            if due {
+                // So that it knows whose reign it is.
+                send(last, Vec::new());
+            }
+        }
+    }
+
+    /// Counts in who has caught up, and out who has gone, is too slow, or wants to (A-35, A-37,
+    /// A-38); but only by way of the arbiter (P-I11).
+    fn change_roster(&mut self, roster: &Roster, now: Instant, effects: &mut Vec<Effect>) {
+        let Part::Lead(lead) = &self.part else { return };
+        let (patience, last) = (self.settings.patience, self.log.last().index);
+        let required = self.log.committed().index.max(lead.begin);
+        let mut caught_up = BTreeSet::new();
+        let mut out = BTreeSet::new();
+        for (member, peer) in &lead.peers {
+            let oldest = lead.times.partition_point(|(index, _)| *index <= peer.acked);
+            let owes = lead.times.get(oldest).map_or(now, |(_, since)| *since);
+            let slow = roster.in_sync.contains(member) && now.since(owes) > patience;
+            let gone = self.gone.contains(member) || peer.leaving;
+            if gone || slow || now.since(peer.heard) > patience {
+                out.insert(*member);
+            } else if peer.next.is_some()
+                && peer.acked >= required
+                && peer.acked + self.settings.limits.window > last
+            {
+                caught_up.insert(*member);
+            }
+        }
+        let next = roster.changed(&caught_up, &out);
+        // No majority of the next set may lack something. Of all in sync, nobody does.
+        let by = self.settings.acknowledge;
+        let safe = by != Acknowledge::Quorum
+            || by.held(&next.in_sync, self.me, |member| self.position(member)) >= required;
+        if next != *roster && safe {
+            self.propose(next, effects);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Primary tables: one replica puts all writes in order, the others follow it and can be read; a
+//! client is told that a write is done once whoever counts has it on disk, and the primary may die.
+//!
+//! [`Replica`] is one copy and its part in the table, as a value: [`Input`]s in, [`Effect`]s out.
+//! Who is primary and whose acknowledgement counts is a [`Roster`], which a consensus register (the
+//! *arbiter*) holds; a replica is shown it and asks to have it changed, never changes it itself.
+//! What is promised is in `docs/PRIMARY.md`.
+//!
+//! This is the core alone. Nodes do not run it yet: nothing else of the engine imports it.
+//!
+//! Must never know: registers and ballots beyond their order, clocks, disks, sockets.
+
+mod asks;
+mod command;
+mod follow;
+mod journal;
+mod lead;
+mod log;
+mod message;
+mod replica;
+mod roster;
+mod snapshot;
+mod succession;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use command::{Ask, Command, Outcome, ReadLevel, Refusal};
+pub use journal::{Foreign, Journal, Record};
+pub use log::{Entry, Fate, Place, Remembered, What};
+pub use message::{Body, Message};
+pub use replica::{Effect, Input, Lag, Limits, Replica, Role, Settings};
+pub use roster::{Acknowledge, Member, Reign, Roster};
+pub use snapshot::{Cursor, Mark, Piece};

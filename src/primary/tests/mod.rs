@@ -1,0 +1,5 @@
+//! The rules of primary tables, one test each, and random operations that try them all at once.
+
+mod chance;
+mod rules;
+mod world;

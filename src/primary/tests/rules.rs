@@ -1,0 +1,838 @@
+//! One test for each rule, in worlds where one thing at a time goes wrong.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+use std::format;
+
+use super::world::{Store, World, key, member, small};
+use crate::base::{ClientId, Incarnation, Instant, OpId, RequestId, Ticket, Value};
+use crate::paxos::Ballot;
+use crate::primary::*;
+
+const TICK: Duration = Duration::from_millis(100);
+
+const fn ms(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+fn put(number: u16, value: &str) -> Command {
+    Command::Put(key(number), Value::from(value))
+}
+
+fn get(number: u16) -> Command {
+    Command::Get(key(number), ReadLevel::Committed)
+}
+
+fn committed(outcome: Option<&Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Committed { .. }))
+}
+
+fn found(outcome: Option<&Outcome>) -> Option<&Value> {
+    match outcome {
+        Some(Outcome::Found { value, .. }) => value.as_ref(),
+        _ => panic!("not found out: {outcome:?}"),
+    }
+}
+
+fn with(acknowledge: Acknowledge) -> Settings {
+    Settings { acknowledge, ..small() }
+}
+
+/// who asks first is primary, the others follow, all by themselves.
+#[test]
+fn the_first_to_ask_is_primary() {
+    let world = World::settled(3, small());
+    let followers = world.followers();
+    assert_eq!(followers.len(), 2);
+    for place in followers {
+        assert_eq!(world.replica(place).role(), Role::Secondary);
+    }
+    let lags = world.replica(world.leader()).lags(world.now);
+    assert_eq!(lags.len(), 2);
+    assert!(lags.iter().all(|lag| lag.in_sync && lag.behind == 0 && lag.silent <= TICK));
+    let told = |role| world.roles.iter().filter(|(_, told)| *told == role).count();
+    assert_eq!((told(Role::Primary), told(Role::Secondary)), (1, 2));
+}
+
+/// what is asked before the role is known is done in order; there is a bound to it.
+#[test]
+fn early_requests_wait_for_the_role() {
+    let mut world = World::new(1, small());
+    let early: Vec<OpId> = (0..5).map(|n| world.ask(0, 1, put(1, &format!("v{n}")))).collect();
+    let many: Vec<OpId> = (0..40).map(|_| world.ask(0, 2, put(2, "w"))).collect();
+    let busy = Some(&Outcome::Rejected(Refusal::Busy(TICK)));
+    assert!(early.iter().all(|op| world.reply(*op).is_none()));
+    assert_eq!(world.reply(many[39]), busy);
+    world.peace(ms(500));
+    assert!(early.iter().all(|op| committed(world.reply(*op))));
+    let read = world.ask(0, 1, get(1));
+    assert_eq!(found(world.reply(read)), Some(&Value::from("v4")));
+}
+
+/// it is not kept waiting for ever.
+#[test]
+fn early_requests_are_rejected_when_nobody_says_the_role() {
+    let mut world = World::new(1, small());
+    world.undecided = true;
+    let op = world.ask(0, 1, put(1, "v"));
+    world.peace(ms(990));
+    assert_eq!(world.reply(op), None);
+    world.peace(ms(20));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotReady)));
+}
+
+/// a secondary says at once who does it.
+#[test]
+fn a_secondary_names_the_primary() {
+    let mut world = World::settled(2, small());
+    let (leader, follower) = (world.leader(), world.followers()[0]);
+    let op = world.ask(follower, 1, put(1, "v"));
+    let primary = Some(world.hosts[leader].member.node);
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotPrimary(primary))));
+    let linearizable = Command::Get(key(1), ReadLevel::Linearizable);
+    let op = world.ask(follower, 1, linearizable);
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotPrimary(primary))));
+    let op = world.ask(follower, 1, get(1));
+    assert_eq!(found(world.reply(op)), None);
+}
+
+/// writes are acknowledged, also a removal of nothing; reads work anywhere.
+#[test]
+fn put_remove_get() {
+    let mut world = World::settled(2, small());
+    let (leader, follower) = (world.leader(), world.followers()[0]);
+    let mut existed = Vec::new();
+    for command in
+        [put(1, "a"), put(1, "b"), Command::Remove(key(2)), Command::Remove(key(1)), put(3, "c")]
+    {
+        let op = world.ask(leader, 1, command);
+        world.peace(ms(150));
+        let Some(Outcome::Committed { existed: before, .. }) = world.reply(op) else {
+            panic!("not committed")
+        };
+        existed.push(*before);
+    }
+    assert_eq!(existed, [false, true, false, true, false]);
+    for place in [leader, follower] {
+        let (gone, there) = (world.ask(place, 1, get(1)), world.ask(place, 1, get(3)));
+        world.peace(ms(150));
+        assert_eq!(found(world.reply(gone)), None);
+        assert_eq!(found(world.reply(there)), Some(&Value::from("c")));
+    }
+}
+
+/// with a dead store the answer is `Unknown`, after one second and once; the same
+/// batch is tried every 100 ms under the same ticket.
+#[test]
+fn a_dead_store_is_told_after_a_second() {
+    let mut world = World::settled(1, small());
+    world.stuck.insert(0);
+    let op = world.ask(0, 1, put(1, "v"));
+    let batch = world.hosts[0].batch.clone().expect("handed over");
+    let mut tries = 0;
+    for _ in 0..9 {
+        world.store(0, Store::Fails);
+        world.pass(TICK);
+        let again = world.hosts[0].batch.clone();
+        assert!(again.is_none_or(|again| again == batch), "the same, under the same name");
+        tries += u32::from(world.hosts[0].batch.is_some());
+    }
+    assert!(tries >= 8, "{tries}");
+    world.pass(ms(99));
+    assert_eq!(world.reply(op), None);
+    world.pass(ms(2));
+    assert_eq!(world.reply(op), Some(&Outcome::Unknown));
+    world.stuck.clear();
+    world.peace(ms(500));
+    assert_eq!(world.reply(op), Some(&Outcome::Unknown), "no second answer (A-16)");
+}
+
+/// what was not confirmed is never half done. It can be resolved, and
+/// then everybody agrees on it.
+#[test]
+fn an_unknown_is_resolved_by_its_id() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    let first = world.ask(leader, 1, put(1, "one"));
+    world.peace(ms(150));
+    assert!(committed(world.reply(first)));
+    world.cut.extend([0, 1]);
+    let second = world.ask(leader, 1, put(1, "two"));
+    world.peace(ms(1_005));
+    assert_eq!(world.reply(second), Some(&Outcome::Unknown));
+    let read = world.ask(leader, 1, get(1));
+    assert_eq!(found(world.reply(read)), Some(&Value::from("one")), "never absent");
+    world.cut.clear();
+    world.replies.clear();
+    let ask = world.asked.iter().find(|ask| ask.op == second).cloned().expect("asked");
+    world.ask_as(leader, Ask { again: true, command: Command::Resolve, ..ask });
+    world.peace(ms(300));
+    assert!(committed(world.reply(second)), "{:?}", world.reply(second));
+    for place in [0, 1] {
+        let read = world.ask(place, 1, get(1));
+        world.peace(ms(150));
+        assert_eq!(found(world.reply(read)), Some(&Value::from("two")));
+    }
+}
+
+/// what is resolved before it arrives is never done, whoever is asked.
+#[test]
+fn what_is_resolved_first_is_never_done() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    let op = world.op(1);
+    let ask = Ask { op, seen: 0, again: true, command: Command::Resolve };
+    world.ask_as(leader, ask.clone());
+    world.peace(ms(150));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::Resolved)));
+    world.replies.clear();
+    world.crash(leader, 0);
+    world.close(leader);
+    world.peace(ms(1_000));
+    let next = world.leader();
+    assert_ne!(next, leader);
+    world.ask_as(next, Ask { command: put(1, "late"), ..ask });
+    world.peace(ms(150));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::Resolved)));
+    world.conclude();
+}
+
+/// not before the primary has it on disk, nor before the last secondary has.
+#[test]
+fn everybody_in_sync_has_it_on_disk_first() {
+    let mut world = World::settled(3, small());
+    let leader = world.leader();
+    for last in [world.followers()[0], world.followers()[1], leader] {
+        world.stuck = [last].into();
+        let op = world.ask(leader, 1, put(1, "v"));
+        world.peace(ms(200));
+        assert_eq!(world.reply(op), None, "without {last}");
+        world.stuck.clear();
+        world.peace(ms(200));
+        assert!(committed(world.reply(op)));
+    }
+}
+
+/// whom a write waits for is the table's choice.
+#[test]
+fn the_policy_decides_whom_to_wait_for() {
+    for (acknowledge, silent, done) in [
+        (Acknowledge::All, 0, true),
+        (Acknowledge::All, 1, false),
+        (Acknowledge::Quorum, 1, true),
+        (Acknowledge::Quorum, 2, false),
+        (Acknowledge::Primary, 2, true),
+    ] {
+        let mut world = World::settled(3, with(acknowledge));
+        let followers = world.followers();
+        world.cut.extend(followers.iter().take(silent));
+        let op = world.ask(world.leader(), 1, put(1, "v"));
+        world.peace(ms(995));
+        assert_eq!(committed(world.reply(op)), done, "{acknowledge:?} without {silent}");
+        world.peace(ms(10));
+        assert_eq!(world.reply(op) == Some(&Outcome::Unknown), !done);
+    }
+}
+
+/// a secondary tries as long as it takes.
+#[test]
+fn a_secondary_writes_until_it_is_written() {
+    let patience = Duration::from_secs(60);
+    let mut world = World::settled(2, Settings { patience, ..small() });
+    let follower = world.followers()[0];
+    world.stuck.insert(follower);
+    world.ask(world.leader(), 1, put(1, "v"));
+    world.peace(ms(200));
+    let batch = world.hosts[follower].batch.clone().expect("handed over");
+    for _ in 0..30 {
+        world.store(follower, Store::Fails);
+        world.peace(TICK + TICK);
+        assert_eq!(world.hosts[follower].batch.as_ref(), Some(&batch));
+    }
+    world.conclude();
+}
+
+/// A secondary on its own, in reign 1 of member 1, with everything it wants done taken from it.
+struct Lone {
+    replica: Replica,
+    now: Instant,
+    effects: Vec<Effect>,
+}
+
+impl Lone {
+    fn new() -> Self {
+        let replica = Replica::new(member(2, 1), Incarnation(1), small());
+        let mut lone = Self { replica, now: Instant(1), effects: Vec::new() };
+        let in_sync = [member(1, 1), member(2, 1)].into();
+        let joining = [].into();
+        let roster = Roster { reign: Reign(1), primary: member(1, 1), in_sync, joining };
+        let version = Ballot { round: 1, ..Ballot::ZERO };
+        lone.handle(Input::Arbiter { asked: 0, version, roster: Some(roster) });
+        lone.persist();
+        lone.effects.clear();
+        lone
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.replica.handle(input, self.now, &mut self.effects);
+    }
+
+    fn append(&mut self, reign: u64, prev: u64, count: u64) {
+        let place = |index| Place { reign: Reign(if index == 0 { 0 } else { reign }), index };
+        let entry = |index| Entry { place: place(index), what: What::Begin };
+        let entries = (prev + 1..=prev + count).map(entry).collect();
+        let body = Body::Append { prev: place(prev), entries, committed: 0, round: 0 };
+        let message = Message { reign: Reign(reign), body };
+        self.handle(Input::Message { from: member(1, 1), message });
+    }
+
+    fn persist(&mut self) {
+        let tickets = self.effects.iter().rev().filter_map(|effect| {
+            if let Effect::Persist { ticket, .. } = effect { Some(*ticket) } else { None }
+        });
+        let ticket = tickets.max().expect("something to write");
+        self.handle(Input::Persisted(ticket));
+    }
+
+    /// What it has acknowledged since it was last asked.
+    fn acks(&mut self) -> Vec<u64> {
+        let ack = |effect: Effect| {
+            let Effect::Send { message: Message { body, .. }, .. } = effect else { return None };
+            if let Body::Ack { index, .. } = body { Some(index) } else { None }
+        };
+        self.effects.drain(..).filter_map(ack).collect()
+    }
+}
+
+/// what comes next is acknowledged once it is on disk; what came before is
+/// acknowledged again, but no sooner; what comes too early is as if it had not come.
+#[test]
+fn a_secondary_acknowledges_what_it_has_on_disk() {
+    let mut lone = Lone::new();
+    lone.append(1, 0, 2);
+    lone.append(1, 0, 2);
+    let ticket = Ticket(2);
+    assert!(lone.effects.iter().any(|effect| matches!(
+        effect, Effect::Persist { ticket: handed, .. } if *handed == ticket
+    )));
+    assert_eq!(lone.acks(), [0, 0], "nothing is on disk yet");
+    lone.handle(Input::Persisted(Ticket(7)));
+    assert!(lone.acks().is_empty(), "of something else");
+    lone.handle(Input::Persisted(ticket));
+    assert_eq!(lone.acks(), [2]);
+    lone.append(1, 0, 1);
+    assert_eq!(lone.acks(), [2], "again");
+    lone.append(1, 3, 1);
+    assert_eq!(lone.replica.last().index, 2, "a gap");
+    lone.append(1, 2, 2);
+    lone.persist();
+    assert_eq!(lone.acks().last(), Some(&4));
+}
+
+/// P-I3, P-I7: what an earlier reign left behind goes when something else takes its place, and
+/// having been on disk does not count for that.
+#[test]
+fn a_suffix_of_an_earlier_reign_is_cut() {
+    let mut lone = Lone::new();
+    lone.append(1, 0, 3);
+    lone.persist();
+    assert_eq!(lone.acks().last(), Some(&3));
+    // Reign 2 begins behind the first entry.
+    let begin = Entry { place: Place { reign: Reign(2), index: 2 }, what: What::Begin };
+    let prev = Place { reign: Reign(1), index: 1 };
+    let append = |entries| Message {
+        reign: Reign(2),
+        body: Body::Append { prev, entries, committed: 0, round: 0 },
+    };
+    let from = member(1, 1);
+    lone.handle(Input::Message { from, message: append(Vec::new()) });
+    lone.handle(Input::Message { from, message: append(alloc::vec![begin]) });
+    assert_eq!(lone.replica.last(), Place { reign: Reign(2), index: 2 });
+    assert!(lone.acks().iter().all(|index| *index <= 1));
+    lone.handle(Input::Persisted(Ticket(3)));
+    lone.persist();
+    assert_eq!(lone.acks().last(), Some(&2));
+    lone.append(1, 3, 1);
+    assert_eq!(lone.replica.last().index, 2, "the reign before has nothing to say (Z77)");
+}
+
+/// with three of ten messages lost either way everything arrives.
+#[test]
+fn losses_are_made_up_for() {
+    let mut world = World::settled(3, small());
+    let leader = world.leader();
+    let mut ops = Vec::new();
+    for round in 0..60_usize {
+        if round % 3 == 0 {
+            ops.push(world.ask(leader, 1, put(round as u16 % 5, &format!("v{round}"))));
+        }
+        let count = world.network.len();
+        (0..count).filter(|place| (place * 7 + round) % 10 < 3).for_each(|place| world.lose(place));
+        world.peace(ms(25));
+    }
+    world.peace(ms(300));
+    assert!(ops.iter().all(|op| committed(world.reply(*op))));
+    world.conclude();
+}
+
+/// what is not committed is shown to those alone who ask for it.
+#[test]
+fn reads_show_what_is_committed() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    world.cut.extend([0, 1]);
+    let write = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(50));
+    let clean = world.ask(leader, 1, get(1));
+    let dirty = world.ask(leader, 1, Command::Get(key(1), ReadLevel::Dirty));
+    assert_eq!(found(world.reply(clean)), None);
+    assert_eq!(found(world.reply(dirty)), Some(&Value::from("v")));
+    assert_eq!(world.reply(write), None);
+}
+
+/// who has seen something is shown nothing older, wherever it asks; and reads
+/// what it wrote.
+#[test]
+fn a_session_never_goes_back() {
+    let mut world = World::settled(3, with(Acknowledge::Quorum));
+    let (leader, slow) = (world.leader(), world.followers()[1]);
+    world.cut.insert(slow);
+    let write = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(200));
+    assert!(committed(world.reply(write)));
+    let (mine, others) = (world.ask(slow, 1, get(1)), world.ask(slow, 2, get(1)));
+    assert_eq!(found(world.reply(others)), None, "an older state is a state");
+    assert_eq!(world.reply(mine), None, "not for who knows better");
+    world.peace(ms(1_005));
+    assert_eq!(world.reply(mine), Some(&Outcome::Rejected(Refusal::NotInTime)));
+    let mine = world.ask(slow, 1, get(1));
+    world.cut.clear();
+    world.peace(ms(500));
+    assert_eq!(found(world.reply(mine)), Some(&Value::from("v")));
+}
+
+/// P-I6: who comes late gets everything, in pieces, while writes go on without waiting.
+#[test]
+fn a_late_joiner_catches_up() {
+    let mut world = World::new(4, Settings { patience: Duration::from_secs(60), ..small() });
+    for place in [2, 3] {
+        world.crash(place, 0);
+    }
+    world.peace(ms(1_000));
+    let leader = world.leader();
+    for number in 0..40 {
+        world.ask(leader, 1, put(number, "some value that is not quite short"));
+        world.peace(ms(100));
+    }
+    world.start(2);
+    world.start(3);
+    let mut pieces = 0;
+    let mut writes = Vec::new();
+    for number in 0..60_u16 {
+        let joining = world.roster.as_ref().map_or(0, |roster| roster.joining.len());
+        let begun = world.now;
+        let op = world.ask(leader, 1, put(number % 50, "another"));
+        world.peace(ms(15));
+        pieces +=
+            world.network.iter().filter(|(_, _, m)| matches!(m.body, Body::Piece { .. })).count();
+        writes.push((op, joining, begun));
+    }
+    world.peace(ms(500));
+    assert!(writes.iter().any(|(_, joining, _)| *joining > 0), "some were made meanwhile");
+    assert!(writes.iter().all(|(op, ..)| committed(world.reply(*op))), "none failed");
+    let _ = pieces;
+    assert_eq!(world.roster.as_ref().map(|roster| roster.in_sync.len()), Some(4));
+    world.conclude();
+}
+
+/// who catches up is not waited for, and not elected (Z78).
+#[test]
+fn who_catches_up_does_not_count() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    let follower = world.followers()[0];
+    world.crash(follower, 0);
+    world.close(follower);
+    world.ask(leader, 1, put(1, "u"));
+    world.peace(ms(300));
+    // It comes back, is joining, and its store does not work.
+    world.stuck.insert(follower);
+    world.start(follower);
+    world.peace(ms(300));
+    let roster = world.roster.clone().expect("a roster");
+    assert!(roster.joining.contains(&world.hosts[follower].member), "{roster}");
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(100));
+    assert!(committed(world.reply(op)));
+    world.stuck.clear();
+    world.cut.insert(follower);
+    world.crash(leader, 0);
+    world.close(leader);
+    world.peace(ms(3_000));
+    assert_eq!(world.replica(follower).role(), Role::Secondary, "it lacks what was acknowledged");
+    world.conclude();
+}
+
+/// P-I9: a secondary that leaves owes nothing any more, once the arbiter has said so.
+#[test]
+fn leaving_waives_what_is_owed() {
+    let mut world = World::settled(3, small());
+    let (leader, leaves) = (world.leader(), world.followers()[0]);
+    world.stuck.insert(leaves);
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(100));
+    assert_eq!(world.reply(op), None);
+    world.undecided = true;
+    world.want(leaves, false);
+    world.peace(ms(300));
+    assert_eq!(world.reply(op), None, "not by its own wish (P-I11)");
+    world.undecided = false;
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    world.peace(ms(500));
+    assert_eq!(world.replica(leaves).role(), Role::Outside);
+    world.network.clear();
+    world.peace(ms(300));
+    let gone = world.hosts[leaves].member;
+    assert!(world.network.iter().all(|(_, to, _)| *to != gone), "nothing more is sent to it");
+    let read = world.ask(leaves, 2, get(1));
+    assert!(matches!(world.reply(read), Some(Outcome::Rejected(Refusal::NotReplica(_)))));
+    world.conclude();
+}
+
+/// A-38, P-I11: who owes for too long is counted out, only by the arbiter, and comes back.
+#[test]
+fn a_silent_secondary_is_counted_out() {
+    let mut world = World::settled(3, small());
+    let (leader, silent) = (world.leader(), world.followers()[0]);
+    let who = world.hosts[silent].member;
+    world.undecided = true;
+    world.cut.insert(silent);
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(900));
+    let lags = world.replica(leader).lags(world.now);
+    let lag = lags.iter().find(|lag| lag.member == who).expect("known");
+    assert!(lag.behind == 1 && lag.silent > ms(800) && lag.in_sync, "seen before: {lag:?}");
+    world.peace(ms(3_000));
+    assert_eq!(world.reply(op), Some(&Outcome::Unknown));
+    assert!(world.roster.as_ref().is_some_and(|roster| roster.in_sync.contains(&who)));
+    let op = world.ask(leader, 1, put(1, "w"));
+    world.peace(ms(100));
+    assert_eq!(world.reply(op), None, "asking to shrink is not enough");
+    world.undecided = false;
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    world.cut.clear();
+    world.conclude();
+}
+
+/// P-I2: while it may be decided any time who is in sync, both answers are waited for.
+#[test]
+fn a_change_in_flight_needs_both_sets() {
+    let mut world = World::new(2, small());
+    world.crash(1, 0);
+    world.peace(ms(500));
+    world.start(1);
+    // Up to the proposal that it be in sync, which is decided without a word.
+    let joins =
+        |world: &World| world.proposals.iter().any(|(_, _, roster)| roster.in_sync.len() == 2);
+    for _ in 0..400 {
+        if joins(&world) {
+            break;
+        }
+        let count = world.network.len();
+        (0..count).for_each(|_| world.deliver(0, false));
+        (0..2).for_each(|place| world.store(place, Store::Done));
+        (0..world.tells.len()).for_each(|_| world.tell_session(0));
+        if !joins(&world) {
+            (0..world.proposals.len()).for_each(|_| world.decide(0, true));
+            (0..world.looks.len()).for_each(|_| world.read_arbiter(0));
+            (0..world.answers.len()).for_each(|_| world.tell_arbiter(0));
+        }
+        world.pass(ms(5));
+    }
+    assert!(joins(&world), "{}", world.show());
+    world.undecided = true;
+    world.stuck.insert(1);
+    let op = world.ask(0, 1, put(1, "v"));
+    world.peace(ms(300));
+    assert_eq!(world.reply(op), None, "the newcomer may count already");
+    world.stuck.clear();
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    world.conclude();
+}
+
+/// A-39, P-I4, P-I8: when the primary dies another one has everything; the old one, still alive,
+/// can have nothing more acknowledged.
+#[test]
+fn a_dead_primary_is_succeeded() {
+    let mut world = World::settled(3, small());
+    let old = world.leader();
+    let op = world.ask(old, 1, put(1, "v"));
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    world.cut.insert(old);
+    world.close(old);
+    let late = world.ask(old, 1, put(1, "late"));
+    // It hears nothing, not even from the arbiter.
+    world.tells.retain(|(place, _)| *place != old);
+    let begun = world.now;
+    let leads =
+        |world: &World, place: usize| world.replica(place).role() == Role::Primary && place != old;
+    while !(0..3).any(|place| leads(&world, place)) {
+        world.peace(ms(5));
+        world.answers.clear();
+        assert!(world.now.since(begun) < ms(500), "within half a second of the news");
+    }
+    let new = (0..3).find(|place| leads(&world, *place)).expect("there is");
+    let op = world.ask(new, 1, put(2, "new"));
+    world.peace(ms(300));
+    assert!(committed(world.reply(op)));
+    world.peace(ms(1_000));
+    assert_eq!(world.reply(late), Some(&Outcome::Unknown));
+    let read = world.ask(new, 1, get(1));
+    assert_eq!(found(world.reply(read)), Some(&Value::from("v")));
+    world.conclude();
+}
+
+/// A majority's word is kept: a successor waits until it has heard of enough of them.
+#[test]
+fn a_successor_of_a_majority_hears_enough() {
+    let mut world = World::settled(3, with(Acknowledge::Quorum));
+    let old = world.leader();
+    let [has, lacks] = world.followers()[..] else { panic!("three") };
+    world.cut.insert(lacks);
+    let op = world.ask(old, 1, put(1, "v"));
+    world.peace(ms(100));
+    assert!(committed(world.reply(op)));
+    world.cut = [has].into();
+    world.crash(old, 0);
+    world.close(old);
+    world.peace(ms(1_500));
+    assert_ne!(world.replica(lacks).role(), Role::Primary, "it lacks what was acknowledged");
+    world.cut.clear();
+    world.peace(ms(500));
+    assert_eq!(world.replica(has).role(), Role::Primary);
+    world.conclude();
+}
+
+/// P-I1: a primary that starts again begins another reign, with everything that was on
+/// its disk; so does a table of which everybody starts again.
+#[test]
+fn a_primary_that_restarts_begins_another_reign() {
+    let mut world = World::settled(3, small());
+    let leader = world.leader();
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    let reign = world.replica(leader).reign();
+    (0..3).for_each(|place| world.crash(place, 0));
+    (0..3).for_each(|place| world.start(place));
+    world.peace(ms(500));
+    assert!(world.replica(world.leader()).reign() > reign);
+    let read = world.ask(world.leader(), 1, get(1));
+    assert_eq!(found(world.reply(read)), Some(&Value::from("v")));
+    world.conclude();
+}
+
+/// a secondary that leaves and comes back, and one that restarts, in either order.
+#[test]
+fn secondaries_come_and_go() {
+    for restarts_first in [false, true] {
+        let mut world = World::settled(2, small());
+        let (leader, other) = (world.leader(), world.followers()[0]);
+        for round in 0..4 {
+            if (round % 2 == 0) == restarts_first {
+                world.crash(other, 0);
+                world.start(other);
+            } else {
+                world.want(other, false);
+                world.peace(ms(500));
+                world.want(other, true);
+            }
+            world.peace(ms(600));
+            let op = world.ask(leader, 1, put(1, &format!("v{round}")));
+            world.peace(ms(300));
+            assert!(committed(world.reply(op)), "{}", world.show());
+            assert!(world.replica(other).rows().eq(world.replica(leader).rows()));
+        }
+        world.conclude();
+    }
+}
+
+/// ids are their clients'; what is asked again is done once and answered the same, also by
+/// the next primary.
+#[test]
+fn requests_are_done_once() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    let ids = [1, 2].map(|client| OpId { client: ClientId::new(client), request: RequestId(0) });
+    let ask = |op, value| Ask { op, seen: 0, again: false, command: put(1, value) };
+    world.ask_as(leader, ask(ids[0], "a"));
+    world.ask_as(leader, ask(ids[1], "b"));
+    world.ask_as(leader, ask(ids[1], "b"));
+    world.peace(ms(200));
+    let first = world.reply(ids[0]).cloned();
+    assert!(committed(first.as_ref()) && committed(world.reply(ids[1])));
+    world.crash(leader, 0);
+    world.close(leader);
+    world.peace(ms(1_000));
+    world.replies.clear();
+    world.ask_as(world.leader(), Ask { again: true, ..ask(ids[0], "a") });
+    world.peace(ms(200));
+    assert_eq!(world.reply(ids[0]), first.as_ref());
+}
+
+/// what is too long ago is forgotten, and that is not mistaken for never.
+#[test]
+fn what_is_forgotten_is_unknown() {
+    let mut world = World::settled(1, small());
+    let first = world.ask(0, 1, put(1, "v"));
+    world.peace(ms(50));
+    for _ in 0..20 {
+        world.ask(0, 2, put(2, "w"));
+        world.peace(ms(20));
+    }
+    world.replies.clear();
+    world.ask_as(0, Ask { op: first, seen: 0, again: true, command: put(1, "v") });
+    assert_eq!(world.reply(first), Some(&Outcome::Unknown));
+    let fresh = world.op(1);
+    let seen = world.history.len() as u64;
+    world.ask_as(0, Ask { op: fresh, seen, again: true, command: put(1, "x") });
+    world.peace(ms(50));
+    assert!(committed(world.reply(fresh)), "nothing since is forgotten");
+}
+
+/// what is too much is refused, with the time to come back.
+#[test]
+fn there_is_an_end_to_what_may_wait() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    world.cut.extend([0, 1]);
+    let ops: Vec<OpId> = (0..60).map(|_| world.ask(leader, 1, put(1, "v"))).collect();
+    let busy = Outcome::Rejected(Refusal::Busy(TICK));
+    let refused = ops.iter().filter(|op| world.reply(**op) == Some(&busy)).count();
+    assert_eq!(refused, 60 - small().limits.tail);
+    let long = Value::from(alloc::vec![0; 200]);
+    let op = world.ask(leader, 1, Command::Put(key(1), long));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::TooLarge)));
+    world.cut.clear();
+    world.conclude();
+}
+
+/// A linearizable read needs a proof: from those who follow, or from the arbiter.
+#[test]
+fn a_primary_proves_that_it_is_one() {
+    let mut world = World::settled(2, small());
+    let leader = world.leader();
+    let read = || Command::Get(key(1), ReadLevel::Linearizable);
+    let op = world.ask(leader, 1, read());
+    assert_eq!(world.reply(op), None);
+    world.undecided = true;
+    world.peace(ms(30));
+    assert_eq!(found(world.reply(op)), None, "by who follows");
+    world.cut.extend([0, 1]);
+    let op = world.ask(leader, 1, read());
+    world.peace(ms(300));
+    assert_eq!(world.reply(op), None);
+    world.undecided = false;
+    world.peace(ms(300));
+    assert_eq!(found(world.reply(op)), None, "by the arbiter");
+    world.undecided = true;
+    let op = world.ask(leader, 1, read());
+    world.peace(ms(1_005));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotInTime)), "by nobody");
+}
+
+/// P-I6: what a crash leaves of a copy in the making is not believed, nor is what no replica wrote.
+#[test]
+fn a_journal_believes_nothing_torn() {
+    let place = |index| Place { reign: Reign(1), index };
+    let entry = |index| Entry { place: place(index), what: What::Begin };
+    let piece = |after: Option<Cursor>, mark| Piece {
+        after,
+        entries: Vec::new(),
+        rows: alloc::vec![(key(1), Value::from("v"))],
+        remembered: Vec::new(),
+        floor: 0,
+        upto: Cursor { place: place(9), mark },
+    };
+    let part = Mark::Rows(Some(key(1)));
+    let cursor = Cursor { place: place(9), mark: part.clone() };
+    let mut journal = Journal::new(10);
+    let mut add = |record| journal.add(record);
+    assert_eq!(add(Record::Appended(alloc::vec![entry(1), entry(2)])), Ok(()));
+    assert_eq!(add(Record::Appended(alloc::vec![entry(4)])), Err(Foreign::Gap));
+    assert_eq!(add(Record::Committed(3)), Err(Foreign::Committed));
+    let orphan = Record::Piece(piece(Some(cursor), Mark::Whole));
+    assert_eq!(add(orphan.clone()), Err(Foreign::Piece));
+    let mut journal = Journal::new(10);
+    assert_eq!(journal.add(Record::Appended(alloc::vec![entry(1)])), Ok(()));
+    assert_eq!(journal.add(Record::Piece(piece(None, part))), Ok(()));
+    let replica = Replica::recover(member(1, 1), Incarnation(2), small(), journal.clone());
+    assert_eq!((replica.last().index, replica.rows().count()), (1, 0), "as if it had not begun");
+    assert_eq!(journal.add(orphan.clone()), Ok(()));
+    assert_eq!(journal.add(orphan), Ok(()), "written again");
+    let replica = Replica::recover(member(1, 1), Incarnation(3), small(), journal);
+    assert_eq!((replica.committed(), replica.rows().count()), (place(9), 1));
+}
+
+/// Z80: the last replica that comes back without what it had is another one, and is not elected.
+#[test]
+fn the_last_one_without_its_disk_is_nobody() {
+    let mut world = World::settled(1, small());
+    let op = world.ask(0, 1, put(1, "v"));
+    world.peace(ms(100));
+    assert!(committed(world.reply(op)));
+    world.crash(0, 0);
+    world.close(0);
+    world.hosts[0].member.life.0 += 1;
+    world.start(0);
+    world.peace(ms(5_000));
+    assert_eq!(world.replica(0).role(), Role::Secondary, "it waits for a primary");
+    let op = world.ask(0, 1, put(1, "w"));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotPrimary(None))));
+}
+
+/// An operator may ask for another primary; nothing acknowledged is lost, and it takes no time-out.
+#[test]
+fn a_primary_hands_over() {
+    let mut world = World::settled(3, small());
+    let (old, to) = (world.leader(), world.followers()[1]);
+    let op = world.ask(old, 1, put(1, "v"));
+    let node = world.hosts[to].member.node;
+    world.handle(old, Input::HandOver(Some(node)));
+    let refused = world.ask(old, 1, put(1, "w"));
+    assert_eq!(world.reply(refused), Some(&Outcome::Rejected(Refusal::Busy(TICK))));
+    world.peace(ms(400));
+    assert!(committed(world.reply(op)));
+    assert_eq!(world.leader(), to);
+    assert_eq!(world.replica(old).role(), Role::Secondary);
+    world.want(to, false);
+    world.peace(ms(1_000));
+    assert_ne!(world.leader(), to, "a primary that leaves hands over first");
+    assert_eq!(world.replica(to).role(), Role::Outside);
+    world.conclude();
+}
+
+/// Who has sworn off a reign that goes on without it follows in the next one.
+#[test]
+fn a_primary_begins_anew_for_who_has_sworn_it_off() {
+    let mut world = World::settled(2, with(Acknowledge::Quorum));
+    let (leader, other) = (world.leader(), world.followers()[0]);
+    let (version, roster) = (world.version, world.roster.clone());
+    world.handle(other, Input::Arbiter { asked: 0, version, roster });
+    // Who has no session either cannot be the successor.
+    for place in [other, leader] {
+        world.close(place);
+        let member = world.hosts[place].member;
+        world.handle(other, Input::Session { member, open: false });
+    }
+    world.cut.insert(other);
+    world.peace(ms(500));
+    assert!(world.roster.as_ref().is_some_and(|roster| roster.in_sync.len() == 1));
+    assert!(world.replica(other).sworn_off, "{}", world.show());
+    world.conclude();
+    assert_eq!((world.leader(), world.replica(leader).reign()), (leader, Reign(2)));
+}
