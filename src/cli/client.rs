@@ -333,3 +333,88 @@ pub(super) fn refusal(error: &[u8]) -> Failure {
     }
     Failure::Refused { code: code.to_owned(), text: text.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread::{JoinHandle, spawn};
+
+    /// A server for one connection, which answers its first requests with these replies, and the
+    /// one behind them not at all. What it was asked, request by request, and where it is.
+    fn server(replies: &'static [&'static str]) -> (String, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let served = spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let mut asked = Vec::new();
+            for reply in replies.iter().map(Some).chain([None]) {
+                let mut bytes = [0; 1_024];
+                let count = stream.read(&mut bytes).unwrap_or(0);
+                asked.push(String::from_utf8_lossy(&bytes[..count]).replace("\r\n", " "));
+                if let Some(reply) = reply {
+                    stream.write_all(reply.as_bytes()).expect("answered");
+                }
+            }
+            // Whoever waits for more is not told that there is none.
+            let _ = stream.read(&mut [0; 64]);
+            asked
+        });
+        (address, served)
+    }
+
+    fn target(servers: &[&String]) -> Target {
+        let servers = servers.iter().map(|&server| server.clone()).collect();
+        Target { servers, patience: Duration::from_secs(3), password: None }
+    }
+
+    const HELLO: &str = "%1\r\n+proto\r\n:3\r\n";
+
+    /// A node that stops with a write in its hands may have done it: the next one is told so.
+    #[test]
+    fn a_write_goes_on_elsewhere_under_its_own_number() {
+        for (repeat, is_told) in [(Repeat::Named, true), (Repeat::Freely, false)] {
+            let (hung, first) = server(&[HELLO]);
+            let (well, second) = server(&[HELLO, "+OK\r\n"]);
+            let words = [Bytes::from("X")];
+            let answer = ask(&target(&[&hung, &well]), &words, repeat).expect("an answer");
+            assert_eq!(answer.as_str(), Some("OK"));
+            let (first, second) = (first.join().expect("served"), second.join().expect("served"));
+            assert!(!first[1].contains(" AGAIN "), "{first:?}");
+            assert_eq!(second[1].contains(" AGAIN "), is_told, "{second:?}");
+            assert_eq!(second[1].contains(" REQUEST "), is_told, "{second:?}");
+        }
+    }
+
+    /// What was in flight when nobody answered any more is unknown, whatever others say.
+    #[test]
+    fn a_write_that_nobody_vouches_for_is_unknown() {
+        let (hung, first) = server(&[HELLO]);
+        let target = Target { patience: Duration::from_millis(200), ..target(&[&hung]) };
+        let failure = ask(&target, &[Bytes::from("X")], Repeat::Named).expect_err("no answer");
+        assert!(matches!(failure, Failure::Unknown(_)), "{failure}");
+        drop(first.join());
+    }
+
+    /// Who refuses before all is sent, and reads no more, is heard.
+    #[test]
+    fn a_refusal_is_heard_before_the_connection_is_given_up() {
+        let (server, served) = server(&[HELLO, "-ERR Protocol error: too long\r\n"]);
+        let words = [Bytes::from("X"), Bytes::from(vec![b'x'; 32 << 20])];
+        let failure = ask(&target(&[&server]), &words, Repeat::Named).expect_err("refused");
+        assert!(matches!(failure, Failure::Refused { .. }), "{failure}");
+        drop(served.join());
+    }
+
+    /// A node that is not ready says so, and the next one is asked.
+    #[test]
+    fn who_is_not_ready_is_passed_over() {
+        let (starting, first) = server(&[HELLO, "-NOTREADY starting\r\n"]);
+        let (well, second) = server(&[HELLO, "+OK\r\n"]);
+        let target = target(&[&starting, &well]);
+        let (_, answer) = in_turn(&target, |connection, _| connection.call(&[Bytes::from("X")]))
+            .expect("an answer");
+        assert_eq!(answer.as_str(), Some("OK"));
+        drop((first.join(), second.join()));
+    }
+}

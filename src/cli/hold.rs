@@ -188,6 +188,8 @@ impl Group {
                 // A holder that stands still would neither work nor let others.
                 if self.has_terminal {
                     self.send(Signal::CONT);
+                } else if status.stopping_signal() == Some(Signal::TTIN.as_raw()) {
+                    complain("the command waits for the terminal, which it has not in a script");
                 }
             } else if process == self.leader {
                 self.ended = Some(verdict(status));
