@@ -242,13 +242,7 @@ pub(super) fn status(options: &ClientOptions) -> Result {
     let mut rows = Vec::new();
     let (mut well, mut reached) = (true, false);
     let mut last = Failure::Unreachable(target.servers.join(", "));
-    for server in &target.servers {
-        let status = Connection::open(server, target.patience, target.password.as_ref()).and_then(
-            |mut connection| {
-                connection.set_patience(target.patience);
-                connection.call(&[Bytes::from("SYNOD.STATUS")])
-            },
-        );
+    for (server, status) in target.servers.iter().zip(statuses(&target)) {
         let yes = |status: &Frame, name| field(status, name) == Some(&Frame::Boolean(true));
         match &status {
             Ok(status) => {
@@ -277,6 +271,21 @@ pub(super) fn status(options: &ClientOptions) -> Result {
         return Err(last.into());
     }
     Ok(judge(well))
+}
+
+/// What each server says of itself, all asked at once: one that hangs holds up no other.
+fn statuses(target: &Target) -> Vec<std::result::Result<Frame, Failure>> {
+    let ask = |server: &str| {
+        let mut connection = Connection::open(server, target.patience, target.password.as_ref())?;
+        connection.set_patience(target.patience);
+        connection.call(&[Bytes::from("SYNOD.STATUS")])
+    };
+    std::thread::scope(|scope| {
+        let asked = target.servers.iter().map(|server| scope.spawn(move || ask(server)));
+        let asked: Vec<_> = asked.collect();
+        let failed = |_| Err(Failure::Unreachable("it could not be asked".to_owned()));
+        asked.into_iter().map(|asked| asked.join().unwrap_or_else(failed)).collect()
+    })
 }
 
 fn row(server: &str, status: &std::result::Result<Frame, Failure>) -> Vec<(String, String)> {
