@@ -606,12 +606,16 @@ fn a_successor_of_a_majority_hears_enough() {
     let op = world.ask(old, 1, put(1, "v"));
     world.peace(ms(100));
     assert!(committed(world.reply(op)));
+    // Who has it can neither be heard nor swear anything off.
     world.cut = [has].into();
+    world.stuck = [has].into();
     world.crash(old, 0);
     world.close(old);
     world.peace(ms(1_500));
+    assert!(world.replica(lacks).sworn_off);
     assert_ne!(world.replica(lacks).role(), Role::Primary, "it lacks what was acknowledged");
     world.cut.clear();
+    world.stuck.clear();
     world.peace(ms(500));
     assert_eq!(world.replica(has).role(), Role::Primary);
     world.conclude();
@@ -835,4 +839,59 @@ fn a_primary_begins_anew_for_who_has_sworn_it_off() {
     assert!(world.replica(other).sworn_off, "{}", world.show());
     world.conclude();
     assert_eq!((world.leader(), world.replica(leader).reign()), (leader, Reign(2)));
+}
+
+/// P-I4, P-I8: who has sworn off a reign takes nothing more of it and acknowledges nothing, also
+/// after a restart; and says so once that is on disk.
+#[test]
+fn who_has_sworn_off_takes_nothing_more() {
+    let mut lone = Lone::new();
+    lone.append(1, 0, 1);
+    lone.persist();
+    lone.acks();
+    let from = member(3, 1);
+    let message = Message { reign: Reign(1), body: Body::SwearOff };
+    lone.handle(Input::Message { from, message });
+    let sworn = |lone: &Lone| {
+        lone.effects.iter().any(|effect| {
+            matches!(effect, Effect::Send { to, message: Message { body: Body::Sworn(last), .. } }
+                if *to == from && last.index == 1)
+        })
+    };
+    assert!(!sworn(&lone), "not on disk yet");
+    lone.append(1, 1, 1);
+    lone.persist();
+    assert!(sworn(&lone));
+    lone.append(1, 1, 2);
+    assert_eq!(lone.replica.last().index, 1);
+    assert!(lone.acks().is_empty());
+    let mut journal = Journal::new(10);
+    let entered = Record::Entered { reign: Reign(1), sworn_off: true };
+    assert_eq!(journal.add(entered), Ok(()));
+    let replica = Replica::recover(member(2, 1), Incarnation(2), small(), journal);
+    assert!(replica.sworn_off && replica.reign() == Reign(1));
+}
+
+/// P-I4: those who hold what a majority acknowledged are not counted out before others hold it.
+#[test]
+fn a_majority_does_not_shrink_to_who_lacks_something() {
+    let mut world = World::settled(3, with(Acknowledge::Quorum));
+    let leader = world.leader();
+    let [has, lacks] = world.followers()[..] else { panic!("three") };
+    world.cut.insert(lacks);
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(100));
+    assert!(committed(world.reply(op)));
+    world.crash(has, 0);
+    world.close(has);
+    world.peace(ms(1_000));
+    let counts = |world: &World, place: usize| {
+        let member = world.hosts[place].member;
+        world.roster.as_ref().is_some_and(|roster| roster.in_sync.contains(&member))
+    };
+    assert!(counts(&world, has) && counts(&world, lacks));
+    world.cut.clear();
+    world.peace(ms(500));
+    assert!(!counts(&world, has) && counts(&world, lacks), "now it may go");
+    world.conclude();
 }
