@@ -288,6 +288,29 @@ fn what_is_too_long_is_told_so() {
     }
 }
 
+/// A thousand large requests at once, each behind the one before it.
+#[test]
+fn what_one_client_asks_is_bounded() {
+    let _alone = alone();
+    let nodes = Nodes::start_all(3, &[]);
+    let before = nodes.memory(1);
+    with_service(&nodes, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", nodes.ports[0].clients)).expect("in");
+        stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a bound");
+        let mut request = b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$1048576\r\n".to_vec();
+        request.resize(request.len() + (1 << 20), b'x');
+        request.extend_from_slice(b"\r\n");
+        let (mut most, mut sent) = (0, 0);
+        // Until it is not read from any more; a hundred say as much as a thousand.
+        while sent < 300 && stream.write_all(&request).is_ok() {
+            sent += 1;
+            most = most.max(nodes.memory(1));
+        }
+        let growth = most.saturating_sub(before);
+        assert!(growth < 128 * MIB, "grown by {growth} bytes for {sent} requests");
+    });
+}
+
 /// Each of many takes a little; together they may not take everything.
 #[test]
 fn what_all_clients_together_may_hold_is_bounded() {

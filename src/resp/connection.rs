@@ -14,7 +14,7 @@ use super::plan::{Action, Call, Channel, SessionCall, State, Step, Surroundings,
 use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
-use crate::consensus::{Command, Outcome};
+use crate::consensus::{Command, Outcome, Refusal};
 use crate::merged;
 use crate::monitor::Bind;
 use crate::node::{Ending, Event, TableConfig};
@@ -32,6 +32,13 @@ pub struct ConnectionLimits {
     /// Bytes waiting for the client to read them; above it, no reply is written and no request
     /// read. One reply may exceed it. Default 1 MiB.
     pub output_max: usize,
+    /// Bytes of requests that are not answered; above it, no more are read. Default 8 MiB.
+    pub asked_max: usize,
+    /// Bytes of answers that are not written yet; above it, nothing is asked but what the oldest
+    /// request needs. Default 8 MiB.
+    pub answers_max: usize,
+    /// Bytes of values in one reply; a request for more is refused. Default 16 MiB.
+    pub reply_max: usize,
     /// Messages waiting likewise; above it, the client is disconnected, for they cannot wait in
     /// the engine. Default 4,096.
     pub messages_max: usize,
@@ -46,6 +53,9 @@ impl Default for ConnectionLimits {
             pipeline_max: 1_024,
             calls_max: 64,
             output_max: 1 << 20,
+            asked_max: 8 << 20,
+            answers_max: 8 << 20,
+            reply_max: 16 << 20,
             messages_max: 4_096,
             channels_max: 4_096,
         }
@@ -101,6 +111,9 @@ struct Slot {
     missing: usize,
     then: Option<Then>,
     reply: Option<Reply>,
+    /// Bytes of the request, which an answer may share; and of what was answered so far.
+    asked: usize,
+    answered: usize,
 }
 
 #[derive(Debug)]
@@ -138,6 +151,9 @@ pub struct Connection {
     slots: VecDeque<Slot>,
     /// The number of the first of `slots`.
     first: u64,
+    /// Bytes of requests and of answers in `slots`.
+    asked: usize,
+    answered: usize,
     next_call: u64,
     /// Calls that have not been sent out, in the order of their requests.
     waiting: VecDeque<Pending>,
@@ -164,6 +180,8 @@ impl Connection {
             taken: Vec::new(),
             slots: VecDeque::new(),
             first: 0,
+            asked: 0,
+            answered: 0,
             next_call: 1,
             waiting: VecDeque::new(),
             flying: BTreeMap::new(),
@@ -194,15 +212,17 @@ impl Connection {
         self.closing.is_none()
             && self.taken.is_empty()
             && self.slots.len() < self.limits.pipeline_max
+            && self.asked < self.limits.asked_max
             && self.output.len() < self.limits.output_max
             && self.requests.buffered() <= self.limits.request.bytes_max + self.limits.output_max
     }
 
-    /// Bytes of memory that are held for the client: for what it has sent of requests that are not
-    /// whole, and for what it has not read.
+    /// Bytes of memory that are held for the client: for what it has sent and is not answered, and
+    /// for answers that it has not read. What an answer shares with the engine counts as well: the
+    /// engine may let go of it first.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.requests.capacity() + self.output.capacity()
+        self.requests.capacity() + self.output.capacity() + self.asked + self.answered
     }
 
     /// Whether everything that was asked is answered, and read.
@@ -253,18 +273,31 @@ impl Connection {
         else {
             return;
         };
+        let (outcome, len) = match (&slot.then, value_len(&outcome)) {
+            (Some(Then::Values), len) if slot.answered + len > self.limits.reply_max => {
+                (too_long(slot.answered + len, self.limits.reply_max), 0)
+            }
+            (_, len) => (outcome, len),
+        };
+        slot.answered += len;
+        self.answered += len;
         slot.outcomes[flight.place] = Some(outcome);
         slot.missing -= 1;
         if slot.missing > 0 {
             return;
         }
+        self.answered -= mem::take(&mut slot.answered);
         let outcomes = mem::take(&mut slot.outcomes).into_iter().flatten().collect();
         let Some(then) = slot.then.take() else { return };
         if matches!(then, Then::Subscribed { .. }) {
             self.subscribing -= 1;
         }
         match then.finish(outcomes, &mut self.state, surroundings) {
-            Step::Done(reply) => slot.reply = Some(reply),
+            Step::Done(reply) => {
+                slot.answered = reply.weight();
+                self.answered += slot.answered;
+                slot.reply = Some(reply);
+            }
             Step::Ask(call, then) => {
                 slot.then = Some(then);
                 slot.outcomes = vec![None];
@@ -336,7 +369,10 @@ impl Connection {
     }
 
     fn read(&mut self, surroundings: &dyn Surroundings) {
-        while self.closing.is_none() && self.output.len() < self.limits.output_max {
+        while self.closing.is_none()
+            && self.asked < self.limits.asked_max
+            && self.output.len() < self.limits.output_max
+        {
             let room = self.limits.pipeline_max.saturating_sub(self.slots.len());
             if room == 0 {
                 return;
@@ -370,6 +406,11 @@ impl Connection {
         for part in parts {
             let part = super::merged::translate_action(part, surroundings.tables());
             self.begin_part(part, protocol);
+        }
+        if let Some(last) = self.slots.back_mut() {
+            let len: usize = request.iter().map(Bytes::len).sum();
+            last.asked += len;
+            self.asked += len;
         }
         if self.state.quitting {
             self.closing = Some(Closing::Quit);
@@ -448,7 +489,9 @@ impl Connection {
         reply: Option<Reply>,
     ) {
         let missing = outcomes.len();
-        self.slots.push_back(Slot { protocol, outcomes, missing, then, reply });
+        let answered = reply.as_ref().map_or(0, Reply::weight);
+        self.answered += answered;
+        self.slots.push_back(Slot { protocol, outcomes, missing, then, reply, asked: 0, answered });
     }
 
     fn reply_now(&mut self, reply: Reply) {
@@ -468,6 +511,11 @@ impl Connection {
         let mut place = 0;
         while place < self.waiting.len() {
             if self.alone || self.flying.len() >= self.limits.calls_max {
+                return;
+            }
+            // The oldest request is what all these answers wait for.
+            let full = self.answered >= self.limits.answers_max;
+            if full && self.waiting[place].slot != self.first {
                 return;
             }
             let claim = &self.waiting[place].claim;
@@ -539,13 +587,14 @@ impl Connection {
         }
     }
 
-    /// Writes what is answered, in order, while there is room. What is not written stays an
-    /// outcome, whose values are shared with the engine and take no room of their own.
+    /// Writes what is answered, in order, while there is room.
     fn write(&mut self) {
         while self.output.len() < self.limits.output_max {
             let Some(slot) = self.slots.front() else { break };
             let Some(reply) = &slot.reply else { break };
             reply.write(slot.protocol, &mut self.output);
+            self.asked -= slot.asked;
+            self.answered -= slot.answered;
             self.slots.pop_front();
             self.first += 1;
         }
@@ -600,6 +649,32 @@ impl Claim {
             | Command::Status => Self::Alone,
         }
     }
+}
+
+/// Bytes of what would be told of a value, in a reply of many.
+fn value_len(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Found { entry: Some(entry), .. } => entry.value.len(),
+        Outcome::Merged(merged::Answer::Found { entries, .. }) => {
+            entries.iter().flat_map(|entry| &entry.values).map(|shown| shown.value.len()).sum()
+        }
+        Outcome::Chosen { .. }
+        | Outcome::Done
+        | Outcome::Found { entry: None, .. }
+        | Outcome::Keys { .. }
+        | Outcome::Merged(_)
+        | Outcome::Mismatch { .. }
+        | Outcome::Refused(_)
+        | Outcome::Removed { .. }
+        | Outcome::Session(_)
+        | Outcome::Status(_)
+        | Outcome::Unknown
+        | Outcome::Written { .. } => 0,
+    }
+}
+
+const fn too_long(len: usize, max: usize) -> Outcome {
+    Outcome::Refused(Refusal::LimitExceeded { what: "reply", len, max })
 }
 
 /// What an event is called, and told as.

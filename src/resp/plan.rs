@@ -22,6 +22,9 @@ use crate::paxos::Ballot;
 /// Keys that one `KEYS` may return.
 pub const KEYS_MAX: usize = 100_000;
 
+/// Bytes of them.
+const KEYS_BYTES_MAX: usize = 16 << 20;
+
 /// How often a command that reads, then writes if nothing changed meanwhile, tries again.
 const REWRITES_MAX: u32 = 64;
 
@@ -786,10 +789,14 @@ fn next_page(
     };
     let glob = Glob::new(&pattern);
     found.extend(keys.into_iter().filter(|key| glob.matches(key.as_bytes())));
-    if found.len() > KEYS_MAX {
+    let len: usize = found.iter().map(|key| key.as_bytes().len()).sum();
+    if found.len() > KEYS_MAX || len > KEYS_BYTES_MAX {
         return Step::Done(Reply::Error(
             "LIMIT",
-            format!("more than {KEYS_MAX} keys; use SCAN or SYNOD.KEYS"),
+            format!(
+                "more than {KEYS_MAX} keys, or {KEYS_BYTES_MAX} bytes of them; use SCAN or \
+                 SYNOD.KEYS"
+            ),
         ));
     }
     let Some(after) = more else {

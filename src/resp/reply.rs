@@ -71,6 +71,21 @@ impl Reply {
         matches!(self, Self::Error(..))
     }
 
+    /// Bytes that it tells, without those of the protocol.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Array(items) | Self::Push(items) => items.iter().map(Self::weight).sum(),
+            Self::Boolean(_) | Self::Integer(_) | Self::Null | Self::Simple(_) => 0,
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Error(_, text) | Self::Text(text) => text.len(),
+            Self::Key(key) => key.as_bytes().len(),
+            Self::Map(pairs) => {
+                pairs.iter().map(|(name, value)| name.weight() + value.weight()).sum()
+            }
+            Self::Value(value) => value.len(),
+        }
+    }
+
     /// Appends its bytes.
     pub fn write(&self, protocol: Protocol, output: &mut BytesMut) {
         match self {

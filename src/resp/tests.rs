@@ -628,6 +628,66 @@ fn a_client_that_does_not_read_messages_is_dropped() {
     assert_eq!(server.connection.closing(), Some(&Closing::TooManyMessages));
 }
 
+/// Sends this for as long as it is read; what is in flight is not answered.
+fn flood(server: &mut Server, request: &dyn Fn(usize) -> Bytes) -> usize {
+    server.held = Some(Vec::new());
+    let mut sent = 0;
+    while server.connection.wants_input() && sent < 2_000 {
+        let request = request(sent);
+        server.connection.input().extend_from_slice(&request);
+        server.go_on();
+        sent += 1;
+    }
+    sent
+}
+
+#[test]
+fn what_waits_for_an_answer_is_held_for_the_client_and_bounded() {
+    const MIB: usize = 1 << 20;
+    let (value, slow) = (Bytes::from(vec![b'x'; MIB]), Bytes::from("slow"));
+    let set = |key: Bytes| request(&[Bytes::from("SET"), key, value.clone()]);
+    let echo = request(&[Bytes::from("ECHO"), value.clone()]);
+    let small = request(&[Bytes::from("ECHO"), Bytes::from("y")]);
+    // One register, so that all but the first wait; many, so that all are in flight; answers that
+    // wait for an older one; and small ones that share memory with large requests.
+    let floods: [&dyn Fn(usize) -> Bytes; 4] = [
+        &|_| set(slow.clone()),
+        &|place| set(Bytes::from(place.to_string())),
+        &|place| if place == 0 { set(slow.clone()) } else { echo.clone() },
+        &|place| [set(Bytes::from(place.to_string())), small.clone()].concat().into(),
+    ];
+    for (place, flood_with) in floods.iter().enumerate() {
+        let mut server = Server::new();
+        let sent = flood(&mut server, *flood_with);
+        assert!((8..=16).contains(&sent), "{place}: {sent} requests of a mebibyte were read");
+        let held = server.connection.held();
+        assert!((sent * MIB..40 * MIB).contains(&held), "{place}: {held} for {sent}");
+        for (id, call) in server.held.take().expect("calls") {
+            server.ask(id, call);
+        }
+        server.go_on();
+        server.read();
+        assert!(server.connection.is_idle() && server.connection.wants_input(), "{place}");
+        assert!(server.connection.held() < 8 * MIB, "{place}: {}", server.connection.held());
+    }
+}
+
+#[test]
+fn a_reply_is_bounded() {
+    let mut server = Server::new();
+    let value = Bytes::from(vec![b'x'; 1 << 20]);
+    let set = request(&[Bytes::from("SET"), Bytes::from("big"), value]);
+    server.connection.input().extend_from_slice(&set);
+    server.go_on();
+    assert_eq!(server.read(), "+OK");
+    assert!(server.say(&format!("MGET{}", " big".repeat(16))).starts_with("*16 $1048576"));
+    let answer = server.say(&format!("MGET{}", " big".repeat(1_000)));
+    assert!(answer.starts_with("-LIMIT ") && answer.contains("reply"), "{:.100}", answer);
+    // What tells no values has no such bound.
+    assert_eq!(server.say(&format!("EXISTS{}", " big".repeat(1_000))), ":1000");
+    assert!(server.connection.held() < 32 << 20, "{}", server.connection.held());
+}
+
 #[test]
 fn what_is_no_request_is_answered_once_and_the_connection_closed() {
     let mut server = Server::new();

@@ -38,8 +38,8 @@ const SESSIONS_MAX: usize = 1_024;
 /// Bytes read from a connection before others have their turn.
 const READ_MAX: usize = 256 << 10;
 
-/// Bytes that all connections may hold together, in requests that are not whole yet and in replies
-/// that are not read yet; and bytes that one may hold even then.
+/// Bytes that all connections may hold together, in requests that are not answered yet and in
+/// replies that are not read yet; and bytes that one may hold even then.
 const HELD_MAX: usize = 128 << 20;
 const HELD_FREE: usize = 16 << 10;
 
@@ -342,7 +342,7 @@ impl Task {
                 self.shared.quiet.say(|more| {
                     warn!(
                         "{from} is disconnected: all clients together hold {HELD_MAX} bytes of \
-                         unfinished requests and unread replies, it {}{more}",
+                         unanswered requests and unread replies, it {}{more}",
                         self.held
                     );
                 });
