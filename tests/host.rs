@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use synod::host::{HostConfig, LinkOptions, Reconnect, Running, Syncing, entropy};
+use synod::node::{Body, Message};
 use synod::storage::{Found, Memory, Opened, Storage, Volatile};
 use synod::{
     Bind, Builder, Change, Cluster, ClusterStatus, Codec, Config, Ending, Error, Exchanged,
@@ -643,6 +644,193 @@ fn a_node_stops_when_its_storage_fails() {
         assert!(why.contains("no more"), "{why}");
         texts(&others[0]).put("k", "others").await.expect("a quorum goes on");
     });
+}
+
+/// A store whose syncs wait for somebody to open a gate.
+struct Gated {
+    inner: Volatile,
+    gate: std::sync::Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// Whether it is closed, and how many wait before it.
+    state: std::sync::Mutex<(bool, usize)>,
+    opened: std::sync::Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.state.lock().expect("no panic").0 = true;
+    }
+
+    fn open(&self) {
+        self.state.lock().expect("no panic").0 = false;
+        self.opened.notify_all();
+    }
+
+    fn is_waited_at(&self) -> bool {
+        self.state.lock().expect("no panic").1 > 0
+    }
+}
+
+impl Storage for Gated {
+    fn append(
+        &mut self,
+        ticket: synod::Ticket,
+        records: &[synod::Record],
+    ) -> Result<(), synod::storage::StorageError> {
+        self.inner.append(ticket, records)
+    }
+
+    fn sync(&mut self) -> Result<(), synod::storage::StorageError> {
+        let mut state = self.gate.state.lock().expect("no panic");
+        state.1 += 1;
+        let mut state = self.gate.opened.wait_while(state, |state| state.0).expect("no panic");
+        state.1 -= 1;
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<(), synod::storage::StorageError> {
+        Ok(())
+    }
+}
+
+/// State behind a gate, which is open.
+fn gated() -> (State, std::sync::Arc<Gate>) {
+    let gate = std::sync::Arc::<Gate>::default();
+    let storage = Gated { inner: Volatile::default(), gate: gate.clone() };
+    let opened = Opened { storage, found: Found::New }.boxed();
+    (State::Other(Box::new(move |_| Ok(opened))), gate)
+}
+
+/// Passes on to `target` what whoever dials says, and notes the messages in it.
+async fn overheard(target: String) -> (String, std::sync::Arc<std::sync::Mutex<Vec<Message>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let heard = std::sync::Arc::<std::sync::Mutex<Vec<Message>>>::default();
+    let notes = heard.clone();
+    tokio::spawn(async move {
+        while let Ok((from, _)) = listener.accept().await {
+            let Ok(to) = tokio::net::TcpStream::connect(&target).await else { continue };
+            let ((mut from, back), (answers, mut to)) = (from.into_split(), to.into_split());
+            let always = tokio::sync::watch::Sender::new(true);
+            tokio::spawn(pass(answers, back, always.subscribe()));
+            let notes = notes.clone();
+            tokio::spawn(async move {
+                let (mut bytes, mut greeted) = (Vec::new(), false);
+                while from.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+                    // A preface of ten bytes, the frame of a handshake, and messages.
+                    if !greeted && bytes.len() >= 18 {
+                        let len = u32::from_le_bytes(bytes[10..14].try_into().expect("four"));
+                        let end = 18 + usize::try_from(len).expect("small");
+                        assert!(to.write_all(&bytes[..end]).await.is_ok());
+                        (bytes, greeted) = (bytes.split_off(end), true);
+                    }
+                    while greeted && let Ok((message, len)) = synod::wire::decode(&bytes) {
+                        notes.lock().expect("no panic").push(message);
+                        if to.write_all(&bytes[..len]).await.is_err() {
+                            return;
+                        }
+                        bytes.drain(..len);
+                    }
+                }
+            });
+        }
+    });
+    (address, heard)
+}
+
+/// Whether it tells of something that its sender made durable for it.
+fn is_pledge(message: &Message) -> bool {
+    use synod::consensus::Message::{Accepted, Promise};
+    matches!(message.body, Body::Consensus(Accepted { .. } | Promise { .. }))
+}
+
+/// While the disk has not synced, no promise and no acceptance leaves, and nobody is answered.
+#[test]
+fn nothing_is_said_before_it_is_durable() {
+    run(async {
+        let ports = Ports::new(2);
+        let one = ports.builder("gate", 1).vouched().start(State::Memory).await.expect("starts");
+        let (address, heard) = overheard(ports.address(1).to_owned()).await;
+        let (state, gate) = gated();
+        // It dials node 1, and what it says there is overheard.
+        let two = ports.builder("gate", 2).vouched().member(1, address);
+        let two = two.start(state).await.expect("the node starts");
+        (one.ready().await.expect("ready"), two.ready().await.expect("ready"));
+        texts(&one).put("before", "x").await.expect("both are there");
+        gate.close();
+        let begun = heard.lock().expect("no panic").len();
+        let puts = [(&one, "asked of the other"), (&two, "asked of it")].map(|(node, key)| {
+            let table = texts(node).patience(LONG);
+            tokio::spawn(async move { table.put(key, "x").await })
+        });
+        let wait = async |ready: &dyn Fn() -> bool| {
+            while !ready() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        wait(&|| gate.is_waited_at()).await;
+        let then = heard.lock().expect("no panic").len();
+        // It goes on saying that it lives, behind whatever it has said too early.
+        wait(&|| heard.lock().expect("no panic").len() > then + 3).await;
+        let early: Vec<String> = heard.lock().expect("no panic")[begun..]
+            .iter()
+            .filter(|message| is_pledge(message))
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(early, [String::new(); 0], "said before it was durable");
+        assert!(puts.iter().all(|put| !put.is_finished()), "answered before it was durable");
+        gate.open();
+        for put in puts {
+            put.await.expect("no panic").expect("it is durable");
+        }
+        assert!(heard.lock().expect("no panic")[then..].iter().any(is_pledge));
+    });
+}
+
+/// What waits for a disk that does nothing is bounded: more from peers is dropped, more from
+/// clients refused, and all goes on when the disk does.
+#[test]
+fn a_stalled_disk_has_bounded_memory() {
+    run(async {
+        let ports = Ports::new(3);
+        let (state, gate) = gated();
+        let three = ports.builder("disk", 3).start(state).await.expect("the node starts");
+        let others = [ports.start("disk", 1).await, ports.start("disk", 2).await];
+        let disk = async || three.status().await.expect("a status").disk;
+        for node in others.iter().chain([&three]) {
+            node.ready().await.expect("ready");
+        }
+        gate.close();
+        let (most, mib) = (64 << 20, 1 << 20);
+        let (table, value) = (texts(&others[0]).patience(LONG), "x".repeat(mib));
+        let mut written = 0;
+        while disk().await.dropped == 0 {
+            table.put("k", &value).await.expect("two of three go on");
+            written += 1;
+            assert!(written < 200, "{:?}", disk().await);
+        }
+        let full = disk().await;
+        assert!((most..most + 4 * mib).contains(&full.waiting_bytes), "{full:?}");
+        assert!(full.waiting_records > 0 && full.stalled > Duration::ZERO, "{full:?}");
+        let refused = texts(&three).put("mine", "x").await.expect_err("the disk is full");
+        assert_eq!(refused, Error::Rejected(Rejection::Refused(Refusal::Busy)));
+        assert_eq!(disk().await.refused, 1);
+        // Reading needs no disk.
+        assert_eq!(value_len(&three, "k").await, Some(mib));
+        gate.open();
+        while disk().await.waiting_bytes > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        texts(&three).patience(LONG).put("mine", "x").await.expect("there is room");
+    });
+}
+
+async fn value_len(node: &Cluster, key: &str) -> Option<usize> {
+    value(&texts(node), key).await.map(|value| value.len())
 }
 
 /// two clients of one node number their requests alike and get their own answers.

@@ -369,6 +369,26 @@ impl Outcome {
 }
 
 impl Command {
+    /// Whether carrying it out may make records as large as what it holds.
+    #[must_use]
+    pub const fn may_persist(&self) -> bool {
+        match self {
+            Self::CompareAndSet { .. }
+            | Self::Fence { .. }
+            | Self::Put { .. }
+            | Self::PutIfAbsent { .. }
+            | Self::Remove { .. } => true,
+            Self::Merged { command, .. } => command.changes(),
+            Self::CloseSession(_)
+            | Self::Get { .. }
+            | Self::Keys { .. }
+            | Self::OpenSession
+            | Self::Status
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_) => false,
+        }
+    }
+
     /// The register asked about, for commands that are about one.
     #[must_use]
     pub const fn address(&self) -> Option<(TableId, &Key)> {

@@ -19,13 +19,13 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::inbox::Inbox;
-use super::link::{LinkStatus, Links};
+use super::link::{LinkStatus, Links, Reach};
 use super::local::{Local, Mailbox, News};
 use super::network::Network;
 use super::sessions::Sessions;
-use crate::base::{ClientId, Instant, Now, OpId, SessionId, Ticket};
-use crate::consensus::{Outcome, Request};
-use crate::node::{Effect, Effects, Event, Input, Node, Record};
+use crate::base::{ClientId, Instant, Now, OpId, RequestId, SessionId, Ticket};
+use crate::consensus::{Outcome, Refusal, Request, Sent};
+use crate::node::{Effect, Effects, Event, Input, Node};
 use crate::storage::StorageError;
 
 /// What other threads ask of a node's.
@@ -85,7 +85,6 @@ pub(super) struct Driver<N: Network> {
     pub(super) effects: Effects,
     /// Sessions that need no watching any more, of the step in progress.
     pub(super) ended: Vec<SessionId>,
-    pub(super) writes: Vec<(Ticket, Vec<Record>)>,
     #[cfg(madsim)]
     pub(super) tap: super::Tap,
 }
@@ -111,7 +110,7 @@ impl<N: Network> Driver<N> {
                     Ask::Call(request, answer) => self.call(request, answer),
                     // Whoever has dropped the question does not want the answer.
                     Ask::Links(answer) => drop(answer.send(self.links.status())),
-                    Ask::Reconnect => self.links.reconnect(),
+                    Ask::Reconnect => drop(self.links.reconnect(None)),
                     Ask::Run(run) => run(&self.local),
                     Ask::Stop => return self.stop().await,
                 }
@@ -119,7 +118,7 @@ impl<N: Network> Driver<N> {
             self.inbox.take(&mut inputs);
             while !inputs.is_empty() {
                 for input in inputs.drain(..inputs.len().min(BATCH)) {
-                    self.handle(input);
+                    self.take(input);
                 }
                 self.settle()?;
                 self.now = self.clock.now();
@@ -153,7 +152,35 @@ impl<N: Network> Driver<N> {
             return;
         }
         self.calls.insert(OpId { client: request.client, request: request.id }, answer);
-        self.handle(Input::Request(request));
+        self.take(Input::Request(request));
+    }
+
+    /// An input, unless it would add to what waits for a disk that is far behind already.
+    fn take(&mut self, input: Input) {
+        if self.disk.is_full() {
+            match input {
+                // Any message may be lost; its sender will ask again.
+                Input::Message { message, .. } if message.may_persist() => {
+                    return self.disk.count_dropped();
+                }
+                Input::Request(request) if request.command.may_persist() => {
+                    self.disk.count_refused();
+                    let outcome = match request.sent {
+                        Sent::First => Outcome::Refused(Refusal::Busy),
+                        // It may have been done before.
+                        Sent::Again => Outcome::Unknown,
+                    };
+                    return self.reply(request.client, request.id, outcome);
+                }
+                Input::Down { .. }
+                | Input::Link { .. }
+                | Input::Message { .. }
+                | Input::Persisted { .. }
+                | Input::Request(_)
+                | Input::Timeout => {}
+            }
+        }
+        self.handle(input);
     }
 
     /// One step of the node.
@@ -169,16 +196,8 @@ impl<N: Network> Driver<N> {
                 Effect::Demonitor { session } => self.ended.push(session),
                 Effect::Monitor { session, client } => self.monitor(session, client),
                 Effect::Notify { client, event } => self.notify(client, event),
-                Effect::Persist { ticket, records } => self.writes.push((ticket, records)),
-                Effect::Reply { client, request, outcome } => {
-                    let op = OpId { client, request };
-                    // A server has none of these, and many of the others.
-                    let call = if self.calls.is_empty() { None } else { self.calls.remove(&op) };
-                    match call {
-                        Some(answer) => drop(answer.send(outcome)),
-                        None => self.deliver(client, News::Answer(request, outcome)),
-                    }
-                }
+                Effect::Persist { ticket, records } => self.disk.write(ticket, records),
+                Effect::Reply { client, request, outcome } => self.reply(client, request, outcome),
                 Effect::Send { to, message } => self.links.send(to, &message),
             }
         }
@@ -212,6 +231,16 @@ impl<N: Network> Driver<N> {
         self.deliver(owner.unwrap_or(client), News::Event(event));
     }
 
+    fn reply(&mut self, client: ClientId, request: RequestId, outcome: Outcome) {
+        let op = OpId { client, request };
+        // A server has none of these, and many of the others.
+        let call = if self.calls.is_empty() { None } else { self.calls.remove(&op) };
+        match call {
+            Some(answer) => drop(answer.send(outcome)),
+            None => self.deliver(client, News::Answer(request, outcome)),
+        }
+    }
+
     fn deliver(&self, client: ClientId, news: News) {
         if let Some(mailbox) = self.clients.mailboxes.borrow().get(&client) {
             mailbox.push(news);
@@ -220,11 +249,8 @@ impl<N: Network> Driver<N> {
 
     /// Hands over what was collected: records to the disk, frames to the links.
     fn settle(&mut self) -> Result<(), StorageError> {
-        while !self.writes.is_empty() {
-            match self.disk.write(&mut self.writes)? {
-                Some(ticket) => self.handle(Input::Persisted { ticket }),
-                None => break,
-            }
+        while let Some(ticket) = self.disk.flush()? {
+            self.handle(Input::Persisted { ticket });
         }
         self.links.flush();
         Ok(())
@@ -241,7 +267,8 @@ impl<N: Network> Driver<N> {
             self.handle(Input::Timeout);
         }
         let ending = self.clients.sessions.borrow().next();
-        let due = [self.node.poll_timeout(), ending].into_iter().flatten().min();
+        let warning = self.disk.watch(now);
+        let due = [self.node.poll_timeout(), ending, warning].into_iter().flatten().min();
         self.alarm.set(due.unwrap_or(Instant(u64::MAX)));
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::disk::DiskStatus;
 use super::driver::Ask;
 use super::link::LinkStatus;
 use super::local::Local;
@@ -97,6 +98,19 @@ impl Handle {
     pub async fn links(&self) -> Result<Vec<LinkStatus>, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Links(answer))?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// How the node's disk does.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn disk(&self) -> Result<DiskStatus, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.run(|local| {
+            // Whoever has dropped the question does not want the answer.
+            let _ = answer.send(local.disk());
+        })?;
         answered.await.map_err(|_| Stopped)
     }
 

@@ -21,7 +21,7 @@ use super::hello::{self, Answer, Hello, Purpose, Verdict};
 use super::inbox::Inbox;
 use super::network::{Network, Stream};
 use super::options::{LinkOptions, Reconnect};
-use super::quiet::Quiet;
+use super::quiet::Reasons;
 use super::task::{Signal, Task};
 use crate::base::{Incarnation, Life, NodeId, Random};
 use crate::node::{Input, Message};
@@ -29,9 +29,6 @@ use crate::wire::{self, DecodeError};
 
 /// How much a reader asks the operating system for at a time.
 const READ: usize = 64 << 10;
-
-/// How long a peer cannot be reached for the same reason until it is said again.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// The links of one node.
 pub(super) struct Links<N: Network> {
@@ -45,7 +42,18 @@ pub(super) struct Links<N: Network> {
     /// Handshakes of strangers under way, oldest first.
     guests: RefCell<VecDeque<(u64, Task)>>,
     guest_next: Cell<u64>,
-    refusals: Quiet,
+    refusals: Reasons,
+    refused: Cell<u64>,
+}
+
+/// The links, whatever carries them, as others on the node's thread see them.
+pub(super) trait Reach {
+    fn status(&self) -> Vec<LinkStatus>;
+    /// How many dials were refused.
+    fn refused(&self) -> u64;
+    /// Dials or knocks now where there is no link: at all peers or at one (M-30). False if that is
+    /// no peer.
+    fn reconnect(&self, peer: Option<NodeId>) -> bool;
 }
 
 /// One other member.
@@ -130,7 +138,8 @@ impl<N: Network> Links<N> {
             random: RefCell::new(random),
             guests: RefCell::default(),
             guest_next: Cell::new(0),
-            refusals: Quiet::default(),
+            refusals: Reasons::default(),
+            refused: Cell::new(0),
         })
     }
 
@@ -160,23 +169,6 @@ impl<N: Network> Links<N> {
         }
     }
 
-    /// Dials or knocks at once wherever there is no link (M-30).
-    pub(super) fn reconnect(&self) {
-        for peer in self.peers.iter().filter(|peer| !peer.up.get()) {
-            peer.now.raise();
-        }
-    }
-
-    pub(super) fn status(&self) -> Vec<LinkStatus> {
-        let status = |peer: &Peer| LinkStatus {
-            peer: peer.node,
-            up: peer.up.get(),
-            queued: peer.out.borrow().len(),
-            dropped: peer.dropped.get(),
-        };
-        self.peers.iter().map(status).collect()
-    }
-
     fn hello(&self, peer: NodeId, purpose: Purpose) -> Hello {
         Hello { peer, purpose, ..self.hello.clone() }
     }
@@ -197,13 +189,13 @@ impl<N: Network> Links<N> {
                     guests.push_back((number, guest));
                     if guests.len() > self.options.guests_max {
                         guests.pop_front();
-                        self.refusals.say(|more| {
-                            warn!("too many handshakes under way: the oldest is dropped{more}");
-                        });
+                        let why = "too many handshakes under way: the oldest is dropped";
+                        self.refuse(why, |more| warn!("{why}{more}"));
                     }
                 }
                 Err(error) => {
-                    self.refusals.say(|more| warn!("cannot accept a peer: {error}{more}"));
+                    let why = error.to_string();
+                    self.refusals.say(&why, |more| warn!("cannot accept a peer: {why}{more}"));
                     sleep(self.options.backoff).await;
                 }
             }
@@ -213,7 +205,7 @@ impl<N: Network> Links<N> {
     /// The handshake of somebody who has dialled.
     async fn receive(self: &Rc<Self>, (mut reader, mut writer): Stream<N>, from: &str) {
         let received = timeout(self.options.handshake, hello::receive::<Hello>(&mut reader)).await;
-        let refuse = |why: String| self.refusals.say(|more| warn!("refused {from}: {why}{more}"));
+        let refuse = |why: String| self.refuse(&why, |more| warn!("refused {from}: {why}{more}"));
         let theirs = match received {
             Ok(Ok(theirs)) => theirs,
             Ok(Err(error)) => return refuse(error.to_string()),
@@ -250,6 +242,11 @@ impl<N: Network> Links<N> {
         }
     }
 
+    fn refuse(&self, why: &str, line: impl FnOnce(&str)) {
+        self.refused.set(self.refused.get() + 1);
+        self.refusals.say(why, line);
+    }
+
     /// Why what somebody dials cannot be the link, if it cannot: the dial may be an old one.
     fn out_of_turn(&self, peer: &Peer, theirs: &Hello) -> Option<String> {
         let Purpose::Link(serial) = theirs.purpose else { return None };
@@ -266,22 +263,30 @@ impl<N: Network> Links<N> {
     async fn keep_up(self: Rc<Self>, place: usize) {
         let peer = &self.peers[place];
         let mut failures = 0;
-        // What was said of it, and when: a peer that stays away is worth a line now and then.
-        let mut said: Option<(String, Instant)> = None;
+        // A peer that stays away is worth a line now and then.
+        let said = Reasons::default();
         loop {
             if peer.up.get() {
-                said = None;
+                said.forget();
                 let since = Instant::now();
                 peer.changed.wait().await;
                 if since.elapsed() >= self.options.idle {
                     failures = 0;
                 }
-            } else if let Err(why) = self.try_reach(place).await
-                && said.as_ref().is_none_or(|(last, at)| *last != why || at.elapsed() >= REMIND)
-            {
-                let address = self.network.address(peer.node);
-                info!("cannot reach {} at {address}, goes on trying: {why}", peer.node);
-                said = Some((why, Instant::now()));
+            } else if let Err(error) = self.try_reach(place).await {
+                let (address, why) = (self.network.address(peer.node), error.to_string());
+                // Refused: time does not mend that.
+                let kind = error.kind();
+                let lasts =
+                    [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData].contains(&kind);
+                said.say(&why, |more| {
+                    if lasts {
+                        warn!("no link to {} at {address}: {why}{more}", peer.node);
+                    } else {
+                        let node = peer.node;
+                        info!("cannot reach {node} at {address}, goes on trying: {why}{more}");
+                    }
+                });
             }
             if !peer.up.get() {
                 self.pause(peer, failures).await;
@@ -303,12 +308,9 @@ impl<N: Network> Links<N> {
         }
     }
 
-    async fn try_reach(self: &Rc<Self>, place: usize) -> Result<(), String> {
-        match timeout(self.options.handshake, self.reach(place)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(String::from("no answer in time")),
-        }
+    async fn try_reach(self: &Rc<Self>, place: usize) -> io::Result<()> {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        timeout(self.options.handshake, self.reach(place)).await.map_err(late)?
     }
 
     /// Dials, or knocks, once.
@@ -452,6 +454,32 @@ impl<N: Network> Links<N> {
             }
         };
         self.lose(place, why);
+    }
+}
+
+impl<N: Network> Reach for Links<N> {
+    fn status(&self) -> Vec<LinkStatus> {
+        let status = |peer: &Peer| LinkStatus {
+            peer: peer.node,
+            up: peer.up.get(),
+            queued: peer.out.borrow().len(),
+            dropped: peer.dropped.get(),
+        };
+        self.peers.iter().map(status).collect()
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    fn reconnect(&self, peer: Option<NodeId>) -> bool {
+        let meant = |it: &&Peer| peer.is_none_or(|peer| peer == it.node);
+        let mut meant = self.peers.iter().filter(meant).peekable();
+        let any = peer.is_none() || meant.peek().is_some();
+        for peer in meant.filter(|peer| !peer.up.get()) {
+            peer.now.raise();
+        }
+        any
     }
 }
 

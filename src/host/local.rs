@@ -7,16 +7,18 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::disk::{DiskStatus, Figures};
 use super::driver::Clients;
 use super::handle::CallOptions;
 use super::inbox::Inbox;
+use super::link::{LinkStatus, Reach};
 use super::task::Signal;
-use crate::base::{ClientId, Random, RequestId, SessionId};
+use crate::base::{ClientId, NodeId, Random, RequestId, SessionId};
 use crate::consensus::{Command, Outcome, Request, Sent, Topic};
 use crate::node::{Event, Input};
 
@@ -77,12 +79,57 @@ pub struct Local {
     pub(super) clients: Rc<Clients>,
     pub(super) clock: Rc<dyn Clock>,
     pub(super) random: Rc<RefCell<Random>>,
+    pub(super) disk: Rc<Figures>,
+    pub(super) links: Weak<dyn Reach>,
 }
 
 impl Local {
     /// Runs a task on this thread, until it ends or the node does.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         drop(tokio::task::spawn_local(task));
+    }
+
+    /// How the node's disk does.
+    #[must_use]
+    pub fn disk(&self) -> DiskStatus {
+        self.disk.status(self.clock.now().instant)
+    }
+
+    /// Has `observer` told how long each write to the disk takes, from its hand-over to the end of
+    /// its sync. There is one observer; a later one takes its place.
+    pub fn observe_disk(&self, observer: impl Fn(Duration) + 'static) {
+        self.disk.observe(Box::new(observer));
+    }
+
+    /// How the node's links are.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        self.links.upgrade().map_or_else(Vec::new, |links| links.status())
+    }
+
+    /// How many that dialled here were refused, since the node started.
+    #[must_use]
+    pub fn refused_handshakes(&self) -> u64 {
+        self.links.upgrade().map_or(0, |links| links.refused())
+    }
+
+    /// Dials `peer` now if it is not linked, or, with none, every such peer (M-30). False if there
+    /// is no such peer.
+    #[must_use]
+    pub fn reconnect(&self, peer: Option<NodeId>) -> bool {
+        self.links.upgrade().is_some_and(|links| links.reconnect(peer))
+    }
+
+    /// Ends every session that a client here has, whatever its grace time: for a node that is about
+    /// to stop, and that nobody could come back to. Says how many there were.
+    #[must_use]
+    pub fn end_sessions(&self) -> usize {
+        let all = self.clients.sessions.borrow_mut().take_all();
+        let count = all.len();
+        for session in all {
+            self.inbox.push(Input::Down { session });
+        }
+        count
     }
 
     /// A new client, which ends when it is dropped.

@@ -31,7 +31,7 @@ mod tcp;
 pub use clock::Clock;
 #[cfg(not(madsim))]
 pub use clock::SystemClock;
-pub use disk::{Syncing, Wait};
+pub use disk::{DiskStatus, Syncing, Wait};
 pub use handle::{CallOptions, Handle, Stopped};
 #[doc(hidden)]
 pub use hello::introduction;

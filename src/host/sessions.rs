@@ -64,6 +64,12 @@ impl Sessions {
         }
     }
 
+    /// All of them, which are watched no more.
+    pub(super) fn take_all(&mut self) -> Vec<SessionId> {
+        let Self { watched, .. } = std::mem::take(self);
+        watched.into_keys().collect()
+    }
+
     /// Who has it.
     pub(super) fn owner(&self, session: SessionId) -> Option<ClientId> {
         self.watched.get(&session).map(|watched| watched.owner)

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -20,12 +20,12 @@ use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::clock::Clock;
-use super::disk::{Disk, Syncing};
+use super::disk::{Disk, Figures, Syncing};
 use super::driver::{Ask, Clients, Driver, storage_failed};
 use super::handle::Handle;
 use super::hello::{self, Hello, Purpose};
 use super::inbox::Inbox;
-use super::link::Links;
+use super::link::{Links, Reach};
 use super::local::Local;
 use super::network::Network;
 use super::options::LinkOptions;
@@ -33,7 +33,7 @@ use super::task::Task;
 #[cfg(not(madsim))]
 use crate::base::NodeId;
 use crate::base::{ClientId, Epoch, Random};
-use crate::node::{Config, ConfigError};
+use crate::node::{Config, ConfigError, Node};
 use crate::storage::{OpenError, Opened, Storage, StorageError};
 
 /// What runs beside the node on its thread, such as a server's listener.
@@ -98,42 +98,38 @@ pub fn prepare<N: Network>(
         let (inbox, clients) = (Rc::new(Inbox::default()), Rc::new(Clients::default()));
         let clock = clock();
         let (me, members) = (node.config().node, node.config().members.clone());
-        let hello = Hello {
-            name,
-            cluster: node.config().cluster,
-            configuration: hello::configuration(node.config()),
-            epoch: Epoch(1),
-            node: me,
-            peer: me,
-            life: node.life(),
-            incarnation: node.incarnation(),
-            purpose: Purpose::Knock(0),
-        };
+        let hello = introduce(&node, name);
         let others = members.into_iter().filter(|member| *member != me);
         let jitter = Random::new(random.number());
         let network = network().map_err(HostError::Network)?;
         let links = Links::new(network, hello, others, links, inbox.clone(), jitter);
         let random = Rc::new(RefCell::new(random));
-        let local =
-            Local { inbox: inbox.clone(), clients: clients.clone(), clock: clock.clone(), random };
+        let figures = Rc::new(Figures::default());
+        let local = Local {
+            inbox: inbox.clone(),
+            clients: clients.clone(),
+            clock: clock.clone(),
+            random,
+            disk: figures.clone(),
+            links: Rc::downgrade(&links) as Weak<dyn Reach>,
+        };
         let mut tasks = links.start();
         tasks.extend(services.into_iter().map(|service| Task::spawn(service(local.clone()))));
         let driver = Driver {
             node,
             alarm: Alarm::new(clock.clone(), inbox.clone()),
             now: clock.now(),
+            disk: Disk::new(storage, syncing, figures, clock.clone()).map_err(HostError::Thread)?,
             clock,
             links,
             inbox,
             asks,
             asked,
             local,
-            disk: Disk::new(storage, syncing).map_err(HostError::Thread)?,
             clients,
             calls: HashMap::new(),
             effects: Vec::new(),
             ended: Vec::new(),
-            writes: Vec::new(),
             #[cfg(madsim)]
             tap,
         };
@@ -145,6 +141,21 @@ pub fn prepare<N: Network>(
         })
     };
     Ok((handle, life))
+}
+
+/// What a node says of itself, to nobody in particular yet.
+fn introduce(node: &Node, name: String) -> Hello {
+    Hello {
+        name,
+        cluster: node.config().cluster,
+        configuration: hello::configuration(node.config()),
+        epoch: Epoch(1),
+        node: node.config().node,
+        peer: node.config().node,
+        life: node.life(),
+        incarnation: node.incarnation(),
+        purpose: Purpose::Knock(0),
+    }
 }
 
 /// Why a node that ran does not any more.

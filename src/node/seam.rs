@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 
 use crate::base::{
     ClientId, ClusterId, Epoch, Incarnation, Key, Life, NodeId, RegisterId, RequestId, SessionId,
-    TableId, Ticket,
+    TableId, Ticket, Value,
 };
 use crate::cluster;
 use crate::consensus::{self, Cell, Outcome, Readiness, Request};
@@ -282,6 +282,51 @@ pub enum Record {
         /// Its storage life.
         life: Life,
     },
+}
+
+impl Message {
+    /// Whether handling it may make records: a host whose disk is far behind had better lose it.
+    #[must_use]
+    pub const fn may_persist(&self) -> bool {
+        match &self.body {
+            // Few, and small.
+            Body::Cluster(_) | Body::Monitor(_) => false,
+            Body::Consensus(message) => matches!(
+                message,
+                consensus::Message::Accept { .. } | consensus::Message::Prepare { .. }
+            ),
+            Body::Merged(_) | Body::Remote(_) => true,
+        }
+    }
+}
+
+impl Record {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// What everything takes besides keys and values.
+        const REST: usize = 128;
+        let content = match self {
+            Self::Accepted { cell, .. } => match cell.live().map(|live| &live.content) {
+                Some(consensus::Content::Value(value)) => value.len(),
+                Some(consensus::Content::NodeSession(_)) | None => 0,
+            },
+            Self::Changed { change, .. } => {
+                let versions = change.versions.iter().map(|(row, version)| {
+                    let element = row.element.as_ref().map_or(0, Value::len);
+                    row.key.len() + element + version.value().map_or(0, Value::len) + REST
+                });
+                versions.sum::<usize>() + change.forgotten.len() * 24
+            }
+            Self::Active { .. }
+            | Self::Begun { .. }
+            | Self::Born { .. }
+            | Self::Incarnation(_)
+            | Self::Promised { .. }
+            | Self::Witnessed { .. } => 0,
+        };
+        content + REST
+    }
 }
 
 impl fmt::Display for Message {

@@ -16,8 +16,8 @@ use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::consensus::{Command, Outcome, Readiness, Status, Topic};
 use crate::host::start::Parts;
 use crate::host::{
-    CallOptions, Handle, HostConfig, HostError, LinkOptions, LinkStatus, Running, Service,
-    StartError, Syncing, entropy,
+    CallOptions, DiskStatus, Handle, HostConfig, HostError, LinkOptions, LinkStatus, Running,
+    Service, StartError, Syncing, entropy,
 };
 use crate::merged;
 use crate::node::{Config, Genesis, Limits, TableConfig, Timing};
@@ -225,6 +225,8 @@ pub struct ClusterStatus {
     pub node: Status,
     /// As the host sees it: a link is a hint, no more.
     pub links: Vec<LinkStatus>,
+    /// How its disk does: what waits for it, and for how long.
+    pub disk: DiskStatus,
 }
 
 /// A member of a cluster, running. Dropping it stops the node once its tables, sessions and
@@ -320,9 +322,9 @@ impl Cluster {
     /// # Errors
     /// [`Error::Rejected`] if the node has stopped.
     pub async fn status(&self) -> Result<ClusterStatus, Error> {
-        let links = self.handle().links().await?;
+        let (links, disk) = (self.handle().links().await?, self.handle().disk().await?);
         match self.handle().call(Command::Status, CallOptions::default()).await? {
-            Outcome::Status(node) => Ok(ClusterStatus { node, links }),
+            Outcome::Status(node) => Ok(ClusterStatus { node, links, disk }),
             outcome => Err(Error::from_outcome(outcome)),
         }
     }
