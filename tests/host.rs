@@ -51,8 +51,9 @@ impl Ports {
         self.0.iter().fold(builder, |builder, (&node, (_, address))| builder.member(node, address))
     }
 
+    /// Vouched for, so that those that are there need not wait for the others.
     async fn start(&self, name: &str, node: u16) -> Cluster {
-        self.builder(name, node).start(State::Memory).await.expect("the node starts")
+        self.builder(name, node).vouched().start(State::Memory).await.expect("the node starts")
     }
 
     /// All of them, ready.
@@ -106,6 +107,54 @@ fn nodes_find_each_other_and_agree() {
             node.shutdown().await.expect("a graceful stop");
         }
         first.shutdown().await.expect("a graceful stop");
+    });
+}
+
+/// Memory that nobody vouches for may have been lost: it votes only once its peers know it.
+#[test]
+fn memory_is_not_vouched_for() {
+    run(async {
+        let ports = Ports::new(3);
+        let start = async |node| {
+            let builder = ports.builder("unvouched", node);
+            builder.start(State::Memory).await.expect("the node starts")
+        };
+        let mut nodes = vec![start(1).await, start(2).await];
+        until(&nodes[0], |status| status.node.has_quorum).await;
+        let readiness = nodes[0].status().await.expect("a status").node.readiness;
+        assert_eq!(readiness, Readiness::Unwitnessed);
+        nodes.push(start(3).await);
+        for node in &nodes {
+            node.ready().await.expect("all three are there");
+        }
+    });
+}
+
+/// A codec whose values cannot be read back.
+struct OneWay;
+
+impl Codec for OneWay {
+    type Borrowed = str;
+    type Owned = String;
+
+    fn encode(value: &str) -> Result<Vec<u8>, synod::host::embed::Unreadable> {
+        String::encode(value)
+    }
+
+    fn decode(_: &[u8]) -> Result<String, synod::host::embed::Unreadable> {
+        u64::decode(b"no number").map(|_| String::new())
+    }
+}
+
+/// What would win and could not be told is refused before anything is asked.
+#[test]
+fn a_rejected_put_if_absent_has_put_nothing() {
+    run(async {
+        let nodes = Ports::new(3).start_all("one-way").await;
+        let table: Table<String, OneWay> = nodes[0].table("default").expect("the table");
+        let error = table.put_if_absent("k", "v").await.expect_err("it cannot be read back");
+        assert!(matches!(error, Error::Rejected(Rejection::Unreadable(_))), "{error}");
+        assert_eq!(value(&texts(&nodes[0]), "k").await, None);
     });
 }
 
@@ -347,7 +396,7 @@ fn idle_strangers_do_not_stop_service() {
     run(async {
         let ports = Ports::new(3);
         let links = LinkOptions { handshake: Duration::from_millis(500), ..LinkOptions::default() };
-        let one = ports.builder("idle", 1).links(links);
+        let one = ports.builder("idle", 1).vouched().links(links);
         let one = one.start(State::Memory).await.expect("the node starts");
         let two = ports.start("idle", 2).await;
         let mut idle = Vec::new();
@@ -427,10 +476,11 @@ fn a_stalled_peer_has_bounded_memory() {
         let queue_max = 256 << 10;
         let options =
             || LinkOptions { queue_max, idle: Duration::from_secs(5), ..LinkOptions::default() };
-        let one = ports.builder("stall", 1).links(options());
+        let one = ports.builder("stall", 1).vouched().links(options());
         let one = one.start(State::Memory).await.expect("the node starts");
         // Node 2 dials node 1 through the proxy.
-        let two = ports.builder("stall", 2).links(options()).member(1, proxy.address.clone());
+        let two = ports.builder("stall", 2).vouched().links(options());
+        let two = two.member(1, proxy.address.clone());
         let two = two.start(State::Memory).await.expect("the node starts");
         let three = ports.start("stall", 3).await;
         until(&two, |status| up(status) == 2).await;
@@ -500,7 +550,8 @@ fn links_come_back_by_themselves() {
             let links = LinkOptions { reconnect, ..LinkOptions::default() };
             let proxy = Proxy::start(ports.address(1).to_owned()).await;
             let one = ports.start("back", 1).await;
-            let two = ports.builder("back", 2).member(1, proxy.address.clone()).links(links);
+            let two = ports.builder("back", 2).vouched().links(links);
+            let two = two.member(1, proxy.address.clone());
             let two = two.start(State::Memory).await.expect("the node starts");
             until(&two, |status| status.links[0].up).await;
             one.shutdown().await.expect("a graceful stop");

@@ -171,10 +171,6 @@ impl Builder {
         if self.config.cluster_size == 0 {
             self.config.cluster_size = u16::try_from(self.addresses.len()).unwrap_or(u16::MAX);
         }
-        if matches!(state, State::Memory) {
-            // Memory is always new.
-            self.config.genesis = Genesis::Vouched;
-        }
         let tables = self.config.tables.clone();
         let running = Running::launch(move || self.open(state)).await?;
         Ok(Cluster { running, tables })

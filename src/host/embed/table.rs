@@ -209,15 +209,22 @@ impl<K: Codec, V: Codec> Table<K, V> {
     /// Puts unless there is an entry; answers what is there then.
     ///
     /// # Errors
-    /// As said above.
+    /// As said above; a value that could not be read back is refused before anything is asked.
     pub async fn put_if_absent(
         &self,
         key: &K::Borrowed,
         value: &V::Borrowed,
     ) -> Result<Taken<V::Owned>, Error> {
         let (key, value) = (Self::key(key)?, Self::value(value)?);
+        // Before it is asked, for afterwards a refusal would not be true.
+        let ours = V::decode(value.as_bytes())?;
         let bindings = self.bindings.clone();
         match self.call(Command::PutIfAbsent { table: self.id, key, value, bindings }).await? {
+            Outcome::Chosen { entry, won: true } => {
+                let Entry { generation, version, bindings, .. } = entry;
+                let entry = Held { value: ours, generation, version, bindings };
+                Ok(Taken { entry, won: true })
+            }
             Outcome::Chosen { entry, won } => Ok(Taken { entry: Self::held(entry)?, won }),
             outcome => Err(Error::from_outcome(outcome)),
         }
