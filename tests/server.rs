@@ -123,6 +123,7 @@ fn what_cannot_work_is_said_in_one_line() {
         ("clients_max = 0", "clients_max"),
         ("size = 200", "size"),
         ("log_level = \"loud\"", "log_level"),
+        ("reconnect = \"1s..20ms\"", "reconnect"),
         ("[timing]\nheartbeat = 0", "heartbeat"),
     ] {
         fs::write(&file, text).expect("written");
@@ -249,7 +250,8 @@ fn what_excludes_each_other_is_weighed() {
 /// Every verb, its output and its exit status.
 #[test]
 fn the_client_tells_by_its_exit_status() {
-    let nodes = Nodes::start_all(3, &["--tables", "default,once:write-once"]);
+    let nodes =
+        Nodes::start_all(3, &["--tables", "default,once:write-once", "--reconnect", "50ms..2s"]);
     let run = |words: &[&str]| ran(nodes.client([]).args(words));
     let out = |words: &[&str], code: i32| {
         let (found, out, complaint) = run(words);
@@ -287,6 +289,8 @@ fn the_client_tells_by_its_exit_status() {
         assert_eq!(line["status"]["ready"], true, "{line}");
     }
     assert_eq!(out(&["events", "--count", "1"], 0), "reached\n");
+    assert_eq!((out(&["reconnect"], 0), out(&["reconnect", "2"], 0)), Default::default());
+    out(&["reconnect", "9"], 3);
     assert!(out(&["completions", "bash"], 0).contains("complete -F _synod"));
     for verb in ["node", "get", "put", "remove", "fence", "keys", "watch", "status", "session"] {
         assert!(out(&[verb, "--help"], 0).contains("Example"), "{verb}");
@@ -380,6 +384,58 @@ fn a_hung_node_is_passed_over() {
     let told = watch.wait_with_output().expect("it ends");
     let complaint = String::from_utf8_lossy(&told.stderr);
     assert!(complaint.contains("the connection was lost"), "{complaint}");
+}
+
+/// Told to stop, a node answers what it has read, closes, and takes its sessions with it: nobody
+/// has to wait for its silence to be noticed, which here would take longer than the test.
+#[test]
+fn a_graceful_stop_answers_and_ends_sessions() {
+    let mut nodes = Nodes::new(3, &[]);
+    nodes.down = 600_000;
+    (1..=3).for_each(|node| nodes.start(node));
+    nodes.wait_ready();
+    let mut keeper = nodes.connect(1);
+    let opened = keeper.say("SYNOD.SESSION OPEN GRACE 600000");
+    let session = opened.split([' ', ')']).nth(1).expect("a session").to_owned();
+    let put = keeper.say(&format!("SYNOD.PUT leader me SESSION {session}"));
+    assert!(put.starts_with('('), "{put}");
+    assert_eq!(nodes.connect(2).say("GET leader"), "me");
+    let mut pipeline = nodes.connect(1);
+    pipeline.send("SET k v\r\n".repeat(64).as_bytes());
+    let ok = |frame: Option<resp_rs::resp3::Frame>| frame.map(|frame| processes::shown(&frame));
+    assert_eq!(ok(pipeline.receive()).as_deref(), Some("OK"));
+    assert!(nodes.signal(1, Signal::TERM).success());
+    for _ in 1..64 {
+        assert_eq!(ok(pipeline.receive()).as_deref(), Some("OK"));
+    }
+    assert_eq!((ok(pipeline.receive()), ok(keeper.receive())), (None, None));
+    until("the key is gone", || nodes.connect(2).say("GET leader") == "nil");
+}
+
+/// What the host sees of its disk and its links.
+#[test]
+fn disks_and_links_are_measured() {
+    let nodes = Nodes::start_all(3, &[]);
+    assert_eq!(nodes.connect(1).say("SET k v"), "OK");
+    let page = nodes.page(1, "/metrics").1;
+    let number = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().expect("a number")
+    };
+    assert!(number("synod_disk_write_duration_seconds_count") > 0.0);
+    assert!(number("synod_storage_bytes") > 0.0);
+    assert!(number("synod_disk_waiting_bytes") < 1e6);
+    for name in ["disk_stalled_seconds", "disk_waiting_records", "link_queued_bytes{peer=\"2\"}"] {
+        assert!(number(&format!("synod_{name}")) >= 0.0);
+    }
+    for name in ["disk_dropped_messages_total", "disk_refused_requests_total"] {
+        assert_eq!(number(&format!("synod_{name}")), 0.0);
+    }
+    assert_eq!(number("synod_link_up{peer=\"2\"}") + number("synod_link_up{peer=\"3\"}"), 2.0);
+    assert!(number("synod_link_dropped_messages_total{peer=\"3\"}") >= 0.0);
+    assert!(number("synod_handshakes_refused_total") >= 0.0);
+    let (code, body) = nodes.health(1);
+    assert!(code == 200 && body.contains("\"disk_stalled_seconds\""), "{body}");
 }
 
 /// A watcher is told of the end of a key's life.

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::client::{Connection, Failure, Repeat, Target, ask, in_turn};
 use super::options::{
-    Bound, ClientOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, RemoveOptions,
-    TableOptions,
+    Bound, ClientOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, ReconnectOptions,
+    RemoveOptions, TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict};
@@ -233,6 +233,13 @@ pub(super) fn tables(options: &ClientOptions) -> Result {
     } else {
         screen.reply(&reply)?;
     }
+    Ok(Verdict::Done)
+}
+
+pub(super) fn reconnect(options: &ReconnectOptions) -> Result {
+    let mut words = vec![Bytes::from("SYNOD.RECONNECT")];
+    words.extend(options.node.map(|node| Bytes::from(node.to_string())));
+    in_turn(&options.client.target()?, |connection, _| connection.call(&words))?;
     Ok(Verdict::Done)
 }
 

@@ -17,8 +17,8 @@ use clap_complete::Shell;
 
 use self::client::Failure;
 use self::options::{
-    ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, RemoveOptions,
-    SessionOptions, TableOptions, WatchOptions,
+    ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions,
+    ReconnectOptions, RemoveOptions, SessionOptions, TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, run};
 
@@ -138,6 +138,12 @@ The exit status is 0 if all nodes asked are ready and hear a quorum.")]
     Status(ClientOptions),
     /// List the tables
     Tables(ClientOptions),
+    /// Have a node dial its peers now, or one of them, where it has no link
+    #[command(after_help = "\
+Examples:
+  synod reconnect
+  synod reconnect 3 --server db1:4101  node 1 dials node 3")]
+    Reconnect(ReconnectOptions),
     /// Hold a session that keys can be bound to, while a command runs or until interrupted
     #[command(after_help = "\
 Example:
@@ -228,6 +234,7 @@ pub fn main() -> ExitCode {
         Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),
+        Commands::Reconnect(options) => commands::reconnect(&options),
         Commands::Session(options) => hold::session(&options),
     };
     match verdict {

@@ -46,6 +46,14 @@ pub(super) struct TableOptions {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct ReconnectOptions {
+    /// Which peer [default: all]
+    pub(super) node: Option<u16>,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct GetOptions {
     pub(super) key: String,
     /// Show all of the entry

@@ -291,6 +291,24 @@ pub(super) fn session(
     Ok(Action::Session(call))
 }
 
+pub(super) fn reconnect(
+    arguments: &mut Arguments<'_>,
+    _: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let peer = if arguments.left() == 0 {
+        None
+    } else {
+        Some(NodeId(arguments.parse("the number of a node")?))
+    };
+    arguments.end()?;
+    if surroundings.reconnect(peer) {
+        Ok(Action::Answer(Reply::OK))
+    } else {
+        Err(arguments.error("there is no such peer; `SYNOD.STATUS` names the members"))
+    }
+}
+
 pub(super) fn status(_: &mut Arguments<'_>, state: &mut State, _: &dyn Surroundings) -> Result {
     Ok(Action::Ask(vec![state.call(Command::Status)], Then::Status))
 }

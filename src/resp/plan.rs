@@ -50,6 +50,8 @@ pub trait Surroundings {
     fn info(&self, status: &Status, sections: &[String]) -> String;
     /// `CLIENT LIST`: a line for each connection.
     fn clients(&self) -> String;
+    /// Has the node dial `peer`, or every peer, that is not linked; false if there is no such peer.
+    fn reconnect(&self, peer: Option<NodeId>) -> bool;
     /// Keeps the place where a `SCAN` is to go on, and names it.
     fn remember(&self, table: TableId, after: Key) -> u64;
     /// The place of that name, unless it was forgotten.

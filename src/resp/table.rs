@@ -68,7 +68,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 52] = {
+pub const COMMANDS: [Spec; 53] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -500,6 +500,17 @@ pub const COMMANDS: [Spec; 52] = {
              ours.",
             "",
             own::put_if_absent,
+        ),
+        row(
+            "SYNOD.RECONNECT",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[node]",
+            "Has the node dial that peer now, or every peer, that it has no link to.",
+            "",
+            own::reconnect,
         ),
         row(
             "SYNOD.REMOVE",

@@ -68,6 +68,9 @@ impl Surroundings for Around<'_> {
     fn clients(&self) -> String {
         "id=7\n".to_owned()
     }
+    fn reconnect(&self, peer: Option<NodeId>) -> bool {
+        peer.is_none_or(|peer| peer == NodeId(2))
+    }
     fn remember(&self, table: TableId, after: Key) -> u64 {
         self.scene.places.borrow_mut().push((table, after));
         self.scene.places.borrow().len() as u64
@@ -273,7 +276,7 @@ fn the_commands_of_redis() {
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
             ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
-            ("COMMAND COUNT", ":52"),
+            ("COMMAND COUNT", ":53"),
             ("RESET", "+RESET"),
         ],
     );
@@ -410,6 +413,10 @@ fn our_own_commands() {
             ("SYNOD.DEFAULTS TABLE locks PATIENCE 10 LOCAL", "+OK"),
             ("SYNOD.PUT a b", "-WRITEONCE table locks is write-once"),
             ("SYNOD.TABLES", "*2 %4 $4 name $7 default $6 number :0…"),
+            ("SYNOD.RECONNECT", "+OK"),
+            ("SYNOD.RECONNECT 2", "+OK"),
+            ("SYNOD.RECONNECT 9", "-ERR SYNOD.RECONNECT: there is no such peer…"),
+            ("SYNOD.RECONNECT x", "-ERR SYNOD.RECONNECT: the number of a node cannot be 'x'"),
         ],
     );
     let status = server.say("SYNOD.STATUS");
@@ -617,17 +624,6 @@ fn a_client_that_does_not_read_is_not_read_from() {
     assert!(server.connection.wants_input());
 }
 
-#[test]
-fn a_client_that_does_not_read_messages_is_dropped() {
-    let mut server = Server::new();
-    server.say("SUBSCRIBE quorum");
-    let event = Event::QuorumLost { epoch: crate::Epoch(1) };
-    for _ in 0..10_000 {
-        server.notify(&event);
-    }
-    assert_eq!(server.connection.closing(), Some(&Closing::TooManyMessages));
-}
-
 /// Sends this for as long as it is read; what is in flight is not answered.
 fn flood(server: &mut Server, request: &dyn Fn(usize) -> Bytes) -> usize {
     server.held = Some(Vec::new());
@@ -686,6 +682,17 @@ fn a_reply_is_bounded() {
     // What tells no values has no such bound.
     assert_eq!(server.say(&format!("EXISTS{}", " big".repeat(1_000))), ":1000");
     assert!(server.connection.held() < 32 << 20, "{}", server.connection.held());
+}
+
+#[test]
+fn a_client_that_does_not_read_messages_is_dropped() {
+    let mut server = Server::new();
+    server.say("SUBSCRIBE quorum");
+    let event = Event::QuorumLost { epoch: crate::Epoch(1) };
+    for _ in 0..10_000 {
+        server.notify(&event);
+    }
+    assert_eq!(server.connection.closing(), Some(&Closing::TooManyMessages));
 }
 
 #[test]

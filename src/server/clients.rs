@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -69,10 +71,20 @@ pub(super) struct Shared {
     quiet: Quiet,
     /// Of wrong passwords, which no other lines must hide.
     guesses: Quiet,
+    local: Local,
+    /// Whether the node is about to stop: what was asked is answered, no more is read.
+    closing: watch::Receiver<bool>,
 }
 
 impl Shared {
-    pub(super) fn new(node: NodeId, settings: Settings, page_max: u32, clients_max: usize) -> Self {
+    pub(super) fn new(
+        node: NodeId,
+        settings: Settings,
+        page_max: u32,
+        clients_max: usize,
+        local: Local,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             node,
             settings,
@@ -88,6 +100,20 @@ impl Shared {
             next_place: Cell::new(1 + (crate::host::entropy().unwrap_or(0) >> 24)),
             quiet: Quiet::default(),
             guesses: Quiet::default(),
+            local,
+            closing,
+        }
+    }
+
+    /// Where the node's state is kept, if anywhere.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.settings.directory(self.node)
+    }
+
+    /// Waits until the node is about to stop; for ever, if it stops without saying so.
+    async fn closing(&self) {
+        if self.closing.clone().wait_for(|closing| *closing).await.is_err() {
+            std::future::pending().await
         }
     }
 }
@@ -133,6 +159,10 @@ impl Surroundings for Shared {
         self.lines.borrow().values().map(|line| format!("{line}\n")).collect()
     }
 
+    fn reconnect(&self, peer: Option<NodeId>) -> bool {
+        self.local.reconnect(peer)
+    }
+
     fn remember(&self, table: TableId, after: Key) -> u64 {
         let cursor = self.next_place.get();
         self.next_place.set(cursor + 1);
@@ -160,7 +190,11 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
     };
     let mut next = 1;
     loop {
-        let (stream, from) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.closing() => break,
+        };
+        let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 shared.quiet.say(|more| warn!("a client cannot be accepted: {error}{more}"));
@@ -184,6 +218,11 @@ pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared:
         let task = Task::new(id, stream, from, local.clone(), shared.clone());
         let task = tokio::task::spawn_local(task.run());
         shared.strangers.borrow_mut().insert(id, task.abort_handle());
+    }
+    drop(listener);
+    // Until each has its answers, or whoever closes them has waited for long enough.
+    while !shared.lines.borrow().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -289,10 +328,26 @@ impl Task {
     async fn run(mut self) {
         // Answers are small and waited for.
         let _ = self.stream.set_nodelay(true);
-        let ending = poll_fn(|cx| self.poll(cx)).await;
+        let ending = {
+            let shared = self.shared.clone();
+            let mut closing = pin!(shared.closing());
+            let mut asked = false;
+            poll_fn(|cx| {
+                // Its waker stays where it is, so it is asked again only when it has something
+                // to say.
+                if !asked || (!self.at_end && *shared.closing.borrow()) {
+                    asked = true;
+                    self.at_end |= closing.as_mut().poll(cx).is_ready();
+                }
+                self.poll(cx)
+            })
+            .await
+        };
         self.tell(&ending);
         if matches!(ending, Ending::Ours(_) | Ending::Greedy) {
             self.part().await;
+        } else if *self.shared.closing.borrow() {
+            self.discard();
         }
     }
 
@@ -366,6 +421,17 @@ impl Task {
                 self.shared.quiet.say(|more| {
                     warn!("{from} is disconnected: it has read nothing for {patience:?}{more}");
                 });
+            }
+        }
+    }
+
+    /// Takes what has come and will not be read: a socket closed over it would take the answers
+    /// with it that are on their way.
+    fn discard(&self) {
+        let mut bytes = [0; 4_096];
+        for _ in 0..READ_MAX / bytes.len() {
+            if !self.stream.try_read(&mut bytes).is_ok_and(|count| count > 0) {
+                return;
             }
         }
     }

@@ -19,13 +19,16 @@ use tracing::{debug, warn};
 
 use super::clients::Shared;
 use crate::consensus::{Command, Outcome, Readiness, Status};
-use crate::host::{CallOptions, Local, News, Quiet};
+use crate::host::{CallOptions, DiskStatus, Local, News, Quiet};
 
 /// Connections at once; a scraper needs one.
 const CONNECTIONS_MAX: usize = 64;
 
 /// How long a request may take to arrive, and a connection to do nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node whose disk has done nothing for so long is not healthy.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// Accepts connections for as long as it is polled.
 pub(super) async fn serve(listener: std::net::TcpListener, local: Local, shared: Rc<Shared>) {
@@ -86,25 +89,42 @@ async fn answer(
     }
     match request.uri().path() {
         "/metrics" => match status(local).await {
-            Some(status) => text(
-                StatusCode::OK,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                shared.metrics.render(&status),
-            ),
+            Some(status) => {
+                if let Some(bytes) = stored(shared).await {
+                    shared.metrics.storage.set(bytes);
+                }
+                text(
+                    StatusCode::OK,
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                    shared.metrics.render(&status, local),
+                )
+            }
             None => stuck(),
         },
         "/health" => match status(local).await {
-            Some(status) => health(&status),
+            Some(status) => health(&status, &local.disk()),
             None => stuck(),
         },
         _ => text(StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /health\n"),
     }
 }
 
-fn health(status: &Status) -> Response<Full<Bytes>> {
+/// Bytes in the state directory, unless whoever is asked does not answer: a disk that is stuck must
+/// not hold up the node.
+async fn stored(shared: &Shared) -> Option<i64> {
+    let path = shared.directory()?;
+    let count = tokio::task::spawn_blocking(move || {
+        let files = std::fs::read_dir(path).ok()?.flatten();
+        Some(files.filter_map(|file| file.metadata().ok()).map(|it| it.len()).sum::<u64>())
+    });
+    let counted = tokio::time::timeout(Duration::from_secs(1), count).await.ok()?.ok()??;
+    i64::try_from(counted).ok()
+}
+
+fn health(status: &Status, disk: &DiskStatus) -> Response<Full<Bytes>> {
     let ready = status.readiness == Readiness::Ready;
-    let code =
-        if ready && status.has_quorum { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let well = ready && status.has_quorum && disk.stalled < STALLED;
+    let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "node": status.node.0,
         "ready": ready,
@@ -112,6 +132,8 @@ fn health(status: &Status) -> Response<Full<Bytes>> {
         "quorum": status.has_quorum,
         "reachable": status.reachable.iter().map(|node| node.0).collect::<Vec<_>>(),
         "cluster_size": status.cluster_size,
+        "disk_waiting_bytes": disk.waiting_bytes,
+        "disk_stalled_seconds": disk.stalled.as_secs_f64(),
     });
     text(code, "application/json", format!("{body}\n"))
 }

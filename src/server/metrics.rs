@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -15,11 +16,17 @@ use tokio::time::Instant;
 
 use super::clients::Shared;
 use crate::consensus::{Command, Outcome, Readiness, Status};
+use crate::host::Local;
 use crate::resp::{Surroundings, code};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CommandLabel {
     command: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +74,18 @@ pub(super) struct Metrics {
     registers: Gauge,
     memory: Gauge,
     uptime: Gauge,
+    /// From the hand-over of records to the end of their sync.
+    pub(super) synced: Histogram,
+    disk_waiting_bytes: Gauge,
+    disk_waiting_records: Gauge,
+    disk_stalled: Gauge<f64, AtomicU64>,
+    disk_dropped: Counter,
+    disk_refused: Counter,
+    pub(super) storage: Gauge,
+    link_up: Family<PeerLabel, Gauge>,
+    link_queued: Family<PeerLabel, Gauge>,
+    link_dropped: Family<PeerLabel, Counter>,
+    handshakes_refused: Counter,
 }
 
 impl Metrics {
@@ -97,8 +116,21 @@ impl Metrics {
             registers: Gauge::default(),
             memory: Gauge::default(),
             uptime: Gauge::default(),
+            // 50 microseconds to 26 seconds.
+            synced: Histogram::new(exponential_buckets(50e-6, 2.0, 20)),
+            disk_waiting_bytes: Gauge::default(),
+            disk_waiting_records: Gauge::default(),
+            disk_stalled: Gauge::default(),
+            disk_dropped: Counter::default(),
+            disk_refused: Counter::default(),
+            storage: Gauge::default(),
+            link_up: Family::default(),
+            link_queued: Family::default(),
+            link_dropped: Family::default(),
+            handshakes_refused: Counter::default(),
         };
         metrics.register();
+        metrics.register_host();
         metrics
     }
 
@@ -142,6 +174,63 @@ impl Metrics {
         }
     }
 
+    fn register_host(&self) {
+        let mut registry = self.registry.borrow_mut();
+        registry.register(
+            "disk_write_duration_seconds",
+            "From the hand-over of records to the disk to the end of their sync",
+            self.synced.clone(),
+        );
+        registry.register(
+            "disk_stalled_seconds",
+            "How long records have waited while nothing became durable",
+            self.disk_stalled.clone(),
+        );
+        for (name, help, gauge) in [
+            ("disk_waiting_bytes", "Bytes that are not durable yet", &self.disk_waiting_bytes),
+            ("disk_waiting_records", "Records likewise", &self.disk_waiting_records),
+            ("storage_bytes", "What the state directory takes", &self.storage),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+        for (name, help, counter) in [
+            (
+                "disk_dropped_messages",
+                "Messages of peers dropped, too much waiting for the disk",
+                &self.disk_dropped,
+            ),
+            ("disk_refused_requests", "Requests refused likewise", &self.disk_refused),
+            ("handshakes_refused", "Peers and strangers refused", &self.handshakes_refused),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("link_up", "Whether there is a link to the peer", self.link_up.clone());
+        registry.register("link_queued_bytes", "Bytes for the peer", self.link_queued.clone());
+        registry.register(
+            "link_dropped_messages",
+            "Messages lost for want of a link to the peer, or of room",
+            self.link_dropped.clone(),
+        );
+    }
+
+    fn set_host(&self, local: &Local) {
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let set = |counter: &Counter, total| counter.inner().store(total, Ordering::Relaxed);
+        let disk = local.disk();
+        self.disk_waiting_bytes.set(number(disk.waiting_bytes));
+        self.disk_waiting_records.set(number(disk.waiting_records));
+        self.disk_stalled.set(disk.stalled.as_secs_f64());
+        set(&self.disk_dropped, disk.dropped);
+        set(&self.disk_refused, disk.refused);
+        set(&self.handshakes_refused, local.refused_handshakes());
+        for link in local.links() {
+            let peer = PeerLabel { peer: link.peer.0 };
+            self.link_up.get_or_create(&peer).set(i64::from(link.up));
+            self.link_queued.get_or_create(&peer).set(number(link.queued));
+            set(&self.link_dropped.get_or_create(&peer), link.dropped);
+        }
+    }
+
     /// A request goes to the engine.
     pub(super) fn asked(&self, command: &Command) {
         let command = name(command);
@@ -174,8 +263,9 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub(super) fn render(&self, status: &Status) -> String {
+    pub(super) fn render(&self, status: &Status, local: &Local) -> String {
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.set_host(local);
         self.ready.set(i64::from(status.readiness == Readiness::Ready));
         self.quorum.set(i64::from(status.has_quorum));
         self.reachable.set(number(status.reachable.len()));

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -47,6 +51,8 @@ pub enum RunError {
     Stopped(HostError),
     /// The system refused something.
     System(io::Error),
+    /// A second signal did not let it stop in order.
+    Twice,
 }
 
 impl fmt::Display for RunError {
@@ -73,6 +79,10 @@ impl fmt::Display for RunError {
             Self::Start(error) => write!(f, "{error}"),
             Self::Stopped(error) => write!(f, "{error}"),
             Self::System(error) => write!(f, "{error}"),
+            Self::Twice => f.write_str(
+                "told twice to stop, it ends without waiting for its disk; what it has answered \
+                 is kept, as after a crash",
+            ),
         }
     }
 }
@@ -110,21 +120,31 @@ pub fn run(choice: NodeChoice, given: &Given) -> Result<(), RunError> {
     if let Some(metrics) = &metrics {
         metrics.set_nonblocking(true).map_err(RunError::System)?;
     }
+    let (close, closing) = watch::channel(false);
+    let (tell_closed, closed) = oneshot::channel();
     let service: Service = Box::new(move |local: Local| {
-        let shared = Rc::new(Shared::new(node, told, page_max, clients_max));
+        let shared = Shared::new(node, told, page_max, clients_max, local.clone(), closing);
+        let shared = Rc::new(shared);
+        let synced = shared.metrics.synced.clone();
+        local.observe_disk(move |took| synced.observe(took.as_secs_f64()));
         Box::pin(async move {
             let http = async {
                 if let Some(metrics) = metrics {
                     http::serve(metrics, local.clone(), shared.clone()).await;
                 }
             };
-            tokio::join!(clients::serve(clients, local.clone(), shared.clone()), http);
+            let clients = async {
+                clients::serve(clients, local.clone(), shared.clone()).await;
+                // Nobody waits for it unless the node is to stop.
+                let _ = tell_closed.send(());
+            };
+            tokio::join!(clients, http);
         })
     });
     let host = HostConfig {
         name: settings.cluster.clone(),
         node: config,
-        links: LinkOptions::default(),
+        links: LinkOptions { reconnect: settings.reconnect, ..LinkOptions::default() },
         seed: entropy().map_err(RunError::System)?,
         syncing,
         services: vec![service],
@@ -135,7 +155,7 @@ pub fn run(choice: NodeChoice, given: &Given) -> Result<(), RunError> {
         .map_err(RunError::System)?;
     runtime.block_on(async {
         let running = Running::start(host, peers, settings.members.clone(), opened).await;
-        live(node, running.map_err(RunError::Start)?).await
+        live(node, running.map_err(RunError::Start)?, close, closed).await
     })
 }
 
@@ -225,7 +245,7 @@ fn open(
     node: NodeId,
     settings: &Settings,
 ) -> Result<(Opened<Box<dyn Storage>>, Syncing), RunError> {
-    let Some(parent) = &settings.data_dir else {
+    let Some(path) = settings.directory(node) else {
         warn!(
             "state is kept in memory only: a node that stops cannot rejoin, for its peers would \
              take promises that it has forgotten for kept; when too many have stopped, start all \
@@ -235,8 +255,7 @@ fn open(
         return Ok((opened, Syncing::Inline));
     };
     // Wherever this was started.
-    let parent = std::path::absolute(parent).map_err(RunError::System)?;
-    let path = parent.join(format!("node-{}", node.0));
+    let path = std::path::absolute(path).map_err(RunError::System)?;
     let owner =
         Owner { cluster: settings.config(node).cluster, name: settings.cluster.clone(), node };
     let opened = settings.store.open(&path, &owner).map_err(RunError::Open)?;
@@ -262,8 +281,20 @@ fn open(
     Ok((opened, Syncing::Thread))
 }
 
-/// Waits for SIGINT or SIGTERM and has the node stop, unless it has stopped by itself.
-async fn live(node: NodeId, mut running: Running) -> Result<(), RunError> {
+/// How long clients may take to be answered when the node is to stop.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long the keys of sessions that end with the node may take to be erased.
+const ERASURE: Duration = Duration::from_millis(250);
+
+/// Waits for SIGINT or SIGTERM and has the node stop, unless it has stopped by itself. A second
+/// one ends the process as it is, as a crash would: for whoever does not want to wait for a disk.
+async fn live(
+    node: NodeId,
+    mut running: Running,
+    close: watch::Sender<bool>,
+    closed: oneshot::Receiver<()>,
+) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::System)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::System)?;
@@ -272,5 +303,29 @@ async fn live(node: NodeId, mut running: Running) -> Result<(), RunError> {
         _ = terminate.recv() => info!("{node} stops: terminated"),
         stopped = running.stopped() => return stopped.map_err(RunError::Stopped),
     }
-    running.shutdown().await.map_err(RunError::Stopped)
+    let stop = async {
+        close.send_replace(true);
+        // Whoever is not done by then has to ask another node.
+        drop(timeout(FAREWELL, closed).await);
+        let (tell, told) = oneshot::channel();
+        let asked = running.handle().run(|local| {
+            let _ = tell.send(local.end_sessions());
+        });
+        if asked.is_ok()
+            && timeout(FAREWELL, told).await.is_ok_and(|ended| ended.is_ok_and(|it| it > 0))
+        {
+            sleep(ERASURE).await;
+        }
+        let mut stopped = pin!(running.shutdown());
+        if let Ok(stopped) = timeout(FAREWELL, &mut stopped).await {
+            return stopped.map_err(RunError::Stopped);
+        }
+        warn!("{node} waits for its disk; a second signal ends it at once");
+        stopped.await.map_err(RunError::Stopped)
+    };
+    tokio::select! {
+        stopped = stop => stopped,
+        _ = interrupt.recv() => Err(RunError::Twice),
+        _ = terminate.recv() => Err(RunError::Twice),
+    }
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::tables::{parse_schema, parse_table};
 use crate::base::{ClusterId, NodeId, fnv1a};
+use crate::host::Reconnect;
 use crate::node::{Config, ConfigError, TableConfig};
 use crate::storage::Store;
 
@@ -90,6 +91,26 @@ impl FromStr for Where {
     }
 }
 
+impl FromStr for Reconnect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rule = "a time such as 500ms, FIRST..MAX such as 20ms..1s, or never; more than zero";
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let time = |text| parse_duration(text).map_err(|_| rule.to_owned());
+        let (policy, first, last) = match text.split_once("..") {
+            None => (Self::Every(time(text)?), time(text)?, time(text)?),
+            Some((first, max)) => {
+                let (first, max) = (time(first)?, time(max)?);
+                (Self::Backoff { first, max }, first, max)
+            }
+        };
+        if first.is_zero() || last < first { Err(rule.to_owned()) } else { Ok(policy) }
+    }
+}
+
 /// What flags and the environment say.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Given {
@@ -147,6 +168,11 @@ pub struct Given {
     /// How long a client may take to send a request or to read what it is sent [default: 30s]
     #[arg(long, env = "SYNOD_STALL_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
     pub stall_timeout: Option<Duration>,
+    /// When a link to a peer that is down is tried again: FIRST..MAX, doubling and with jitter;
+    /// TIME, always after as long; or never, unless told to by `synod reconnect` [default:
+    /// 20ms..1s]
+    #[arg(long, env = "SYNOD_RECONNECT", value_name = "TIME|FIRST..MAX|never")]
+    pub reconnect: Option<Reconnect>,
     /// A file with a password that clients have to say first
     #[arg(long, env = "SYNOD_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
@@ -258,6 +284,7 @@ struct File {
     log_level: Option<String>,
     clients_max: Option<usize>,
     stall_timeout: Option<String>,
+    reconnect: Option<String>,
     password_file: Option<PathBuf>,
     listen: ListenFile,
     peers: BTreeMap<String, String>,
@@ -375,6 +402,8 @@ pub struct Settings {
     pub clients_max: usize,
     /// How long a client may take to send one request, and to read anything it is sent.
     pub stall_timeout: Duration,
+    /// When a link that is down is tried again.
+    pub reconnect: Reconnect,
     /// What clients have to say first.
     pub password: Option<Vec<u8>>,
     /// Times that differ from the defaults, by name, in milliseconds.
@@ -408,6 +437,8 @@ impl Settings {
         let level = level.map_err(|_| bad("log_level", "error, warn, info, debug or trace"))?;
         let stall = file.stall_timeout.as_deref().map(parse_duration).transpose();
         let stall = stall.map_err(|why| bad("stall_timeout", why))?;
+        let reconnect = file.reconnect.as_deref().map(Reconnect::from_str).transpose();
+        let reconnect = reconnect.map_err(|why| bad("reconnect", why))?;
         let password_file = given.password_file.clone().or(file.password_file);
         let settings = Self {
             cluster,
@@ -423,6 +454,7 @@ impl Settings {
             log_level: given.log_level.or(level).unwrap_or(tracing::Level::INFO),
             clients_max: given.clients_max.or(file.clients_max).unwrap_or(10_000),
             stall_timeout: given.stall_timeout.or(stall).unwrap_or(Duration::from_secs(30)),
+            reconnect: given.reconnect.or(reconnect).unwrap_or_default(),
             password: password_file.as_deref().map(read_password).transpose()?,
             timing: file.timing.said(),
         };
@@ -434,6 +466,12 @@ impl Settings {
             settings.config(node).check().map_err(SettingsError::Config)?;
         }
         Ok(settings)
+    }
+
+    /// Where a node's state is kept, unless in memory.
+    #[must_use]
+    pub fn directory(&self, node: NodeId) -> Option<PathBuf> {
+        Some(self.data_dir.as_ref()?.join(format!("node-{}", node.0)))
     }
 
     /// The nodes that this server could be, the first preferred.

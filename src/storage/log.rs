@@ -16,6 +16,8 @@
 use std::io;
 use std::path::Path;
 
+use tracing::info;
+
 use super::block::{BLOCK_FULL, Body, Next, Position, Reader, Seal, Writer};
 use super::disk::{Directory, Disk, DiskFile};
 use super::health::{FailStop, Health};
@@ -223,6 +225,8 @@ impl<D: Disk> Log<D> {
             let what = format!("{why}, and what was here had been synced");
             return Err(self.damage(name, Some(end.offset), &what));
         }
+        let unsure = end.offset - known.offset;
+        info!("{name} ends at byte {}: {why}; {unsure} bytes are written again", end.offset);
         Ok(Read { known, end })
     }
 
@@ -436,6 +440,7 @@ impl<D: Disk> Log<D> {
             let file = on(&mut self.disk, "open", &name, |disk| disk.open(&name))?;
             segments.push(Cursor::new(file, life, sealed));
         }
+        info!("compaction of {} segments begins", segments.len());
         self.merge = Some(Merge::new(old, segments, self.options.segment));
         Ok(())
     }
@@ -456,6 +461,7 @@ impl<D: Disk> Log<D> {
             })
         })?;
         let Some(checkpoint) = done else { return Ok(()) };
+        info!("compaction ends with a checkpoint of {} bytes", checkpoint.end.offset);
         self.manifest.sealed.drain(..merge.segments);
         self.manifest.checkpoint = Some(checkpoint);
         self.merge = None;
