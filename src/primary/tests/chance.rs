@@ -79,7 +79,16 @@ impl World {
                 // Mostly to a primary, if it is known, as clients do.
                 let primary = self.roster.as_ref().map(|roster| roster.primary);
                 let at = self.hosts.iter().position(|host| Some(host.member) == primary);
-                let to = at.filter(|_| to % 4 > 0).unwrap_or_else(|| place(to));
+                // And to whoever takes itself for one, which may be wrong.
+                let claims = self.hosts.iter().rposition(|host| {
+                    let replica = host.replica.as_ref();
+                    replica.is_some_and(|replica| replica.role() == Role::Primary)
+                });
+                let to = match to % 4 {
+                    0 => place(to),
+                    1 => claims.unwrap_or_else(|| place(to)),
+                    _ => at.unwrap_or_else(|| place(to)),
+                };
                 self.ask(to, u64::from(client % 3), command);
             }
             Action::Again(to, which, resolve) => {
