@@ -332,10 +332,13 @@ impl World<'_> {
         let host = &self.hosts[place];
         let shown = host.clock.read(self.now);
         let wanted = self.stack.hosts[place].wanted;
+        // An alarm is not set anew when the moment moves away, so one may still be set that was set
+        // before the node wanted this; but no longer than a node sleeps.
+        let sleep = self.plan.cluster.heartbeat;
         let late = wanted.filter(|wanted| {
             // What is due already when a step ends is seen to with what came together with it.
             now.instant.0 > wanted.due.max(wanted.since).0.saturating_add(LATE)
-                && host.clock.is_even(wanted.start)
+                && host.clock.is_even(wanted.start.saturating_sub(2 * sleep))
                 && host.paused == 0
                 && host.paused_at < wanted.since.0
         });
