@@ -106,7 +106,7 @@ pub(super) fn small() -> Settings {
         remembered: 12,
         history: 8,
         history_bytes: 2_000,
-        batch_bytes: 300,
+        batch_bytes: 90,
         window: 6,
     };
     Settings { limits, ..Settings::default() }
