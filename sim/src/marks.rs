@@ -4,6 +4,7 @@
 //! Must never know: whether what happened was right.
 
 use crate::rig::Rig;
+use crate::scenario::find;
 
 macro_rules! marks {
     ($($name:ident, $text:literal, $doc:literal;)*) => {
@@ -116,16 +117,45 @@ marks! {
         "A node whose storage was lost said so.";
     LifeAfterLife, "life_after_life",
         "A key that had been live and dead was live again.";
+    TrueConflict, "true_conflict",
+        "A copy of a merged table heard of values that did not know of each other.";
+    RemovedAndWritten, "removed_and_written",
+        "A copy of a merged table heard of a removal and a value that did not know of each other.";
+    ConflictEnded, "conflict_ended",
+        "An alarm of a merged table went down.";
+    ClockLied, "clock_lied",
+        "Of values that did not know of each other the one written first was taken for the latest.";
+    SplitAgain, "split_again",
+        "A copy of a merged table was merged again with one that it had been merged with.";
+    WholeCopy, "whole_copy",
+        "A copy of a merged table asked for everything that another holds.";
+    LateWrite, "late_write",
+        "A copy that had not met all others yet was written to.";
+    WrittenAgain, "written_again",
+        "A value that was written in ignorance of what had been forgotten was written once more.";
+    Forgotten, "forgotten",
+        "A copy of a merged table forgot what all copies had seen.";
+    GuardBroken, "guard_broken",
+        "A guarded write was not done, since the key showed something else by then.";
+    ResolveMissed, "resolve_missed",
+        "A resolver's answer was not taken, since the conflict was another by then.";
+    AskedElsewhere, "asked_elsewhere",
+        "A node without a copy of a merged table had a client answered by one with.";
 }
 
 impl Mark {
-    /// Those that no run of a rig can hit: streams deliver once, and not to who comes after.
+    /// Whether it is about merged tables.
+    const fn is_merged(self) -> bool {
+        self as u8 >= Self::TrueConflict as u8
+    }
+
+    /// Whether no run of a scenario on a rig can hit it: streams deliver once, and not to who comes
+    /// after; and scenarios are about one discipline of tables or another.
     #[must_use]
-    pub const fn out_of_reach(rig: Rig) -> &'static [Self] {
-        match rig {
-            Rig::World => &[],
-            Rig::Stack => &[Self::DuplicateDelivered, Self::LateMessage, Self::LateAnswer],
-        }
+    pub fn is_out_of_reach(self, rig: Rig, scenario: &str) -> bool {
+        let merged = find(scenario).is_some_and(|scenario| scenario.family == "merged");
+        let once = [Self::DuplicateDelivered, Self::LateMessage, Self::LateAnswer];
+        self.is_merged() != merged || rig == Rig::Stack && once.contains(&self)
     }
 }
 

@@ -67,6 +67,12 @@ pub const fn scenarios() -> &'static [Scenario] {
             summary: "3 nodes, 1 key, no latencies: any possible event may be next",
             stresses: "orders that no latency would make",
         },
+        Scenario {
+            name: "merged",
+            family: "merged",
+            summary: "copies that answer alone; islands, one-way cuts, wrong clocks, lost disks",
+            stresses: "causality, conflicts, removals, forgetting, convergence",
+        },
     ]
 }
 

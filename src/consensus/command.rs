@@ -286,7 +286,8 @@ pub enum Refusal {
     Discipline(TableId),
     /// No quorum was reached, and no acceptor was asked to change anything.
     NoQuorum,
-    /// The node keeps no copy of this merged table, and none that does was reached.
+    /// The node keeps no copy of this merged table and none that does was reached; or what it was
+    /// to show was not durable in time.
     NoReplica(TableId),
     /// The session is not hosted by this node, is another client's, or has ended.
     NoSuchSession(SessionId),
@@ -546,7 +547,7 @@ impl fmt::Display for Refusal {
                 write!(f, "table {table} is of another discipline: it has other commands")
             }
             Self::NoReplica(table) => {
-                write!(f, "no node that keeps a copy of table {table} was reached")
+                write!(f, "no copy of table {table} could be read in time")
             }
             Self::NoQuorum => write!(f, "no quorum: nothing was changed; safe to retry"),
             Self::NoSuchSession(session) => {

@@ -18,6 +18,7 @@ mod stability;
 mod table;
 mod version;
 mod view;
+mod words;
 
 pub use command::{
     Answer, Command, Content as RemoteContent, Entry, Guard, Info, Match, Pattern, PeerInfo,

@@ -33,8 +33,8 @@ pub(super) struct Copies {
     names: BTreeMap<TableName, TableId>,
     /// What was recovered, until the copies begin.
     journals: BTreeMap<TableName, Journal>,
-    /// Requests whose answer waits for the disk.
-    waiting: BTreeSet<OpId>,
+    /// Requests whose answer waits for the disk: for what, and what is said if that takes too long.
+    waiting: BTreeMap<OpId, (Ticket, Outcome)>,
     asks: BTreeMap<u64, Ask>,
     asks_made: u32,
     /// The latest write of each peer that was done for it here.
@@ -68,7 +68,7 @@ struct Ask {
 
 impl Copies {
     pub(super) fn is_asked(&self, op: &OpId) -> bool {
-        self.waiting.contains(op) || self.asks.values().any(|ask| ask.op == *op)
+        self.waiting.contains_key(op) || self.asks.values().any(|ask| ask.op == *op)
     }
 
     pub(super) fn recover_begun(&mut self, table: TableName, actor: Actor, agreement: Agreement) {
@@ -315,21 +315,22 @@ impl Node {
     ) {
         let refused = self.check_merged(table, &command).err();
         if let Some(refusal) = refused {
-            return self.reply(op, Outcome::Refused(refusal), Ticket(0), effects);
+            return self.decline(op, Outcome::Refused(refusal), effects);
         }
         // It cannot be told whether an earlier attempt was done.
         if sent == Sent::Again && command.changes() {
-            return self.reply(op, Outcome::Unknown, Ticket(0), effects);
+            return self.decline(op, Outcome::Unknown, effects);
         }
         if self.copies.copies.contains_key(&table) {
             let answer = self.serve(table, &command, effects);
             let outcome = answer.map_or_else(Outcome::Refused, Outcome::Merged);
             let after = self.durable_with(table);
-            return self.reply(op, outcome, after, effects);
+            let until = (self.now.instant + patience, command.changes(), table);
+            return self.reply(op, outcome, after, until, effects);
         }
         if on_no_quorum == OnNoQuorum::Return && self.next_replica(table, 0).is_none() {
             let refused = Outcome::Refused(Refusal::NoReplica(table));
-            return self.reply(op, refused, Ticket(0), effects);
+            return self.decline(op, refused, effects);
         }
         self.copies.asks_made += 1;
         let number = u64::from(self.incarnation.0) << 32 | u64::from(self.copies.asks_made);
@@ -355,23 +356,52 @@ impl Node {
         Ok(answer)
     }
 
-    /// Answers once everything up to `after` is durable.
-    fn reply(&mut self, op: OpId, outcome: Outcome, after: Ticket, effects: &mut Effects) {
+    /// Answers at once, for nothing has been read or written.
+    fn decline(&self, op: OpId, outcome: Outcome, effects: &mut Effects) {
+        effects.push(Effect::Reply { client: op.client, request: op.request, outcome });
+    }
+
+    /// Answers once everything up to `after` is durable, or when the client's patience ends.
+    fn reply(
+        &mut self,
+        op: OpId,
+        outcome: Outcome,
+        after: Ticket,
+        (deadline, changes, table): (Instant, bool, TableId),
+        effects: &mut Effects,
+    ) {
         let after = after.max(self.started_ticket);
         if after <= self.persisted || matches!(outcome, Outcome::Refused(_) | Outcome::Unknown) {
-            let OpId { client, request } = op;
-            return effects.push(Effect::Reply { client, request, outcome });
+            return self.decline(op, outcome, effects);
         }
-        self.copies.waiting.insert(op);
+        let overdue = overdue(changes, table);
+        self.copies.waiting.insert(op, (after, overdue));
+        self.timers.set(Timer::Answer(op), deadline);
         self.held += 1;
         self.outbox.entry(after).or_default().push(Held::Reply(op, outcome));
     }
 
-    /// What an answer waited for is durable.
-    pub(super) fn release(&mut self, op: OpId, outcome: Outcome, effects: &mut Effects) {
-        self.copies.waiting.remove(&op);
-        let OpId { client, request } = op;
-        effects.push(Effect::Reply { client, request, outcome });
+    /// The disk has taken longer than the client waits.
+    pub(super) fn on_answer_timer(&mut self, op: OpId, effects: &mut Effects) {
+        if let Some((_, overdue)) = self.copies.waiting.remove(&op) {
+            self.decline(op, overdue, effects);
+        }
+    }
+
+    /// What an answer waited for is durable. The request may have been answered, or even asked
+    /// again, since.
+    pub(super) fn release(
+        &mut self,
+        op: OpId,
+        outcome: Outcome,
+        ticket: Ticket,
+        effects: &mut Effects,
+    ) {
+        if self.copies.waiting.get(&op).is_some_and(|(after, _)| *after == ticket) {
+            self.copies.waiting.remove(&op);
+            self.timers.clear(Timer::Answer(op));
+            self.decline(op, outcome, effects);
+        }
     }
 
     /// What is wrong with a command, whatever the table holds.
@@ -463,11 +493,7 @@ impl Node {
         let Some(ask) = self.copies.asks.get(&number) else { return };
         let (now, deadline) = (self.now.instant, ask.deadline);
         if now >= deadline {
-            let outcome = if ask.sent > 0 && ask.command.changes() {
-                Outcome::Unknown
-            } else {
-                Outcome::Refused(Refusal::NoReplica(ask.table))
-            };
+            let outcome = overdue(ask.sent > 0 && ask.command.changes(), ask.table);
             return self.end_ask(number, outcome, effects);
         }
         if (ask.sent == 0 || !ask.command.changes())
@@ -489,7 +515,8 @@ impl Node {
     fn end_ask(&mut self, number: u64, outcome: Outcome, effects: &mut Effects) {
         self.timers.clear(Timer::Ask(number));
         if let Some(ask) = self.copies.asks.remove(&number) {
-            self.reply(ask.op, outcome, Ticket(0), effects);
+            let until = (ask.deadline, ask.command.changes(), ask.table);
+            self.reply(ask.op, outcome, Ticket(0), until, effects);
         }
     }
 
@@ -539,4 +566,9 @@ impl Node {
             }
         }
     }
+}
+
+/// What a client is told that has waited for as long as it wanted to.
+const fn overdue(changed: bool, table: TableId) -> Outcome {
+    if changed { Outcome::Unknown } else { Outcome::Refused(Refusal::NoReplica(table)) }
 }

@@ -258,6 +258,7 @@ impl Node {
         let now = self.now.instant;
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
+                Timer::Answer(op) => self.on_answer_timer(op, effects),
                 Timer::Ask(number) => self.on_ask_timer(number, effects),
                 Timer::Heartbeat => self.on_heartbeat_timer(effects),
                 Timer::Sweep => self.on_sweep_timer(effects),
@@ -278,13 +279,13 @@ impl Node {
             self.activate(effects);
         }
         while self.outbox.first_key_value().is_some_and(|(first, _)| *first <= ticket) {
-            let Some((_, held)) = self.outbox.pop_first() else {
+            let Some((ticket, held)) = self.outbox.pop_first() else {
                 break;
             };
             self.held -= held.len();
             for held in held {
                 match held {
-                    Held::Reply(op, outcome) => self.release(op, outcome, effects),
+                    Held::Reply(op, outcome) => self.release(op, outcome, ticket, effects),
                     Held::Send(to, message) => effects.push(Effect::Send { to, message }),
                     Held::Local(message) => self.local.push_back(message),
                 }

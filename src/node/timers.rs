@@ -2,11 +2,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::base::Instant;
+use crate::base::{Instant, OpId};
 
 /// What a timer is for. Each has one instant at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
+    Answer(OpId),
     Ask(u64),
     Heartbeat,
     Sweep,

@@ -103,6 +103,10 @@ impl Oracle {
             return self.breaks("REPLY", "nobody asked", format!("{op} is answered {outcome}"));
         };
         let asked = self.asked[place].clone();
+        if let Command::Merged { table, .. } = &asked.command {
+            let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };
+            self.on_merged_answer(node, op, *table, answer, marks);
+        }
         if let Outcome::Refused(refusal) = outcome {
             let over = matches!(refusal, Refusal::InvalidBinding(_));
             self.asked[place].told = if over { Told::Over } else { Told::Never };

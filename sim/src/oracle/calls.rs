@@ -27,6 +27,8 @@ pub(super) struct Call {
     persistent: bool,
     changes: bool,
     bound: bool,
+    /// Whether it is about a merged table, which no quorum matters to.
+    merged: bool,
     /// What it subscribes to, or unsubscribes from.
     topic: Option<(Option<usize>, bool)>,
 }
@@ -58,6 +60,7 @@ impl Oracle {
             persistent: request.on_no_quorum == OnNoQuorum::Retry,
             changes: changes(&request.command),
             bound: !super::bindings::binds(&request.command).is_empty(),
+            merged: matches!(request.command, Command::Merged { .. }),
             topic,
         });
     }
@@ -99,6 +102,10 @@ impl Oracle {
         if *outcome == Outcome::Unknown {
             return if !call.changes {
                 Some("unknown though it changes nothing")
+            } else if call.merged {
+                // Its disk, or another node, may have done it and been too slow to say so.
+                (early && !call.again && !self.truths[call.node].lost)
+                    .then_some("unknown before its time")
             } else if !call.again && self.first_attempt(call.op).is_none() {
                 Some("unknown though never proposed")
             } else if early
@@ -157,7 +164,7 @@ impl Oracle {
         let late = self.calls.iter().filter(|call| call.node == node).find_map(|call| {
             if call.deadline <= mono {
                 Some((call.op, "patience outlasted"))
-            } else if !call.persistent && is_lost {
+            } else if !call.persistent && !call.merged && is_lost {
                 Some((call.op, "waits without a quorum"))
             } else {
                 None
@@ -198,8 +205,10 @@ impl Oracle {
                             | Command::Remove { table: of, .. } if of == table
                     )
             }
-            // Of merged tables, of which a plan has none.
-            Refusal::Discipline(_) | Refusal::NoReplica(_) | Refusal::Unfit(_) => false,
+            // Or its disk has not made durable in time what would have been shown.
+            Refusal::NoReplica(table) => !self.keeps_copy(node, *table) || !changes(command),
+            // Nothing is asked of a table that it has not, and every value fits.
+            Refusal::Discipline(_) | Refusal::Unfit(_) => false,
             // Looked at where they are known: at the call, at its bindings, at the node.
             Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
         }
@@ -220,6 +229,9 @@ impl Oracle {
 
 /// Whether a command may leave something behind.
 const fn changes(command: &Command) -> bool {
+    if let Command::Merged { command, .. } = command {
+        return command.changes();
+    }
     matches!(
         command,
         Command::CompareAndSet { .. }

@@ -41,7 +41,8 @@ impl Oracle {
         match &message.body {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
             Body::Cluster(message) => self.on_cluster(node, to, message),
-            Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => {}
+            Body::Merged(message) => self.on_merged(node, message, marks),
+            Body::Monitor(_) | Body::Remote(_) => {}
         }
     }
 

@@ -12,6 +12,7 @@ mod bindings;
 mod calls;
 mod claims;
 mod ending;
+mod merged;
 mod reach;
 mod register;
 #[cfg(test)]
@@ -34,6 +35,8 @@ use answers::Asked;
 use bindings::{Deadline, SessionTruth};
 use calls::{Bounds, Call};
 pub(crate) use ending::Orphan;
+use merged::Merged;
+pub(crate) use merged::MergedCause;
 pub(crate) use reach::Echo;
 use reach::Reach;
 use register::{Register, Wrong};
@@ -123,6 +126,7 @@ pub(crate) struct Oracle {
     versions: Vec<Ballot>,
     bounds: Bounds,
     reach: Reach,
+    merged: Vec<Merged>,
     attempts: Vec<Attempt>,
     erasures: Vec<(usize, u64)>,
     breach: Option<Breach>,
@@ -158,9 +162,10 @@ impl Oracle {
             versions: vec![Ballot::ZERO; nodes * slots],
             bounds: Bounds {
                 requests: plan.cluster.requests_max as usize,
-                write_once: plan.tables.iter().map(|table| table.write_once).collect(),
+                write_once: plan.tables.iter().map(crate::plan::Table::is_write_once).collect(),
             },
             reach: Reach::new(nodes),
+            merged: Merged::all(plan),
             attempts: Vec::new(),
             erasures: Vec::new(),
             breach: None,

@@ -35,9 +35,7 @@ impl Oracle {
         };
         let wanted = matches!(command, Command::Subscribe(_));
         let what = match topic {
-            // Of merged tables, of which a plan has none.
-            Topic::Merges => return None,
-            Topic::Quorum => None,
+            Topic::Merges | Topic::Quorum => None,
             Topic::Key(table, key) => Some(self.key_slot(*table, key)?),
         };
         Some((what, wanted))
@@ -89,8 +87,8 @@ impl Oracle {
             Event::Ended { table, key, .. } => self
                 .key_slot(*table, key)
                 .is_some_and(|slot| self.watch(node, client, Some(slot)).is_some()),
-            Event::Merge(_) => false,
-            Event::QuorumLost { .. }
+            Event::Merge(_)
+            | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }
             | Event::Readiness(_) => self.watch(node, client, None).is_some(),

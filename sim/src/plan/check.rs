@@ -11,8 +11,8 @@ use std::time::Duration;
 use synod::{ClusterId, Config, ConfigError, Genesis, Limits, NodeId, TableConfig, Timing};
 
 use super::{
-    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Fault, KEYS_MAX, MILLI, Mode, NODES_MAX, Nanos, Nodes,
-    Operation, Plan, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
+    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Discipline, Fault, KEYS_MAX, MILLI, Mode, NODES_MAX, Nanos,
+    Nodes, Operation, Plan, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
 };
 
 /// Why a plan cannot be run.
@@ -100,9 +100,10 @@ impl Plan {
     pub fn config(&self, node: NodeId) -> Config {
         let cluster = &self.cluster;
         let span = Duration::from_nanos;
-        let table = |table: &super::Table| match table.write_once {
-            true => TableConfig::write_once(&*table.name),
-            false => TableConfig::consensus(&*table.name),
+        let table = |table: &super::Table| match &table.discipline {
+            Discipline::Consensus => TableConfig::consensus(&*table.name),
+            Discipline::Merged(schema) => TableConfig::merged(&*table.name, schema.clone()),
+            Discipline::WriteOnce => TableConfig::write_once(&*table.name),
         };
         Config {
             cluster: ClusterId(1),
@@ -188,6 +189,9 @@ impl Plan {
             let count = self.tables.len();
             return wrong("table", format_args!("give 1 to {TABLES_MAX}, not {count}"));
         }
+        if self.tables.iter().skip(self.consensus_tables()).any(|table| table.schema().is_none()) {
+            return wrong("table", "merged tables stand behind all others");
+        }
         let network = &self.network;
         let shares =
             [("loss", network.loss), ("duplicate", network.duplicate), ("wire", network.wire)];
@@ -258,6 +262,9 @@ impl Plan {
         time("patience", operation.patience)?;
         for tie in shrink::ties_of(&operation.act) {
             match *tie {
+                Tie::Key(at) if usize::from(at.table) >= self.consensus_tables() => {
+                    return Err(format!("bound to {at}, which is in no table that is not merged"));
+                }
                 Tie::Key(at) if !self.has(at) => {
                     return Err(format!("bound to {at}, which the plan has not"));
                 }

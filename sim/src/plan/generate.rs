@@ -6,9 +6,14 @@
 //!
 //! Must never know: how a run goes.
 
+use std::time::Duration;
+
+use synod::NodeId;
+use synod::merged::{Contest, Durability, Field, Kind as Holds, Replicas, Schema, Strategy};
+
 use super::{
-    Act, Address, Cluster, Cut, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode, Nanos,
-    Network, Nodes, Operation, Plan, SECOND, Table, Tie, Trouble,
+    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
+    Nanos, Network, Nodes, Operation, Plan, SECOND, Table, Tie, Trouble,
 };
 use crate::chooser::{Chooser, Seeded, weighted};
 use crate::scenario::Scenario;
@@ -121,6 +126,40 @@ const EVERY: &[Kind] = &[
     Kind::WriteError,
 ];
 
+/// Every way to be apart, and to come back as somebody else; storage that is lost; clocks that lie.
+const MERGED: &[Kind] = &[
+    Kind::Bridge,
+    Kind::Clog,
+    Kind::Client,
+    Kind::Crash,
+    Kind::Crash,
+    Kind::Delay,
+    Kind::DiskFull,
+    Kind::Drift,
+    Kind::Duplicate,
+    Kind::Freeze,
+    Kind::Graph,
+    Kind::Hint,
+    Kind::Islands,
+    Kind::Islands,
+    Kind::Islands,
+    Kind::Jump,
+    Kind::Loss,
+    Kind::OneWay,
+    Kind::OneWay,
+    Kind::Pause,
+    Kind::PowerCut,
+    Kind::Queue,
+    Kind::Reorder,
+    Kind::Ring,
+    Kind::Rot,
+    Kind::Skew,
+    Kind::SlowDisk,
+    Kind::Storm,
+    Kind::Wipe,
+    Kind::WriteError,
+];
+
 /// What clients may do, before where is drawn.
 const ACTS: usize = 13;
 
@@ -148,18 +187,76 @@ impl Plan {
     }
 }
 
+fn consensus_tables(count: u64) -> Vec<Table> {
+    let table = |place| match place {
+        1 => Table { name: "once".to_owned(), discipline: Discipline::WriteOnce },
+        _ => Table { name: format!("table{place}"), discipline: Discipline::Consensus },
+    };
+    (0..count).map(table).collect()
+}
+
+/// Merged tables of all kinds; sometimes beside one that is not.
+fn merged_tables(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Vec<Table> {
+    let mut tables = consensus_tables(u64::from(draws.percent(20)));
+    for place in 0..draws.within(1, 2) {
+        let schema = schema(draws, nodes, heartbeat);
+        let discipline = Discipline::Merged(schema);
+        tables.push(Table { name: format!("merged{place}"), discipline });
+    }
+    tables
+}
+
+fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
+    // Values are `CLIENT.ID`: the first byte tells who wrote, and three are always there.
+    let (writer, start) = (Field { offset: 0, len: 1 }, Field { offset: 0, len: 3 });
+    let siblings = Strategy::Siblings;
+    let kinds = [Holds::Set, Holds::Set, Holds::OrderedSet, Holds::Bag { secondary: None }];
+    let mut schema = Schema {
+        kind: *draws.one(&[
+            kinds[0],
+            kinds[1],
+            kinds[2],
+            kinds[3],
+            Holds::Bag { secondary: Some(writer) },
+        ]),
+        contest: *draws.one(&[Contest::LaterWins, Contest::UpdateWins, Contest::DeleteWins]),
+        ..Schema::default()
+    };
+    schema.strategy = match draws.below(20) {
+        0..9 => siblings,
+        9..12 => Strategy::LastModified,
+        12..15 if schema.kind != (Holds::Bag { secondary: None }) => Strategy::LastVersion(start),
+        15..19 => Strategy::Custom,
+        19 => Strategy::Ignore,
+        _ => siblings,
+    };
+    if draws.percent(30) {
+        schema.durability = Durability::Memory;
+    }
+    if draws.percent(20) {
+        let some: Vec<NodeId> = (1..=nodes).filter(|_| draws.percent(60)).map(NodeId).collect();
+        if !some.is_empty() {
+            schema.replicas = Replicas::Only(some);
+        }
+    }
+    // Whoever is away for longer takes a whole copy. Then values that lost elsewhere may win again,
+    // so only where none can lose is it known here what must be shown.
+    if schema.strategy == siblings && schema.contest == Contest::UpdateWins && draws.percent(50) {
+        schema.retention = Duration::from_nanos(heartbeat * draws.within(10, 16));
+    }
+    schema
+}
+
 impl Maker {
     fn plan(&mut self, seed: u64, scenario: &Scenario, options: &Options) -> Plan {
         let draws = &mut self.draws;
         let narrow = matches!(scenario.name, "register" | "free");
         let heartbeat = *draws.one(&[25 * MILLI, 50 * MILLI, 50 * MILLI, 100 * MILLI]);
-        let tables = if narrow { 1 } else { draws.within(1, 3) };
-        let tables: Vec<Table> = (0..tables)
-            .map(|place| match place {
-                1 => Table { name: "once".to_owned(), write_once: true },
-                _ => Table { name: format!("table{place}"), write_once: false },
-            })
-            .collect();
+        let tables = match (scenario.name, narrow) {
+            ("merged", _) => merged_tables(draws, self.nodes, heartbeat),
+            (_, true) => consensus_tables(1),
+            (_, false) => consensus_tables(draws.within(1, 3)),
+        };
         // Registers are young once: where the crowd moves on from key to key, they are all young.
         let wanders = scenario.name != "free" && draws.percent(25);
         let keys = match (wanders, narrow) {
@@ -232,8 +329,13 @@ impl Maker {
             "storage" => STORAGE,
             "partitions" => PARTITIONS,
             "free" => &[Kind::Crash, Kind::Crash, Kind::Pause, Kind::Client, Kind::Islands],
+            "merged" => MERGED,
             _ => EVERY,
         };
+        if scenario.name == "merged" && self.draws.percent(50) {
+            // Clocks that are wrong by seconds or by hours, and stay so.
+            plan.cluster.wall_spread = self.draws.magnitude(1, 20_000) * SECOND;
+        }
         if scenario.name == "calm" {
             plan.network.duplicate = 0;
             plan.cluster.wall_spread = 0;
@@ -283,7 +385,7 @@ impl Maker {
         let hasty = self.draws.percent(30);
         let bursty = self.draws.percent(40);
         let binding = match scenario.name {
-            "register" | "free" => 0,
+            "register" | "free" | "merged" => 0,
             "erase" | "clocks" => 80,
             _ => *self.draws.one(&[0, 20, 50, 80]),
         };
@@ -339,6 +441,13 @@ impl Maker {
                 weights[..5].copy_from_slice(&[40, 30, 20, 20, 10]);
                 weights[5] = 10;
             }
+            "merged" => {
+                for (place, weight) in
+                    [(0, 20), (1, 60), (2, 15), (3, 25), (4, 40), (5, 15), (8, 8)]
+                {
+                    weights[place] = 1 + self.draws.below(2 * weight);
+                }
+            }
             _ => {
                 for weight in &mut weights {
                     *weight = if self.draws.percent(70) { self.draws.within(1, 100) } else { 0 };
@@ -362,7 +471,7 @@ impl Maker {
     }
 
     fn act(&mut self, plan: &Plan, place: usize, at: Address, binding: u64) -> Act {
-        let once = plan.tables[usize::from(at.table)].write_once;
+        let once = plan.tables[usize::from(at.table)].is_write_once();
         match place {
             0 => Act::Get(at),
             // What a write-once table refuses is asked for now and then.

@@ -12,6 +12,8 @@ mod text;
 
 use std::fmt;
 
+use synod::merged::Schema;
+
 pub use check::PlanError;
 pub use generate::Options;
 pub use shrink::{ItemId, Simplification};
@@ -116,8 +118,19 @@ pub struct Cluster {
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// Whether it allows `put_if_absent` only.
-    pub write_once: bool,
+    /// What it promises.
+    pub discipline: Discipline,
+}
+
+/// What a table promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discipline {
+    /// One order of all writes.
+    Consensus,
+    /// One order of all writes, of which there is one for each key, `put_if_absent`.
+    WriteOnce,
+    /// Copies that become equal. Such tables stand behind the others.
+    Merged(Schema),
 }
 
 /// How links behave when no fault is active.
@@ -175,6 +188,11 @@ pub struct Operation {
 }
 
 /// What a client asks. Values are not given: each is `CLIENT.ID`, so all are distinct.
+///
+/// Of a merged table it asks for what is nearest. Every fourth write is of two keys at once. A
+/// compare-and-set, and a `put_if_absent`, are writes guarded by what the key is to show; a removal
+/// of what was last seen is that of one value; a fence resolves the conflict that the client last
+/// saw. There are no bindings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// End the client's session.
@@ -554,8 +572,31 @@ impl Plan {
         lost
     }
 
+    /// How many tables are not merged: the first ones.
+    #[must_use]
+    pub fn consensus_tables(&self) -> usize {
+        self.tables.iter().take_while(|table| table.schema().is_none()).count()
+    }
+
     const fn has(&self, at: Address) -> bool {
         (at.table as usize) < self.tables.len() && at.key < self.keys
+    }
+}
+
+impl Table {
+    /// Whether it allows `put_if_absent` only.
+    #[must_use]
+    pub fn is_write_once(&self) -> bool {
+        self.discipline == Discipline::WriteOnce
+    }
+
+    /// What a merged table is.
+    #[must_use]
+    pub const fn schema(&self) -> Option<&Schema> {
+        match &self.discipline {
+            Discipline::Merged(schema) => Some(schema),
+            Discipline::Consensus | Discipline::WriteOnce => None,
+        }
     }
 }
 

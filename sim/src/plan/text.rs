@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use synod::merged::Schema;
+
 use super::check::{Misfit, Part};
 use super::{
-    Act, Address, Cluster, Cut, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode, Nanos,
-    Network, Nodes, Operation, Plan, PlanError, SECOND, Table, Tie, Trouble,
+    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
+    Nanos, Network, Nodes, Operation, Plan, PlanError, SECOND, Table, Tie, Trouble,
 };
 
 /// The version of the format, its first line.
@@ -38,7 +40,7 @@ impl Default for Plan {
                 requests_max: 4096,
                 wall_spread: 0,
             },
-            tables: vec![Table { name: "default".to_owned(), write_once: false }],
+            tables: vec![Table { name: "default".to_owned(), discipline: Discipline::Consensus }],
             keys: 4,
             clients: 3,
             network: Network {
@@ -307,8 +309,13 @@ impl fmt::Display for Plan {
         writeln!(f, "safety {}", Span(self.safety))?;
         writeln!(f, "liveness {}", Span(self.liveness))?;
         for table in &self.tables {
-            let once = if table.write_once { " write_once" } else { "" };
-            writeln!(f, "table {}{once}", table.name)?;
+            match &table.discipline {
+                Discipline::Consensus => writeln!(f, "table {}", table.name)?,
+                Discipline::Merged(schema) => {
+                    writeln!(f, "table {} merged={}", table.name, schema.words())?;
+                }
+                Discipline::WriteOnce => writeln!(f, "table {} write_once", table.name)?,
+            }
         }
         writeln!(f, "keys {}", self.keys)?;
         writeln!(f, "clients {}", self.clients)?;
@@ -406,6 +413,18 @@ impl<'a> Words<'a> {
     fn flag(&mut self, name: &str) -> bool {
         let place = self.words.iter().position(|word| *word == name);
         place.map(|place| self.words.remove(place)).is_some()
+    }
+
+    fn discipline(&mut self) -> Parsed<Discipline> {
+        match (self.flag("write_once"), self.find("merged")) {
+            (false, None) => Ok(Discipline::Consensus),
+            (false, Some(words)) => match Schema::default().with_words(words) {
+                Ok(schema) => Ok(Discipline::Merged(schema)),
+                Err(why) => self.wrong(format!("merged: {why}")),
+            },
+            (true, None) => Ok(Discipline::WriteOnce),
+            (true, Some(_)) => self.wrong("a table is merged or write_once, not both".to_owned()),
+        }
     }
 
     fn parse<T: FromStr>(&self, text: &str, what: &str) -> Parsed<T> {
@@ -734,8 +753,8 @@ impl<'a> Words<'a> {
             }
             "table" => {
                 let name = self.word("the table's name")?.to_owned();
-                let write_once = self.flag("write_once");
-                plan.tables.push(Table { name, write_once });
+                let discipline = self.discipline()?;
+                plan.tables.push(Table { name, discipline });
             }
             "keys" => plan.keys = self.one("keys")?,
             "clients" => plan.clients = self.one("clients")?,

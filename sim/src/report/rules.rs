@@ -1,7 +1,14 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 36] = [
+const RULES: [(&str, &str); 43] = [
+    ("C1", "after healing, all copies of a merged table become equal, and forget what was removed"),
+    ("C10", "an alarm is up, and told once, while there is a conflict and no longer"),
+    ("C12", "what was written in knowledge of something is stamped later, whatever the clocks say"),
+    ("C2", "every write to a merged table is shown, or replaced, or in conflict, or has lost"),
+    ("C3", "nothing that was replaced or removed comes back, and nothing is made up"),
+    ("C4", "conflicts are those of writes that did not know of each other, and no others"),
+    ("C9", "a table that is not to be exchanged is not"),
     ("H1", "a host tells its node that records are durable once they are, and in their order"),
     ("H2", "a host hands over what a peer sent to it, in order, and nothing twice"),
     ("H3", "a host keeps a bounded number of bytes for a peer"),

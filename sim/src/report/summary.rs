@@ -124,10 +124,16 @@ impl Summary {
         self.seeds_per_second = by(totals.seeds, self.wall_seconds);
         self.deliveries_per_second = by(totals.deliveries, self.wall_seconds);
         self.deliveries_per_second_per_core = by(totals.deliveries, self.cpu_seconds);
-        let beyond =
-            |name: &str| Mark::out_of_reach(self.rig).iter().any(|mark| mark.name() == name);
-        let missed = totals.marks.iter().filter(|(name, count)| **count == 0 && !beyond(name));
+        let beyond = self.out_of_reach();
+        let missed = totals.marks.iter();
+        let missed = missed.filter(|(name, count)| **count == 0 && !beyond.contains(&&***name));
         self.marks_missed = missed.map(|(name, _)| name.clone()).collect();
+    }
+
+    fn out_of_reach(&self) -> Vec<&'static str> {
+        let scenario = self.scenario.as_deref().unwrap_or_default();
+        let beyond = Mark::ALL.iter().filter(|it| it.is_out_of_reach(self.rig, scenario));
+        beyond.map(|mark| mark.name()).collect()
     }
 
     /// The gravest kind of failure found.
@@ -212,7 +218,7 @@ impl Summary {
     }
 
     fn show_marks(&self, style: Style, out: &mut dyn Write) -> io::Result<()> {
-        let all = self.totals.marks.len() - Mark::out_of_reach(self.rig).len();
+        let all = self.totals.marks.len() - self.out_of_reach().len();
         let hit = all - self.marks_missed.len();
         let heading = format!("marks  {hit} of {all} hit");
         writeln!(out, "{}", style.paint(Ink::Strong, heading))?;

@@ -66,6 +66,7 @@ pub(super) struct Client {
     /// Its sessions that it was told may have ended, and not yet more.
     pub(super) suspended: Vec<SessionId>,
     seen: Vec<Seen>,
+    pub(super) merged: Vec<super::merged::Seen>,
 }
 
 impl Client {
@@ -83,6 +84,7 @@ impl Client {
                 own: Vec::new(),
                 suspended: Vec::new(),
                 seen: vec![Seen::default(); keys],
+                merged: vec![super::merged::Seen::default(); keys],
             })
             .collect();
         for (place, operation) in plan.operations.iter().enumerate() {
@@ -160,7 +162,8 @@ impl World<'_> {
             let Some(&number) = client.operations.get(client.next) else { return };
             let plan = self.plan;
             let operation = &plan.operations[number as usize];
-            let command = self.command(place, operation);
+            let merged = self.merged_command(place, operation);
+            let command = merged.unwrap_or_else(|| self.command(place, operation));
             let client = &mut self.clients[place];
             client.next += 1;
             client.waiting = Some(Waiting {
@@ -392,7 +395,12 @@ impl World<'_> {
         if self.oracle.is_lost(place)
             && !matches!(
                 outcome,
-                Outcome::Done | Outcome::Refused(_) | Outcome::Status(_) | Outcome::Unknown
+                // A copy that begins anew needs nothing of what was lost.
+                Outcome::Done
+                    | Outcome::Merged(_)
+                    | Outcome::Refused(_)
+                    | Outcome::Status(_)
+                    | Outcome::Unknown
             )
         {
             let text = format!("n{} has lost its storage and answers {outcome}", place + 1);
@@ -403,7 +411,7 @@ impl World<'_> {
             return self.on_probe_answer(place, client, request, &outcome);
         }
         if number >= WATCHER {
-            return;
+            return self.on_watched(place, request);
         }
         let who = (number - 1) as usize;
         if self.clients[who].waiting.as_ref().is_none_or(|waiting| waiting.request != request) {
@@ -480,6 +488,7 @@ impl World<'_> {
 
     /// What a client takes from an answer for its later questions.
     fn learn(&mut self, who: usize, command: &Command, outcome: &Outcome) {
+        self.learn_merged(who, command, outcome);
         let client = &mut self.clients[who];
         if let Outcome::Session(session) = outcome {
             client.session = Some(*session);
@@ -626,6 +635,9 @@ impl World<'_> {
     pub(super) fn on_notify(&mut self, place: usize, client: ClientId, event: &Event) {
         self.tell(Some(place), EventKind::Notify, format_args!("tells {client}: {event}"));
         self.oracle.on_notice(place, client, event);
+        if let Event::Merge(event) = event {
+            return self.oracle.on_merge_event(place, event, &mut self.marks);
+        }
         if client.number() >= WATCHER && client.number() < PROBER {
             if matches!(event, Event::Readiness(_)) && self.says_lost(place) {
                 self.marks.hit(Mark::StateLost);

@@ -281,8 +281,8 @@ impl World<'_> {
         self.liveness.stage == Stage::Probing
     }
 
-    /// What is not yet as it must be.
-    fn unsettled(&self) -> Option<(&'static str, &'static str, String)> {
+    /// A node that is not yet as it must be.
+    fn unsettled_node(&self) -> Option<(&'static str, &'static str, String)> {
         #[cfg(madsim)]
         if let Some(text) = self.dead_stream() {
             return Some(("H6", "dead stream kept", text));
@@ -312,6 +312,15 @@ impl World<'_> {
                 return Some(("L7", "session of a live node not open", text));
             }
         }
+        None
+    }
+
+    /// What is not yet as it must be.
+    fn unsettled(&self) -> Option<(&'static str, &'static str, String)> {
+        let node = self.unsettled_node();
+        if node.is_some() {
+            return node;
+        }
         // Also those whose clients have died since: their nodes do not know, and go on.
         let mut unanswered = self.hosts.iter().enumerate().filter(|(place, host)| {
             self.liveness.core.has(node_of(*place).0)
@@ -340,6 +349,9 @@ impl World<'_> {
                 format!("{client} watches {register} and is not told that {generation} ended");
             return Some(("L10", "end not told", text));
         }
+        if let Some((shape, text)) = self.oracle.unequal(self.liveness.core) {
+            return Some(("C1", shape, text));
+        }
         let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
         if let Some(client) = suspended {
             let text = format!(
@@ -363,7 +375,7 @@ impl World<'_> {
     fn probe(&self, number: u64) -> Option<(usize, Probe)> {
         let core = self.core_places();
         let count = core.len() as u64;
-        let keys = u64::from(self.plan.keys) * self.plan.tables.len() as u64;
+        let keys = u64::from(self.plan.keys) * self.plan.consensus_tables() as u64;
         if number < 2 * count {
             let place = core[(number / 2) as usize];
             let probe = if number.is_multiple_of(2) { Probe::Open } else { Probe::Close };
@@ -396,7 +408,7 @@ impl World<'_> {
         }
         let client = ClientId::new(PROBER);
         let id = RequestId(number + 1);
-        let once = |table: TableId| self.plan.tables[usize::from(table.0)].write_once;
+        let once = |table: TableId| self.plan.tables[usize::from(table.0)].is_write_once();
         let command = match probe {
             Probe::Open => Command::OpenSession,
             Probe::Close => match self.liveness.session {
@@ -474,7 +486,8 @@ impl World<'_> {
     }
 
     fn is_once(&self, probe: &Probe) -> bool {
-        matches!(probe, Probe::Read(table, _) if self.plan.tables[usize::from(table.0)].write_once)
+        let once = |table: &TableId| self.plan.tables[usize::from(table.0)].is_write_once();
+        matches!(probe, Probe::Read(table, _) if once(table))
     }
 
     /// L9: what a quiet node keeps is bounded by what there is.

@@ -14,6 +14,7 @@ mod faults;
 #[cfg_attr(madsim, allow(dead_code, reason = "hosts choose the order of steps themselves"))]
 mod free;
 mod liveness;
+mod merged;
 mod network;
 mod queue;
 mod recorder;
@@ -67,7 +68,10 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Report {
         return Report::of_impossible(&error, observer);
     }
     #[cfg(madsim)]
-    return stack::run(plan, observer);
+    return match merged::out_of_sight(plan) {
+        None => stack::run(plan, observer),
+        Some(error) => Report::of_impossible(&error, observer),
+    };
     #[cfg(not(madsim))]
     match plan.mode {
         Mode::Timed => World::new(plan, observer).run(),
@@ -346,9 +350,11 @@ impl<'a> World<'a> {
         if !rotten {
             self.oracle.on_votes(place, &self.hosts[place].disk.durable, &mut self.marks);
         }
+        self.start_copies(place);
         self.check_oracle();
         self.input(place, Input::Timeout);
         self.watch_quorum(place);
+        self.watch_merges(place);
     }
 
     /// A node as its disk has it.
@@ -393,19 +399,26 @@ impl<'a> World<'a> {
 
     /// One step of a node, and all that comes of it.
     fn handle(&mut self, place: usize, input: Input) {
-        let host = &mut self.hosts[place];
+        let host = &self.hosts[place];
         let now = host.clock.read(self.now);
-        let Some(node) = &mut host.node else { return };
+        if host.node.is_none() {
+            return;
+        }
         let mut effects = self.effects.pop().unwrap_or_default();
         self.oracle.on_clock(place, now.wall);
         if let Input::Request(request) = &input {
             self.oracle.on_given(place, request, now.instant.0);
         }
         let is_woken = input == Input::Timeout;
+        let cause = merged::cause(&input);
+        self.before_copies(place, &input);
+        let Some(node) = &mut self.hosts[place].node else { return };
         node.handle(input, now, &mut effects);
+        self.look_at_copies(place, cause);
         for effect in effects.drain(..) {
             self.carry_out(place, effect, now);
         }
+        self.look_at_alarms(place);
         if is_woken {
             self.oracle.check_calls(place, now.instant.0);
         }

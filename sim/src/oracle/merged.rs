@@ -1,0 +1,688 @@
+//! What copies of merged tables must show: the full causal history of everything written to them.
+//!
+//! Each write is known from the step in which a copy made it, with all that the copy had seen then,
+//! and is never forgotten here. From that and from what a copy says that it has seen follows what
+//! it must show: nothing of a copy's own past vectors, tombstones or stability is believed.
+//!
+//! Must never know: how copies exchange what they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use synod::merged::{
+    Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Message, Origin,
+    Pattern, Row, Schema, Strategy, Table, TableName, Version, VersionVector,
+};
+use synod::{Key, MergeEvent, NodeId, OpId, TableId, Value};
+
+use super::Oracle;
+use crate::marks::{Mark, Marks};
+use crate::plan::{Nodes, Plan};
+
+/// A write: to which row, by whom and when, and what its writer had seen.
+#[derive(Clone, Debug)]
+struct Write {
+    row: Row,
+    version: Version,
+    past: VersionVector,
+    /// At which event.
+    step: u64,
+}
+
+/// What is known of one node's copy.
+#[derive(Clone, Debug, Default)]
+struct Copy {
+    is_there: bool,
+    seen: VersionVector,
+    stable: VersionVector,
+    held: usize,
+    tombstones: usize,
+    /// What somebody was told that it has seen, of the present copy.
+    told: VersionVector,
+    name: Option<synod::merged::Actor>,
+    /// The rows in conflict.
+    conflicts: BTreeSet<Row>,
+    /// The alarms that are up, once somebody listens.
+    raised: Option<BTreeSet<Row>>,
+    met: BTreeSet<NodeId>,
+}
+
+/// What a request must be answered with.
+#[derive(Clone, Debug)]
+enum Wanted {
+    /// These rows with these values.
+    Rows(Vec<(Row, Vec<Value>)>),
+    /// That it was written: over what.
+    Written(Vec<(Row, Vec<Value>)>),
+    /// That something has changed.
+    Changed,
+}
+
+/// One merged table.
+#[derive(Clone, Debug)]
+pub(super) struct Merged {
+    table: TableId,
+    name: TableName,
+    schema: Schema,
+    writes: BTreeMap<Dot, Write>,
+    rows: BTreeMap<Row, BTreeSet<Dot>>,
+    copies: Vec<Copy>,
+    /// Of requests that a node has.
+    wanted: BTreeMap<(usize, OpId), Wanted>,
+    /// The last of what a request wrote.
+    made: BTreeMap<OpId, Dot>,
+}
+
+/// Why a copy did what it did in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MergedCause {
+    /// A client asked for it.
+    Asked(OpId),
+    /// A node without a copy asked for it.
+    AskedFor,
+    /// Neither.
+    Other,
+}
+
+type Wrong = (&'static str, &'static str, String);
+
+impl Merged {
+    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+        let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
+            let schema = table.schema()?.clone();
+            let copies = (1..=plan.cluster.nodes).map(|node| Copy {
+                is_there: schema.replicas.contains(NodeId(node)),
+                ..Copy::default()
+            });
+            Some(Self {
+                table: TableId(place),
+                name: TableName::of(&table.name),
+                copies: copies.collect(),
+                schema,
+                writes: BTreeMap::new(),
+                rows: BTreeMap::new(),
+                wanted: BTreeMap::new(),
+                made: BTreeMap::new(),
+            })
+        });
+        tables.collect()
+    }
+
+    const fn is_durable(&self) -> bool {
+        matches!(self.schema.durability, Durability::Disk)
+    }
+
+    // ---- what must be shown ---------------------------------------------------------------
+
+    /// What a copy that has seen so much knows of a row: writes that none of them replaces.
+    fn newest(&self, row: &Row, seen: &VersionVector) -> Vec<&Write> {
+        let dots = self.rows.get(row).into_iter().flatten();
+        let known: Vec<&Write> =
+            dots.filter(|dot| seen.contains(dot)).map(|dot| &self.writes[dot]).collect();
+        let newest =
+            |write: &&&Write| !known.iter().any(|other| other.past.contains(&write.version.dot));
+        known.iter().filter(newest).copied().collect()
+    }
+
+    /// What is to be seen of a row: the latest first.
+    fn shown(&self, row: &Row, seen: &VersionVector) -> Vec<&Write> {
+        let newest = self.newest(row, seen);
+        let latest = |write: &Write| (write.version.stamp, write.version.dot);
+        let removed = newest.iter().filter(|write| write.version.content == Content::Dead);
+        let removed = removed.map(|write| latest(write)).max();
+        let mut live: Vec<&Write> = newest
+            .into_iter()
+            .filter(|write| write.version.content != Content::Dead)
+            .filter(|write| match (removed, self.schema.contest) {
+                (None, _) | (_, Contest::UpdateWins) => true,
+                // Whoever could not know of removals is not taken away by them.
+                _ if write.version.origin == Origin::Late => true,
+                (Some(_), Contest::DeleteWins) => false,
+                (Some(removed), Contest::LaterWins) => latest(write) > removed,
+            })
+            .collect();
+        live.sort_by_key(|write| std::cmp::Reverse(latest(write)));
+        let mut values = BTreeSet::new();
+        live.retain(|write| values.insert(write.version.value().cloned()));
+        let settled = match self.schema.strategy {
+            Strategy::LastModified => true,
+            Strategy::LastVersion(field) => {
+                let of = |write: &&Write| {
+                    let value = write.version.value().map_or(&[][..], Value::as_bytes);
+                    let start = field.offset as usize;
+                    std::cmp::Reverse(value[start..start + field.len as usize].to_vec())
+                };
+                live.sort_by_key(of);
+                true
+            }
+            Strategy::Custom => live.iter().all(|write| write.version.origin == Origin::Resolved),
+            Strategy::Ignore | Strategy::Siblings => false,
+        };
+        if settled {
+            live.truncate(1);
+        }
+        live
+    }
+
+    fn values(&self, row: &Row, seen: &VersionVector) -> Vec<Value> {
+        let shown = self.shown(row, seen).into_iter();
+        shown.filter_map(|write| write.version.value().cloned()).collect()
+    }
+
+    /// The rows that fit, with what they show.
+    fn listed(&self, seen: &VersionVector, fits: impl Fn(&Key) -> bool) -> Vec<(Row, Vec<Value>)> {
+        let rows = self.rows.keys().filter(|row| fits(&row.key));
+        let rows = rows.map(|row| (row.clone(), self.values(row, seen)));
+        rows.filter(|(_, values)| !values.is_empty()).collect()
+    }
+
+    fn dots(&self, key: &Key, seen: &VersionVector) -> BTreeSet<Dot> {
+        let rows = self.rows.keys().filter(|row| row.key == *key);
+        rows.flat_map(|row| self.shown(row, seen)).map(|write| write.version.dot).collect()
+    }
+
+    // ---- what copies do -------------------------------------------------------------------
+
+    /// What a request is to be answered with, as the copy is before it.
+    fn on_asked(&mut self, node: usize, op: OpId, command: &Command) {
+        let seen = &self.copies[node].seen;
+        let wanted = match command {
+            Command::Get(key) => Wanted::Rows(self.listed(seen, |other| other == key)),
+            Command::Scan { pattern, after: None, .. } if *pattern == Pattern::default() => {
+                Wanted::Rows(self.listed(seen, |_| true))
+            }
+            Command::Write { guards, .. } => {
+                let holds = guards.iter().all(|guard| {
+                    self.dots(&guard.key, seen) == guard.shows.iter().copied().collect()
+                });
+                if holds { Wanted::Written(Vec::new()) } else { Wanted::Changed }
+            }
+            Command::Conflicts { .. }
+            | Command::Info
+            | Command::Resolve { .. }
+            | Command::Scan { .. } => return,
+        };
+        // What comes twice is answered once, as it was when it first came.
+        self.wanted.entry((node, op)).or_insert(wanted);
+    }
+
+    /// A copy begins, or goes on from what its node recovered.
+    fn on_start(&mut self, node: usize, copy: &Table, is_lost: bool) -> Result<(), Wrong> {
+        let durable = self.is_durable();
+        self.wanted.retain(|(at, _), _| *at != node);
+        let known = &mut self.copies[node];
+        let before = (known.name.replace(copy.actor()), std::mem::take(&mut known.told));
+        if let (Some(name), told) = before
+            && durable
+            && !is_lost
+        {
+            if name != copy.actor() && !told.is_empty() {
+                let text = format!("n{} begins anew what others know of", node + 1);
+                return Err(("C2", "a copy forgotten", text));
+            }
+            if !copy.seen().covers(&told) {
+                let text = format!("n{} has forgotten what it told of", node + 1);
+                return Err(("C2", "told and not durable", text));
+            }
+            known.told = told;
+        }
+        known.raised = None;
+        known.seen = copy.seen().clone();
+        // What it wrote and lost, nobody was told of: it may name something else by it.
+        let last = copy.seen().last(&copy.actor());
+        let is_lost = |dot: &Dot| dot.actor == copy.actor() && dot.number > last;
+        self.writes.retain(|dot, _| !is_lost(dot));
+        self.rows.values_mut().for_each(|dots| dots.retain(|dot| !is_lost(dot)));
+        self.check(node, copy)
+    }
+
+    /// A copy has done something.
+    fn on_step(
+        &mut self,
+        node: usize,
+        copy: &Table,
+        cause: MergedCause,
+        step: u64,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        let known = &self.copies[node];
+        let is_same = known.seen == *copy.seen()
+            && known.held == copy.len()
+            && known.stable == *copy.stable();
+        if is_same {
+            return Ok(());
+        }
+        let (before, held) = (known.seen.clone(), known.held);
+        self.learn_writes(node, copy, cause, step, marks)?;
+        if let Some((actor, _)) = copy.seen().iter().find(|(actor, last)| {
+            let last = Dot { actor: *actor, number: *last };
+            !self.writes.contains_key(&last)
+        }) {
+            let text = format!("n{} has seen of {actor} what nobody wrote", node + 1);
+            return Err(("C2", "seen and never written", text));
+        }
+        if copy.seen() == &before && copy.len() < held {
+            marks.hit(Mark::Forgotten);
+        }
+        self.mark(&before, copy, marks);
+        self.copies[node].seen = copy.seen().clone();
+        self.check(node, copy)
+    }
+
+    /// Takes down what a copy has written in this step.
+    fn learn_writes(
+        &mut self,
+        node: usize,
+        copy: &Table,
+        cause: MergedCause,
+        step: u64,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        let actor = copy.actor();
+        let past = self.copies[node].seen.clone();
+        let (first, last) = (past.last(&actor) + 1, copy.seen().last(&actor));
+        if first > last {
+            return Ok(());
+        }
+        let own = copy.versions().filter(|(_, version)| version.dot.actor == actor);
+        let own: BTreeMap<u64, _> = own.map(|own| (own.1.dot.number, own)).collect();
+        let mut over = Vec::new();
+        for number in first..=last {
+            let dot = Dot { actor, number };
+            let Some((row, version)) = own.get(&number) else {
+                let text = format!("n{} wrote {dot}, and holds it nowhere", node + 1);
+                return Err(("C2", "written and gone", text));
+            };
+            let past = if cause == MergedCause::Other {
+                // Nobody asked: what it wrote in ignorance is written once more.
+                marks.hit(Mark::WrittenAgain);
+                self.again(row, version).ok_or_else(|| {
+                    let text = format!("n{} wrote {row}={version}, unasked", node + 1);
+                    ("C2", "written unasked", text)
+                })?
+            } else {
+                // Of what it replaces it knows at least what is shown, and comes after that.
+                let over_it = self.shown(row, &past);
+                if over_it.iter().any(|write| write.version.stamp >= version.stamp) {
+                    let text = format!("n{} stamps {row}={version} too early", node + 1);
+                    return Err(("C12", "stamped before what it replaced", text));
+                }
+                let shown = self.values(row, &past);
+                if !shown.is_empty() {
+                    over.push(((*row).clone(), shown));
+                }
+                past.clone()
+            };
+            if version.origin == Origin::Late {
+                marks.hit(Mark::LateWrite);
+            }
+            let write = Write { row: (*row).clone(), version: (*version).clone(), past, step };
+            if self.writes.insert(dot, write).is_some() {
+                let text = format!("n{} names {row}={version} as another write", node + 1);
+                return Err(("C3", "dot used twice", text));
+            }
+            self.rows.entry((*row).clone()).or_default().insert(dot);
+        }
+        if let MergedCause::Asked(op) = cause {
+            self.made.insert(op, Dot { actor, number: last });
+            if let Some(Wanted::Written(previous)) = self.wanted.get_mut(&(node, op)) {
+                *previous = over;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a version that was written before under another dot: what that one replaced, and it.
+    fn again(&self, row: &Row, version: &Version) -> Option<VersionVector> {
+        let dots = self.rows.get(row)?.iter();
+        let mut before = dots.map(|dot| &self.writes[dot]).filter(|write| {
+            write.version.content == version.content
+                && write.version.stamp == version.stamp
+                && version.past.contains(&write.version.dot)
+        });
+        let before = before.next_back()?;
+        let mut past = before.past.clone();
+        past.insert(before.version.dot);
+        Some(past)
+    }
+
+    /// What of this was worth doing.
+    fn mark(&self, before: &VersionVector, copy: &Table, marks: &mut Marks) {
+        let after = copy.seen();
+        let news = self.writes.iter().filter(|(dot, _)| {
+            after.contains(dot) && !before.contains(dot) && dot.actor != copy.actor()
+        });
+        let rows: BTreeSet<&Row> = news.map(|(_, write)| &write.row).collect();
+        for row in rows {
+            let newest = self.newest(row, after);
+            let dead = newest.iter().filter(|it| it.version.content == Content::Dead).count();
+            if dead > 0 && dead < newest.len() {
+                marks.hit(Mark::RemovedAndWritten);
+            }
+            let shown = self.shown(row, after);
+            if shown.len() > 1 && self.shown(row, before).len() < 2 {
+                marks.hit(Mark::TrueConflict);
+            }
+            let decided = shown.len() == 1 && newest.len() - dead > 1;
+            if decided && newest.iter().any(|other| other.step > shown[0].step) {
+                marks.hit(Mark::ClockLied);
+            }
+        }
+    }
+
+    /// C1 to C5, C11: a copy shows what the history of all that it has seen says.
+    fn check(&mut self, node: usize, copy: &Table) -> Result<(), Wrong> {
+        let seen = copy.seen();
+        for (row, version) in copy.versions() {
+            let known = self.writes.get(&version.dot);
+            let is_known = known.is_some_and(|write| {
+                let of =
+                    |version: &Version| (version.content.clone(), version.stamp, version.origin);
+                write.row == *row && of(&write.version) == of(version)
+            });
+            if !is_known || !seen.contains(&version.dot) {
+                let text = format!("n{} holds {row}={version}, which nobody wrote so", node + 1);
+                return Err(("C3", "held and never written", text));
+            }
+        }
+        let mut conflicts = BTreeSet::new();
+        for row in self.rows.keys() {
+            let wanted = self.shown(row, seen);
+            let found = copy.shown(row);
+            if wanted.len() > 1 {
+                conflicts.insert(row.clone());
+            }
+            let same = wanted.len() == found.len()
+                && wanted
+                    .iter()
+                    .zip(&found)
+                    .all(|(wanted, found)| wanted.version.value() == found.value());
+            if same {
+                continue;
+            }
+            let values = |of: &[&Version]| {
+                let values: Vec<String> =
+                    of.iter().filter_map(|it| Some(it.value()?.to_string())).collect();
+                values.join(" | ")
+            };
+            let found_values = values(&found);
+            let wanted: Vec<&Version> = wanted.iter().map(|write| &write.version).collect();
+            let wanted_values = values(&wanted);
+            let replaced = found.iter().find(|version| {
+                self.newest(row, seen).iter().all(|write| write.version.dot != version.dot)
+            });
+            let (rule, shape) = match (replaced, wanted.len(), found.len()) {
+                (Some(_), ..) => ("C3", "what was replaced is back"),
+                (None, wanted, found) if wanted > found => ("C2", "a write is lost"),
+                (None, wanted, found) if wanted < found => ("C4", "no true conflict"),
+                (None, ..) => ("C4", "another outcome"),
+            };
+            let text = format!("n{} shows {row}={found_values}, not {wanted_values}", node + 1);
+            return Err((rule, shape, text));
+        }
+        let known = &mut self.copies[node];
+        if conflicts != *copy.conflicts() {
+            let text = format!("n{} lists other conflicts than there are", node + 1);
+            return Err(("C4", "conflicts listed wrongly", text));
+        }
+        known.conflicts = conflicts;
+        (known.held, known.stable) = (copy.len(), copy.stable().clone());
+        known.tombstones = copy.versions().filter(|(_, it)| it.value().is_none()).count();
+        Ok(())
+    }
+
+    // ---- what copies say ------------------------------------------------------------------
+
+    fn on_send(&mut self, node: usize, message: &Message, marks: &mut Marks) -> Result<(), Wrong> {
+        if self.schema.strategy == Strategy::Ignore {
+            let text = format!("n{} sends {message} of a table that is not exchanged", node + 1);
+            return Err(("C9", "exchanged", text));
+        }
+        let told = &mut self.copies[node].told;
+        match &message.body {
+            Body::Chunk(chunk) => told.join(&chunk.upto),
+            Body::Digest(digest) => told.join(&digest.seen),
+            Body::Pull(pull) => {
+                told.join(&pull.have);
+                if pull.full {
+                    marks.hit(Mark::WholeCopy);
+                }
+            }
+            Body::Push(versions) => versions.iter().for_each(|(_, it)| told.insert(it.dot)),
+            Body::Resync { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_answer(
+        &mut self,
+        node: usize,
+        op: OpId,
+        answer: &Answer,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        let told = &mut self.copies[node].told;
+        if let Answer::Found { entries, .. } | Answer::Written { previous: entries } = answer {
+            entries.iter().flat_map(|entry| &entry.dots).for_each(|dot| told.insert(*dot));
+        }
+        if let Some(made) = self.made.remove(&op) {
+            told.insert(made);
+        }
+        let Some(wanted) = self.wanted.remove(&(node, op)) else {
+            if matches!(answer, Answer::Changed) {
+                marks.hit(Mark::ResolveMissed);
+            }
+            return Ok(());
+        };
+        let rows = |entries: &[Entry]| -> Vec<(Row, Vec<Value>)> {
+            let of = |entry: &Entry| {
+                (entry.row.clone(), entry.values.iter().map(|it| it.value.clone()).collect())
+            };
+            entries.iter().map(of).collect()
+        };
+        let is_right = match (&wanted, answer) {
+            (Wanted::Rows(wanted), Answer::Found { entries, more }) => {
+                let found = rows(entries);
+                wanted.starts_with(&found) && (more.is_some() || found.len() == wanted.len())
+            }
+            (Wanted::Written(wanted), Answer::Written { previous }) => {
+                let mut found = rows(previous);
+                found.sort();
+                found == *wanted
+            }
+            (Wanted::Changed, Answer::Changed) => {
+                marks.hit(Mark::GuardBroken);
+                true
+            }
+            _ => false,
+        };
+        if !is_right {
+            let text = format!("n{} answers {op} with {answer}, not with {wanted:?}", node + 1);
+            return Err(("C2", "another answer", text));
+        }
+        Ok(())
+    }
+
+    fn on_event(
+        &mut self,
+        node: usize,
+        event: &MergeEvent,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        let copy = &mut self.copies[node];
+        let (row, is_up) = match event {
+            MergeEvent::Raised { row, .. } => (row, true),
+            MergeEvent::Cleared { row, .. } => (row, false),
+            MergeEvent::Table { event: Event::MergeStarted { peer }, .. } => {
+                if !copy.met.insert(*peer) {
+                    marks.hit(Mark::SplitAgain);
+                }
+                return Ok(());
+            }
+            MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) | MergeEvent::Table { .. } => {
+                return Ok(());
+            }
+        };
+        let Some(raised) = &mut copy.raised else { return Ok(()) };
+        let is_news = if is_up { raised.insert(row.clone()) } else { raised.remove(row) };
+        if !is_up {
+            marks.hit(Mark::ConflictEnded);
+        }
+        if !is_news {
+            let text = format!("n{} tells twice: {event}", node + 1);
+            return Err(("C10", "an alarm twice", text));
+        }
+        Ok(())
+    }
+
+    /// C1: what is not yet equal among these nodes.
+    fn unequal(&self, nodes: Nodes) -> Option<(&'static str, String)> {
+        if self.schema.strategy == Strategy::Ignore {
+            return None;
+        }
+        let copies = self.copies.iter().enumerate().filter(|(_, copy)| copy.is_there);
+        let there = |place: usize| nodes.has(super::node_of(place).0);
+        let mut among = copies.clone().filter(|(place, _)| there(*place));
+        let (first, one) = among.next()?;
+        for (place, other) in among {
+            if one.seen != other.seen {
+                let text = format!("n{} and n{} have seen different writes", first + 1, place + 1);
+                return Some(("copies unequal", text));
+            }
+        }
+        let mut all = copies;
+        if all.all(|(place, _)| there(place))
+            && let Some((place, copy)) =
+                self.copies.iter().enumerate().find(|(_, copy)| copy.tombstones > 0)
+        {
+            let text = format!("n{} keeps {} tombstones", place + 1, copy.tombstones);
+            return Some(("tombstones kept", text));
+        }
+        None
+    }
+}
+
+impl Oracle {
+    fn judge(&mut self, table: TableId, judged: Result<(), Wrong>) {
+        if let Err((rule, shape, text)) = judged {
+            self.breaks(rule, shape, format!("{table}: {text}"));
+        }
+    }
+
+    fn copy_of(&mut self, table: TableId) -> Option<&mut Merged> {
+        self.merged.iter_mut().find(|merged| merged.table == table)
+    }
+
+    /// Whether a node keeps a copy of a merged table.
+    pub(super) fn keeps_copy(&self, node: usize, table: TableId) -> bool {
+        self.merged.iter().any(|merged| merged.table == table && merged.copies[node].is_there)
+    }
+
+    /// A client's request is given to a node that may keep a copy.
+    pub(crate) fn on_merged_asked(
+        &mut self,
+        node: usize,
+        op: OpId,
+        table: TableId,
+        what: &Command,
+    ) {
+        if let Some(merged) = self.copy_of(table)
+            && merged.copies[node].is_there
+        {
+            merged.on_asked(node, op, what);
+        }
+    }
+
+    /// A node has started, with this copy.
+    pub(crate) fn on_copy_start(&mut self, node: usize, table: TableId, copy: &Table, lost: bool) {
+        if let Some(merged) = self.copy_of(table) {
+            let judged = merged.on_start(node, copy, lost);
+            self.judge(table, judged);
+        }
+    }
+
+    /// A node has taken a step.
+    pub(crate) fn on_copy_step(
+        &mut self,
+        node: usize,
+        table: TableId,
+        copy: &Table,
+        cause: MergedCause,
+        marks: &mut Marks,
+    ) {
+        let step = self.step;
+        if let Some(merged) = self.copy_of(table) {
+            let judged = merged.on_step(node, copy, cause, step, marks);
+            self.judge(table, judged);
+        }
+    }
+
+    /// A copy speaks.
+    pub(super) fn on_merged(&mut self, node: usize, message: &Message, marks: &mut Marks) {
+        if let Some(merged) = self.merged.iter_mut().find(|it| it.name == message.table) {
+            let (table, judged) = (merged.table, merged.on_send(node, message, marks));
+            self.judge(table, judged);
+        }
+    }
+
+    /// A client is answered by a node that keeps a copy.
+    pub(super) fn on_merged_answer(
+        &mut self,
+        node: usize,
+        op: OpId,
+        table: TableId,
+        answer: Option<&Answer>,
+        marks: &mut Marks,
+    ) {
+        let Some(merged) = self.copy_of(table) else { return };
+        let Some(answer) = answer else {
+            merged.wanted.remove(&(node, op));
+            return;
+        };
+        if !merged.copies[node].is_there {
+            return marks.hit(Mark::AskedElsewhere);
+        }
+        let judged = merged.on_answer(node, op, answer, marks);
+        self.judge(table, judged);
+    }
+
+    /// Somebody listens at a node from now on.
+    pub(crate) fn on_merges_watched(&mut self, node: usize, table: TableId) {
+        if let Some(merged) = self.copy_of(table) {
+            let copy = &mut merged.copies[node];
+            copy.raised = Some(copy.conflicts.clone());
+        }
+    }
+
+    /// C10: everything that a step had to tell is told.
+    pub(crate) fn check_alarms(&mut self, node: usize, table: TableId) {
+        let Some(merged) = self.copy_of(table) else { return };
+        let copy = &merged.copies[node];
+        if copy.raised.as_ref().is_some_and(|raised| *raised != copy.conflicts) {
+            let text = format!("n{} has other alarms up than there are conflicts", node + 1);
+            self.judge(table, Err(("C10", "alarms wrong", text)));
+        }
+    }
+
+    /// A node tells of merges.
+    pub(crate) fn on_merge_event(&mut self, node: usize, event: &MergeEvent, marks: &mut Marks) {
+        let (MergeEvent::Cleared { table, .. }
+        | MergeEvent::Raised { table, .. }
+        | MergeEvent::Table { table, .. }) = event
+        else {
+            return;
+        };
+        if let Some(merged) = self.copy_of(*table) {
+            let judged = merged.on_event(node, event, marks);
+            self.judge(*table, judged);
+        }
+    }
+
+    /// What is not equal yet among these nodes.
+    pub(crate) fn unequal(&self, nodes: Nodes) -> Option<(&'static str, String)> {
+        let unequal = |merged: &Merged| {
+            let (shape, text) = merged.unequal(nodes)?;
+            Some((shape, format!("{}: {text}", merged.table)))
+        };
+        self.merged.iter().find_map(unequal)
+    }
+}

@@ -1,0 +1,222 @@
+//! Merged tables: what clients ask of them, and what of their copies is shown to the oracle.
+//!
+//! Must never know: whether what a copy shows is right.
+
+use synod::merged::{self, Answer, Dot, Guard, Mutation, Pattern, RemoteContent, Row, Table};
+use synod::{
+    Body, ClientId, Command, Input, OnNoQuorum, Outcome, Request, RequestId, Sent, TableId, Topic,
+    Value,
+};
+
+use super::client::{key_of, value_of};
+use super::{Process, WATCHER, World};
+use crate::oracle::{MergedCause, node_of, op};
+use crate::plan::{Act, Address, Guess, Operation};
+
+/// What the requests that listen to merges are numbered from.
+const MERGES: u64 = 1 << 32;
+
+/// What a client last saw of a key of a merged table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// What it shows.
+    shows: Vec<Dot>,
+    /// The value shown first.
+    value: Option<Value>,
+    /// The first of its rows in conflict, and everything that this holds.
+    conflict: Option<(Row, Vec<Dot>)>,
+}
+
+/// Why a node that is given this may write to its copies.
+pub(super) fn cause(input: &Input) -> MergedCause {
+    if let Input::Request(request) = input {
+        return MergedCause::Asked(op(request.client, request.id));
+    }
+    if let Input::Message { message, .. } = input
+        && let Body::Remote(remote) = &message.body
+        && let RemoteContent::Ask(..) = &remote.content
+    {
+        return MergedCause::AskedFor;
+    }
+    MergedCause::Other
+}
+
+/// A node's copy of a table.
+#[cfg(not(madsim))]
+fn copy_of(node: &Process, table: TableId) -> Option<&Table> {
+    node.merged(table)
+}
+
+/// Why a plan cannot be judged where what runs in a host is not looked into.
+#[cfg(madsim)]
+pub(super) fn out_of_sight(plan: &crate::plan::Plan) -> Option<crate::plan::PlanError> {
+    let message =
+        "table: copies of merged tables are looked into on the world rig only; run it there";
+    let is_merged = plan.consensus_tables() < plan.tables.len();
+    is_merged.then(|| crate::plan::PlanError { line: 0, message: message.to_owned() })
+}
+
+#[cfg(madsim)]
+const fn copy_of(_: &Process, _: TableId) -> Option<&Table> {
+    None
+}
+
+impl World<'_> {
+    // ---- what is shown to the oracle ------------------------------------------------------
+
+    /// The merged tables of the plan.
+    fn merged_tables(&self) -> impl Iterator<Item = TableId> + use<> {
+        let first = self.plan.consensus_tables();
+        (first..self.plan.tables.len()).map(|place| TableId(place as u16))
+    }
+
+    pub(super) fn start_copies(&mut self, place: usize) {
+        let is_lost = self.hosts[place].wiped || self.hosts[place].rotten;
+        for table in self.merged_tables() {
+            let node = self.hosts[place].node.as_ref();
+            if let Some(copy) = node.and_then(|node| copy_of(node, table)) {
+                self.oracle.on_copy_start(place, table, copy, is_lost);
+            }
+        }
+    }
+
+    /// What a request is to be answered with follows from the copy as it is before.
+    pub(super) fn before_copies(&mut self, place: usize, input: &Input) {
+        if let Input::Request(request) = input
+            && let Command::Merged { table, command } = &request.command
+        {
+            let id = op(request.client, request.id);
+            self.oracle.on_merged_asked(place, id, *table, command);
+        }
+    }
+
+    pub(super) fn look_at_copies(&mut self, place: usize, cause: MergedCause) {
+        for table in self.merged_tables() {
+            let node = self.hosts[place].node.as_ref();
+            if let Some(copy) = node.and_then(|node| copy_of(node, table)) {
+                self.oracle.on_copy_step(place, table, copy, cause, &mut self.marks);
+            }
+        }
+    }
+
+    /// Once everything is told that a step has to tell.
+    pub(super) fn look_at_alarms(&mut self, place: usize) {
+        for table in self.merged_tables() {
+            self.oracle.check_alarms(place, table);
+        }
+    }
+
+    /// Listens to what a node tells of merges.
+    pub(super) fn watch_merges(&mut self, place: usize) {
+        if self.merged_tables().next().is_none() {
+            return;
+        }
+        let boots = u64::from(self.hosts[place].boots);
+        let request = Request {
+            client: ClientId::new(WATCHER + u64::from(node_of(place).0)),
+            id: RequestId(MERGES + boots),
+            sent: Sent::First,
+            patience: std::time::Duration::from_secs(1),
+            on_no_quorum: OnNoQuorum::Return,
+            command: Command::Subscribe(Topic::Merges),
+        };
+        self.give(place, request);
+    }
+
+    /// A node has somebody listen.
+    pub(super) fn on_watched(&mut self, place: usize, request: RequestId) {
+        if request.0 >= MERGES {
+            for table in self.merged_tables() {
+                self.oracle.on_merges_watched(place, table);
+            }
+        }
+    }
+
+    // ---- what clients ask -----------------------------------------------------------------
+
+    /// What an operation asks of a merged table, if it is about one.
+    pub(super) fn merged_command(&self, place: usize, operation: &Operation) -> Option<Command> {
+        let number = if let Act::Keys(table, _) = operation.act {
+            table
+        } else {
+            operation.act.address()?.table
+        };
+        self.plan.tables[usize::from(number)].schema()?;
+        let client = self.clients[place].id.number();
+        let value = value_of(client, u64::from(operation.id));
+        let put = |at: Address| {
+            let mut mutations = vec![Mutation::Put(key_of(at.key), value.clone())];
+            if operation.id % 4 == 3 && self.plan.keys > 1 {
+                let next = key_of((at.key + 1) % self.plan.keys);
+                mutations.push(Mutation::Put(next, value.clone()));
+            }
+            mutations
+        };
+        let guard = |at: Address, shows| vec![Guard { key: key_of(at.key), shows }];
+        let free = Vec::new;
+        let ask = |command| Command::Merged { table: TableId(number), command };
+        let seen = |at: Address| &self.clients[place].merged[self.seen_place(at)];
+        let (mutations, guards) = match &operation.act {
+            Act::Put(at, _) => (put(*at), free()),
+            Act::PutIfAbsent(at, _) | Act::CompareAndSet(at, Guess::Absent, _) => {
+                (put(*at), guard(*at, Vec::new()))
+            }
+            Act::CompareAndSet(at, Guess::Seen | Guess::Version, _) => {
+                (put(*at), guard(*at, seen(*at).shows.clone()))
+            }
+            Act::Remove(at, only_seen) => {
+                let key = key_of(at.key);
+                let seen = seen(*at).value.clone().filter(|_| *only_seen);
+                let remove = match seen {
+                    Some(value) => Mutation::RemoveValue(key, value),
+                    None => Mutation::Remove(key),
+                };
+                (vec![remove], free())
+            }
+            Act::Fence(at) => return Some(ask(self.resolving(seen(*at), *at))),
+            Act::Keys(_, limit) => {
+                let (pattern, limit) = (Pattern::default(), *limit);
+                return Some(ask(merged::Command::Scan { pattern, after: None, limit }));
+            }
+            Act::Get(at) | Act::GetLocal(at) | Act::Watch(at) | Act::Unwatch(at) => {
+                return Some(ask(merged::Command::Get(key_of(at.key))));
+            }
+            Act::CloseSession | Act::OpenSession | Act::Status => return None,
+        };
+        Some(ask(merged::Command::Write { mutations, guards }))
+    }
+
+    /// The answer of a resolver that has seen so much: what it liked best.
+    fn resolving(&self, seen: &Seen, at: Address) -> merged::Command {
+        match (&seen.conflict, &seen.value) {
+            (Some((row, dots)), Some(value)) => merged::Command::Resolve {
+                row: row.clone(),
+                dots: dots.clone(),
+                value: Some(value.clone()),
+            },
+            _ => merged::Command::Get(key_of(at.key)),
+        }
+    }
+
+    fn seen_place(&self, at: Address) -> usize {
+        usize::from(at.table) * usize::from(self.plan.keys) + usize::from(at.key)
+    }
+
+    /// What a client takes from an answer for its later questions.
+    pub(super) fn learn_merged(&mut self, who: usize, command: &Command, outcome: &Outcome) {
+        let Command::Merged { table, command: merged::Command::Get(key) } = command else { return };
+        let Outcome::Merged(Answer::Found { entries, .. }) = outcome else { return };
+        let numbers = 0..self.plan.keys;
+        let Some(number) = numbers.into_iter().find(|&number| key_of(number) == *key) else {
+            return;
+        };
+        let place = self.seen_place(Address { table: table.0, key: number });
+        let conflict = entries.iter().find(|entry| entry.values.len() > 1);
+        let first = conflict.or_else(|| entries.first());
+        self.clients[who].merged[place] = Seen {
+            shows: entries.iter().flat_map(|it| &it.values).map(|it| it.dot).collect(),
+            value: first.and_then(|it| it.values.first()).map(|it| it.value.clone()),
+            conflict: conflict.map(|it| (it.row.clone(), it.dots.clone())),
+        };
+    }
+}

@@ -1,0 +1,145 @@
+//! Schemas in words: `bag+memory`.
+//!
+//! Must never know: who writes them, where they stand.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::schema::{Contest, Durability, Field, Kind, Replicas, Schema, Strategy};
+use crate::base::NodeId;
+
+/// Every word of a merged table, for error messages.
+const WORDS: &str = "set, ordered-set, bag, bag@OFFSET:LENGTH, siblings, last-modified, \
+                     last-version@OFFSET:LENGTH, custom, ignore, later-wins, update-wins, \
+                     delete-wins, disk, memory, on@1.2.3, retention@MILLISECONDS";
+
+impl Schema {
+    /// What words say, joined by `+`, over what a schema says already: each word changes one thing.
+    ///
+    /// # Errors
+    /// What is wrong, and which words there are.
+    pub fn with_words(mut self, words: &str) -> Result<Self, String> {
+        for word in words.split('+').map(str::trim).filter(|word| !word.is_empty()) {
+            apply(&mut self, word).ok_or_else(|| {
+                format!("'{word}' says nothing of a merged table; there are: {WORDS}")
+            })?;
+        }
+        Ok(self)
+    }
+
+    /// Words that say the same over the default; nothing for what is as by default.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let default = Self::default();
+        let mut words = Vec::new();
+        let at = |field: &Field| format!("{}:{}", field.offset, field.len);
+        match &self.kind {
+            Kind::Bag { secondary: None } => words.push("bag".to_string()),
+            Kind::Bag { secondary: Some(field) } => words.push(format!("bag@{}", at(field))),
+            Kind::OrderedSet => words.push("ordered-set".to_string()),
+            Kind::Set => {}
+        }
+        match &self.strategy {
+            Strategy::Custom => words.push("custom".to_string()),
+            Strategy::Ignore => words.push("ignore".to_string()),
+            Strategy::LastModified => words.push("last-modified".to_string()),
+            Strategy::LastVersion(field) => words.push(format!("last-version@{}", at(field))),
+            Strategy::Siblings => {}
+        }
+        match self.contest {
+            Contest::DeleteWins => words.push("delete-wins".to_string()),
+            Contest::LaterWins => {}
+            Contest::UpdateWins => words.push("update-wins".to_string()),
+        }
+        if self.durability == Durability::Memory {
+            words.push("memory".to_string());
+        }
+        if let Replicas::Only(nodes) = &self.replicas {
+            let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
+            words.push(format!("on@{}", nodes.join(".")));
+        }
+        if self.retention != default.retention {
+            words.push(format!("retention@{}", self.retention.as_millis()));
+        }
+        words.join("+")
+    }
+}
+
+fn apply(schema: &mut Schema, word: &str) -> Option<()> {
+    let (name, of) = word.split_once('@').map_or((word, None), |(name, of)| (name, Some(of)));
+    match (name, of) {
+        ("set", None) => schema.kind = Kind::Set,
+        ("ordered-set", None) => schema.kind = Kind::OrderedSet,
+        ("bag", None) => schema.kind = Kind::Bag { secondary: None },
+        ("bag", Some(field)) => schema.kind = Kind::Bag { secondary: Some(parse_field(field)?) },
+        ("siblings", None) => schema.strategy = Strategy::Siblings,
+        ("last-modified", None) => schema.strategy = Strategy::LastModified,
+        ("last-version", Some(of)) => schema.strategy = Strategy::LastVersion(parse_field(of)?),
+        ("custom", None) => schema.strategy = Strategy::Custom,
+        ("ignore", None) => schema.strategy = Strategy::Ignore,
+        ("later-wins", None) => schema.contest = Contest::LaterWins,
+        ("update-wins", None) => schema.contest = Contest::UpdateWins,
+        ("delete-wins", None) => schema.contest = Contest::DeleteWins,
+        ("disk", None) => schema.durability = Durability::Disk,
+        ("memory", None) => schema.durability = Durability::Memory,
+        ("on", Some(nodes)) => {
+            let nodes: Result<Vec<NodeId>, _> =
+                nodes.split('.').map(|node| node.parse().map(NodeId)).collect();
+            schema.replicas = Replicas::Only(nodes.ok()?);
+        }
+        ("retention", Some(milliseconds)) => {
+            schema.retention = Duration::from_millis(milliseconds.parse().ok()?);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn parse_field(text: &str) -> Option<Field> {
+    let (offset, len) = text.split_once(':')?;
+    Some(Field { offset: offset.parse().ok()?, len: len.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// M-01, M-28: a table says what differs from the defaults, which say what differs from ours;
+    /// and what is said of a schema makes it again.
+    #[test]
+    fn words_say_what_a_table_is() {
+        let said = |words: &str| Schema::default().with_words(words).expect(words);
+        assert_eq!(said(""), Schema::default());
+        let loose = Schema {
+            strategy: Strategy::LastModified,
+            durability: Durability::Memory,
+            ..Schema::default()
+        };
+        assert_eq!(said("last-modified+memory"), loose);
+        let strict = Schema { durability: Durability::Disk, ..loose.clone() };
+        assert_eq!(loose.with_words("disk"), Ok(strict));
+        let all = "bag@4:2+last-version@0:4+update-wins+memory+on@1.3+retention@60000";
+        let expected = Schema {
+            kind: Kind::Bag { secondary: Some(Field { offset: 4, len: 2 }) },
+            strategy: Strategy::LastVersion(Field { offset: 0, len: 4 }),
+            contest: Contest::UpdateWins,
+            replicas: Replicas::Only([NodeId(1), NodeId(3)].to_vec()),
+            durability: Durability::Memory,
+            retention: Duration::from_secs(60),
+        };
+        assert_eq!((said(all), expected.words().as_str()), (expected, all));
+        for words in ["set", "ordered-set", "bag", "custom", "ignore", "delete-wins", "memory"] {
+            assert_eq!(said(&said(words).words()), said(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn words_that_say_nothing_are_refused() {
+        for word in ["sets", "bag@1", "bag@1:x", "on@x", "retention", "retention@-1", "set@1:1"] {
+            let error = Schema::default().with_words(word).expect_err(word);
+            assert!(error.contains(&format!("'{word}'")), "{error}");
+        }
+    }
+}
