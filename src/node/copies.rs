@@ -520,10 +520,14 @@ impl Node {
         }
     }
 
-    /// Ends what this node has asked others, which may have done it.
+    /// Ends what this node has asked others, which may have done it, because it may not go on.
     pub(super) fn fail_asks(&mut self, effects: &mut Effects) {
-        for number in self.copies.asks.keys().copied().collect::<Vec<_>>() {
-            self.end_ask(number, Outcome::Unknown, effects);
+        let asks = self.copies.asks.iter();
+        let asks = asks.map(|(number, ask)| (*number, ask.sent > 0 && ask.command.changes()));
+        for (number, may_be_done) in asks.collect::<Vec<_>>() {
+            let refused = Refusal::NotReady(self.readiness.clone());
+            let outcome = if may_be_done { Outcome::Unknown } else { Outcome::Refused(refused) };
+            self.end_ask(number, outcome, effects);
         }
     }
 
