@@ -327,9 +327,13 @@ impl Client {
 
     /// One line, and its answer in one line.
     pub(crate) fn say(&mut self, line: &str) -> String {
-        self.send(line.as_bytes());
-        self.send(b"\r\n");
-        self.receive().map_or_else(|| "(closed)".to_owned(), |frame| shown(&frame))
+        let closed = || "(closed)".to_owned();
+        match self.stream.write_all(format!("{line}\r\n").as_bytes()) {
+            Ok(()) => self.receive().map_or_else(closed, |frame| shown(&frame)),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => closed(),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => closed(),
+            Err(error) => panic!("not sent: {error}"),
+        }
     }
 }
 
