@@ -268,6 +268,9 @@ fn those_who_do_not_know_the_password_keep_nobody_out() {
     let answer = nodes.connect(1).receive().map(|frame| processes::shown(&frame));
     assert_eq!(answer.as_deref(), Some("-BUSY too many clients; ask another node"));
     friends.truncate(10);
+    until("half of them have gone", || {
+        nodes.page(1, "/metrics").1.contains("\nsynod_connections 10\n")
+    });
     let mut guesser = nodes.connect(1);
     let guesses = (0..100).map(|_| guesser.say("AUTH guess")).take_while(|it| it != "(closed)");
     assert_eq!(guesses.filter(|it| it.starts_with("-WRONGPASS ")).count(), 5);
