@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use synod::host::{HostConfig, LinkOptions, Reconnect, Running, Syncing, entropy};
 use synod::node::{Body, Message};
-use synod::storage::{Found, Memory, Opened, Storage, Volatile};
+use synod::storage::{Found, Memory, Opened, Storage, StorageError, Volatile};
 use synod::{
     Bind, Builder, Change, Cluster, ClusterStatus, Codec, Config, Ending, Error, Exchanged,
     Genesis, Key, NodeId, Outcome, QuorumChange, Readiness, Refusal, Rejection, SessionState,
@@ -638,34 +638,35 @@ fn quick() -> Timing {
 }
 
 /// A store whose syncs fail from some moment on.
-struct Failing {
+/// A store in memory, with something done before each sync.
+struct Hooked<F> {
     inner: Volatile,
-    fails: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    before_sync: F,
 }
 
-impl Storage for Failing {
+impl<F: FnMut() -> Result<(), StorageError> + Send> Storage for Hooked<F> {
     fn append(
         &mut self,
         ticket: synod::Ticket,
         records: &[synod::Record],
-    ) -> Result<(), synod::storage::StorageError> {
+    ) -> Result<(), StorageError> {
         self.inner.append(ticket, records)
     }
 
-    fn sync(&mut self) -> Result<(), synod::storage::StorageError> {
-        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(synod::storage::StorageError::Io {
-                doing: "sync",
-                path: "a test's".into(),
-                error: std::io::Error::other("no more"),
-            });
-        }
-        Ok(())
+    fn sync(&mut self) -> Result<(), StorageError> {
+        (self.before_sync)()
     }
 
-    fn compact(&mut self) -> Result<(), synod::storage::StorageError> {
+    fn compact(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
+}
+
+/// The state of a new node in such a store.
+fn hooked(before_sync: impl FnMut() -> Result<(), StorageError> + Send + 'static) -> State {
+    let storage = Hooked { inner: Volatile::default(), before_sync };
+    let opened = Opened { storage, found: Found::New }.boxed();
+    State::Other(Box::new(move |_| Ok(opened)))
 }
 
 /// A failed sync ends the node, and whoever waits is told; the others go on.
@@ -674,10 +675,18 @@ fn a_node_stops_when_its_storage_fails() {
     run(async {
         let ports = Ports::new(3);
         let fails = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let storage = Failing { inner: Volatile::default(), fails: fails.clone() };
-        let opened = Opened { storage, found: Found::New }.boxed();
+        let failing = fails.clone();
+        let state = hooked(move || {
+            if failing.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(StorageError::Io {
+                    doing: "sync",
+                    path: "a test's".into(),
+                    error: std::io::Error::other("no more"),
+                });
+            }
+            Ok(())
+        });
         let one = ports.builder("failing", 1).vouched();
-        let state = State::Other(Box::new(move |_| Ok(opened)));
         let mut one = one.start(state).await.expect("the node starts");
         let others = [ports.start("failing", 2).await, ports.start("failing", 3).await];
         one.ready().await.expect("ready");
@@ -697,12 +706,7 @@ fn a_node_stops_when_its_storage_fails() {
     });
 }
 
-/// A store whose syncs wait for somebody to open a gate.
-struct Gated {
-    inner: Volatile,
-    gate: std::sync::Arc<Gate>,
-}
-
+/// What syncs wait for until somebody opens it.
 #[derive(Default)]
 struct Gate {
     /// Whether it is closed, and how many wait before it.
@@ -720,39 +724,27 @@ impl Gate {
         self.opened.notify_all();
     }
 
+    fn pass(&self) {
+        let mut state = self.state.lock().expect("no panic");
+        state.1 += 1;
+        let mut state = self.opened.wait_while(state, |state| state.0).expect("no panic");
+        state.1 -= 1;
+    }
+
     fn is_waited_at(&self) -> bool {
         self.state.lock().expect("no panic").1 > 0
-    }
-}
-
-impl Storage for Gated {
-    fn append(
-        &mut self,
-        ticket: synod::Ticket,
-        records: &[synod::Record],
-    ) -> Result<(), synod::storage::StorageError> {
-        self.inner.append(ticket, records)
-    }
-
-    fn sync(&mut self) -> Result<(), synod::storage::StorageError> {
-        let mut state = self.gate.state.lock().expect("no panic");
-        state.1 += 1;
-        let mut state = self.gate.opened.wait_while(state, |state| state.0).expect("no panic");
-        state.1 -= 1;
-        Ok(())
-    }
-
-    fn compact(&mut self) -> Result<(), synod::storage::StorageError> {
-        Ok(())
     }
 }
 
 /// State behind a gate, which is open.
 fn gated() -> (State, std::sync::Arc<Gate>) {
     let gate = std::sync::Arc::<Gate>::default();
-    let storage = Gated { inner: Volatile::default(), gate: gate.clone() };
-    let opened = Opened { storage, found: Found::New }.boxed();
-    (State::Other(Box::new(move |_| Ok(opened))), gate)
+    let passed = gate.clone();
+    let state = hooked(move || {
+        passed.pass();
+        Ok(())
+    });
+    (state, gate)
 }
 
 /// Passes on to `target` what whoever dials says, and notes the messages in it.

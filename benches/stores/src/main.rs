@@ -8,38 +8,20 @@
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{ReadableDatabase, ReadableTable};
-use synod::consensus::{Cell, Content, Live, State};
 use synod::storage::{Found, Owner, Storage, Store};
-use synod::{
-    Ballot, ClientId, ClusterId, Epoch, Incarnation, Key, Life, NodeId, OpId, Record, RegisterId,
-    RequestId, TableId, Ticket, Value, wire,
-};
+use synod::{ClusterId, Life, NodeId, Record, Ticket, wire};
+use synod_bench_stores::record;
 
 /// Rates are measured in turns of this length, and the best turn counts: others use the disk too.
 const TIME: Duration = Duration::from_millis(500);
 const TURNS: usize = 5;
 const BATCHES: [usize; 3] = [1, 16, 256];
 const KEYS: u64 = 100_000;
-
-fn record(key: u64, round: u64) -> Record {
-    let ballot = Ballot {
-        epoch: Epoch(1),
-        round,
-        node: NodeId(1),
-        incarnation: Incarnation(1),
-        sequence: 0,
-    };
-    let op = OpId { client: ClientId::new(3), request: RequestId(round) };
-    let content = Content::Value(Value::from(vec![key as u8; 100]));
-    let live = Live { generation: ballot, content, bindings: Vec::new() };
-    let cell = Cell::absent(Ballot::genesis(Epoch(1))).changed(State::Live(live), op, ballot);
-    let register = RegisterId::Key(TableId(0), Key::from(&*format!("key/{key:012}")));
-    Record::Accepted { register, ballot, cell: Arc::new(cell) }
-}
+/// Bytes of a value.
+const SIZE: usize = 100;
 
 /// One way to keep records.
 trait Engine {
@@ -173,7 +155,9 @@ fn rate(engine: &mut dyn Engine, batch: usize, round: &mut u64) -> f64 {
     let start = Instant::now();
     while start.elapsed() < TIME {
         let records: Vec<Record> = (0..batch as u64)
-            .map(|place| record((*round + place).wrapping_mul(0x9e37_79b9) % KEYS, *round + place))
+            .map(|place| {
+                record((*round + place).wrapping_mul(0x9e37_79b9) % KEYS, *round + place, SIZE)
+            })
             .collect();
         *round += batch as u64;
         engine.commit(&records);
@@ -244,7 +228,8 @@ fn main() {
         let (mut engine, _) = open(&load);
         for first in (0..count).step_by(256) {
             let last = count.min(first + 256);
-            let records: Vec<Record> = (first..last).map(|key| record(key, key + 1)).collect();
+            let records: Vec<Record> =
+                (first..last).map(|key| record(key, key + 1, SIZE)).collect();
             engine.commit(&records);
         }
         let loaded = (start.elapsed().as_secs_f64(), cpu() - used);

@@ -8,34 +8,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use synod::consensus::{Cell, Content, Live, State};
 use synod::storage::{Log, Opened, Owner, Storage};
-use synod::{
-    Ballot, ClientId, Config, Epoch, Genesis, Incarnation, Key, Life, NodeId, OpId,
-    Record, RegisterId, RequestId, TableId, Ticket, Value,
-};
+use synod::{Config, Epoch, Genesis, Incarnation, Life, NodeId, Record, Ticket};
+use synod_bench_stores::record;
 
 /// Records to a sync: what sixty-four clients make of group commit.
 const BATCH: u64 = 64;
-
-fn record(key: u64, round: u64) -> Record {
-    let ballot = Ballot {
-        epoch: Epoch(1),
-        round,
-        node: NodeId(1),
-        incarnation: Incarnation(1),
-        sequence: 0,
-    };
-    let op = OpId { client: ClientId::new(3), request: RequestId(round) };
-    let content = Content::Value(Value::from(vec![key as u8; 64]));
-    let live = Live { generation: ballot, content, bindings: Vec::new() };
-    let cell = Cell::absent(Ballot::genesis(Epoch(1))).changed(State::Live(live), op, ballot);
-    let register = RegisterId::Key(TableId(0), Key::from(&*format!("key/{key:012}")));
-    Record::Accepted { register, ballot, cell: Arc::new(cell) }
-}
+/// Bytes of a value.
+const SIZE: usize = 64;
 
 fn config() -> Config {
     let mut config = Config::new(NodeId(1));
@@ -81,7 +63,7 @@ fn write(storage: &mut dyn Storage, keys: u64, ticket: &mut u64, round: u64) {
     for first in (0..keys).step_by(BATCH as usize) {
         // Spread over all keys, as clients' writes are.
         let batch = (first..keys.min(first + BATCH)).map(|n| n.wrapping_mul(0x9e37_79b1) % keys);
-        let records: Vec<Record> = batch.map(|key| record(key, round + first)).collect();
+        let records: Vec<Record> = batch.map(|key| record(key, round + first, SIZE)).collect();
         let begin = Instant::now();
         *ticket += 1;
         storage.append(Ticket(*ticket), &records).expect("appends");
