@@ -291,3 +291,36 @@ fn copies_that_disagree_are_told_apart() {
         second.shutdown().await.expect("it stops");
     });
 }
+
+/// L-03, L-20, M-03: a table made while nodes run is had like any other, by whoever asks for it;
+/// what is dropped is refused.
+#[test]
+fn tables_are_made_while_the_node_runs() {
+    run(async {
+        let listeners = ports(1);
+        let address = listeners[0].local_addr().expect("bound").to_string();
+        let own = listeners[0].try_clone().expect("another socket");
+        let builder = Cluster::builder("merged-host", 1).member(1, address).listener(own);
+        let node = builder.merged_table("fixed", Schema::default()).start(State::Memory);
+        let node = node.await.expect("the node starts");
+        assert!(node.merged_table::<String, String>("made").is_err());
+        let schema = Schema { kind: Kind::OrderedSet, ..Schema::default() };
+        let made: Things = node.create_merged_table("made", schema.clone()).await.expect("made");
+        made.put("k", "v").await.expect("put");
+        let same: Things = node.create_merged_table("made", schema).await.expect("it is there");
+        let found: Things = node.merged_table("made").expect("made");
+        assert_eq!((same.id(), found.id()), (made.id(), made.id()));
+        assert_eq!(values(&found.get("k").await.expect("get")), ["v"]);
+        assert_eq!(node.tables(), ["fixed", "$tables", "made"]);
+        let other = node.create_merged_table::<String, String>("made", Schema::default()).await;
+        let other = other.expect_err("it is something else");
+        assert!(other.to_string().contains("which is ordered_set"), "{other}");
+        let node_9 = node.add_replica("made", 9).await.expect_err("no such node");
+        assert!(node_9.to_string().contains("replica 9"), "{node_9}");
+        node.add_replica("made", 1).await.expect("it keeps one");
+        node.drop_merged_table("made").await.expect("dropped");
+        assert!(made.get("k").await.is_err(), "it is gone");
+        assert_eq!(node.tables(), ["fixed", "$tables"]);
+        node.shutdown().await.expect("it stops");
+    });
+}

@@ -146,3 +146,67 @@ fn tables_are_what_they_were_declared_as() {
     assert_eq!(code, 0, "{complaint}");
     assert!(out.contains("bag") && out.contains("memory"), "{out}");
 }
+
+/// L-03, L-05, L-06, M-28: tables made while nodes run, by any client and by the command line, as
+/// what the words say, and else as the nodes were told merged tables are.
+#[test]
+fn tables_are_made_while_nodes_run() {
+    let (mut nodes, cut) = cluster();
+    let mut client = nodes.connect(1);
+    client.say("HELLO 3");
+    assert_eq!(client.say("SYNOD.CREATE prizes AS last-modified+on@1"), "OK");
+    assert_eq!(client.say("SELECT prizes"), "OK");
+    assert_eq!(client.say("SET k v"), "OK");
+    let refused = [
+        ("SYNOD.CREATE prizes AS bag", "-UNMADE there is a table of this name, which is set"),
+        ("SYNOD.CREATE carts AS bag", "-UNMADE there is a table of this name, which is set"),
+        ("SYNOD.CREATE $x", "-UNMADE a table's name is"),
+        ("SYNOD.CREATE x AS sets", "-ERR SYNOD.CREATE: 'sets' says nothing"),
+        ("SYNOD.CREATE x AS custom", "-ERR SYNOD.CREATE: 'custom' is for applications"),
+        ("SYNOD.CREATE x LIKE set", "-ERR"),
+        ("SYNOD.ADDREPLICA none 1", "-UNMADE there is no merged table"),
+        ("SYNOD.ADDREPLICA prizes 9", "-UNMADE the table cannot be kept: replica 9"),
+        ("SYNOD.DROP carts", "-UNMADE the table is part of the configuration"),
+    ];
+    for (line, expected) in refused {
+        let said = client.say(line);
+        assert!(said.starts_with(expected), "{line}: {said}");
+    }
+    cut.cut();
+    for node in [1, 2] {
+        let mut client = nodes.connect(node);
+        assert_eq!(client.say("SYNOD.CREATE basket"), "OK");
+        assert_eq!(client.say("SELECT basket"), "OK");
+        assert_eq!(client.say(&format!("SET k{node} v")), "OK");
+    }
+    cut.heal();
+    until("the baskets are one", || {
+        (1..=3).all(|node| {
+            let mut client = nodes.connect(node);
+            client.say("SELECT basket") == "OK" && client.say("MGET k1 k2") == "(v v)"
+        })
+    });
+    let (code, _, complaint) = ran(&mut nodes.client(["create", "tins", "bag+memory"]));
+    assert_eq!(code, 0, "{complaint}");
+    let (code, _, complaint) = ran(&mut nodes.client(["create", "tins", "set"]));
+    assert_eq!((code, complaint.contains("bag, siblings")), (3, true), "{complaint}");
+    let (code, _, complaint) = ran(&mut nodes.client(["add-replica", "prizes", "2"]));
+    assert_eq!(code, 0, "{complaint}");
+    nodes.kill(2);
+    nodes.start(2);
+    nodes.wait_ready();
+    let mut second = nodes.connect(2);
+    second.say("HELLO 3");
+    until("it has the copy that it was told to keep", || {
+        second.say("SELECT prizes") == "OK"
+            && second.say("GET k") == "v"
+            && second.say("SYNOD.MERGED").contains("node 2 versions 1")
+    });
+    let (code, out, _) = ran(&mut nodes.client(["tables", "--json"]));
+    assert_eq!(code, 0);
+    let tins = out.lines().find(|line| line.contains("tins")).expect("it is listed");
+    assert!(tins.contains(r#""declared":false"#) && tins.contains("bag+memory"), "{tins}");
+    let (code, _, complaint) = ran(&mut nodes.client(["drop", "tins"]));
+    assert_eq!(code, 0, "{complaint}");
+    until("it is gone", || second.say("SELECT tins").starts_with("-NOSUCHTABLE"));
+}

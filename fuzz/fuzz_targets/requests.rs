@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -14,7 +15,7 @@ use synod::{Discipline, Key, NodeId, Outcome, Refusal, Status, TableConfig, Tabl
 
 /// A node that has little to say.
 struct Quiet {
-    tables: Vec<TableConfig>,
+    tables: Rc<[TableConfig]>,
     members: BTreeMap<NodeId, String>,
     password: Option<&'static [u8]>,
 }
@@ -28,8 +29,12 @@ impl Surroundings for Quiet {
         NodeId(1)
     }
 
-    fn tables(&self) -> &[TableConfig] {
-        &self.tables
+    fn tables(&self) -> Rc<[TableConfig]> {
+        self.tables.clone()
+    }
+
+    fn merged_defaults(&self) -> &str {
+        "last-modified"
     }
 
     fn page_max(&self) -> u32 {
@@ -119,7 +124,7 @@ fuzz_target!(|bytes: &[u8]| {
         discipline: Discipline::Consensus { write_once },
     };
     let mut quiet = Quiet {
-        tables: vec![table("default", false), table("once", true)],
+        tables: vec![table("default", false), table("once", true)].into(),
         members: BTreeMap::from([(NodeId(1), "localhost:1".to_owned())]),
         password: None,
     };

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::client::{Connection, Failure, Repeat, Target, ask, in_turn};
 use super::options::{
-    Bound, ClientOptions, FenceOptions, GetOptions, KeysOptions, PutOptions, ReconnectOptions,
-    RemoveOptions, TableOptions,
+    AddReplicaOptions, Bound, ClientOptions, CreateOptions, DropOptions, FenceOptions, GetOptions,
+    KeysOptions, PutOptions, ReconnectOptions, RemoveOptions, TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict};
@@ -219,6 +219,28 @@ pub(super) fn merged(options: &TableOptions) -> Result {
     let words = Words::new("SYNOD.MERGED").table(options);
     let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
     options.client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn create(options: &CreateOptions) -> Result {
+    let mut words = vec![Bytes::from("SYNOD.CREATE"), Bytes::from(options.name.clone())];
+    if let Some(given) = &options.words {
+        words.extend([Bytes::from("AS"), Bytes::from(given.clone())]);
+    }
+    ask(&options.client.target()?, &words, Repeat::Freely)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn add_replica(options: &AddReplicaOptions) -> Result {
+    let node = Bytes::from(options.node.to_string());
+    let words = [Bytes::from("SYNOD.ADDREPLICA"), Bytes::from(options.name.clone()), node];
+    ask(&options.client.target()?, &words, Repeat::Freely)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn drop_table(options: &DropOptions) -> Result {
+    let words = [Bytes::from("SYNOD.DROP"), Bytes::from(options.name.clone())];
+    ask(&options.client.target()?, &words, Repeat::Freely)?;
     Ok(Verdict::Done)
 }
 

@@ -80,11 +80,18 @@ fn learn(target: &Target) -> Result<Told, Failure> {
         members.iter().map(|(node, address)| format!("{}={}", cell(node), cell(address))).collect();
     peers.sort();
     let cluster = field(&status, "cluster").map(cell).ok_or_else(strange)?;
-    let tables = tables.as_array().unwrap_or_default().iter().map(|table| {
+    // What was made while nodes ran is told by the nodes themselves.
+    let tables = tables.as_array().unwrap_or_default().iter();
+    let tables = tables.filter(|table| field(table, "declared") != Some(&Frame::Boolean(false)));
+    let tables = tables.map(|table| {
         let name = field(table, "name").map(cell)?;
         let is_merged = field(table, "discipline").map(cell).as_deref() == Some("merged");
         let once = field(table, "write_once") == Some(&Frame::Boolean(true));
-        (!is_merged).then(|| if once { format!("{name}:write-once") } else { name })
+        if !is_merged {
+            return Some(if once { format!("{name}:write-once") } else { name });
+        }
+        let words = field(table, "words").filter(|words| **words != Frame::Null).map(cell)?;
+        Some(format!("{name}:merged{}{words}", if words.is_empty() { "" } else { "+" }))
     });
     let tables: Option<Vec<String>> = tables.collect();
     Ok(Told { cluster, peers: peers.join(","), tables: tables.map(|all| all.join(",")) })

@@ -17,8 +17,9 @@ use clap_complete::Shell;
 
 use self::client::Failure;
 use self::options::{
-    ClientOptions, EventsOptions, FenceOptions, GetOptions, KeysOptions, PutOptions,
-    ReconnectOptions, RemoveOptions, SessionOptions, TableOptions, WatchOptions,
+    AddReplicaOptions, ClientOptions, CreateOptions, DropOptions, EventsOptions, FenceOptions,
+    GetOptions, KeysOptions, PutOptions, ReconnectOptions, RemoveOptions, SessionOptions,
+    TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, run};
 
@@ -138,6 +139,18 @@ The exit status is 0 if all nodes asked are ready and hear a quorum.")]
     Status(ClientOptions),
     /// List the tables
     Tables(ClientOptions),
+    /// Make a merged table while the nodes run
+    #[command(after_help = "\
+Examples:
+  synod create carts
+  synod create tags bag+memory         see docs/MERGED.md for the words
+  synod create prices last-modified+on@1.2
+It is there on the node asked when this returns, and on the others as soon as they hear of it.")]
+    Create(CreateOptions),
+    /// Have a node keep a copy of a merged table that was made while the nodes ran
+    AddReplica(AddReplicaOptions),
+    /// Drop a merged table that was made while the nodes ran, with all that it holds anywhere
+    Drop(DropOptions),
     /// Have a node dial its peers now, or one of them, where it has no link
     #[command(after_help = "\
 Examples:
@@ -234,6 +247,9 @@ pub fn main() -> ExitCode {
         Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),
+        Commands::Create(options) => commands::create(&options),
+        Commands::AddReplica(options) => commands::add_replica(&options),
+        Commands::Drop(options) => commands::drop_table(&options),
         Commands::Reconnect(options) => commands::reconnect(&options),
         Commands::Session(options) => hold::session(&options),
     };

@@ -46,6 +46,34 @@ pub(super) struct TableOptions {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct CreateOptions {
+    /// Its name
+    pub(super) name: String,
+    /// What it is, in words joined by + [default: what the nodes were told of merged tables]
+    pub(super) words: Option<String>,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct AddReplicaOptions {
+    /// Which table
+    pub(super) name: String,
+    /// Which node
+    pub(super) node: u16,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct DropOptions {
+    /// Which table
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct ReconnectOptions {
     /// Which peer [default: all]
     pub(super) node: Option<u16>,

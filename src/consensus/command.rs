@@ -142,6 +142,8 @@ pub enum Command {
     Status,
     /// Be told of events, until [`Command::Unsubscribe`].
     Subscribe(Topic),
+    /// Make, change or drop a merged table.
+    Table(merged::TableCommand),
     /// Be told no more.
     Unsubscribe(Topic),
 }
@@ -297,6 +299,8 @@ pub enum Refusal {
     NotReady(Readiness),
     /// It does not fit the merged table.
     Unfit(merged::Unfit),
+    /// The table was not made, changed or dropped.
+    Unmade(merged::Unmade),
     /// The table is write-once: what is chosen stays.
     WriteOnce(TableId),
 }
@@ -380,6 +384,7 @@ impl Command {
             | Self::PutIfAbsent { .. }
             | Self::Remove { .. } => true,
             Self::Merged { command, .. } => command.changes(),
+            Self::Table(_) => true,
             Self::CloseSession(_)
             | Self::Get { .. }
             | Self::Keys { .. }
@@ -406,6 +411,7 @@ impl Command {
             | Self::OpenSession
             | Self::Status
             | Self::Subscribe(_)
+            | Self::Table(_)
             | Self::Unsubscribe(_) => None,
         }
     }
@@ -451,6 +457,7 @@ impl fmt::Display for Command {
             }
             Self::Status => write!(f, "status"),
             Self::Subscribe(topic) => write!(f, "subscribe {topic}"),
+            Self::Table(command) => write!(f, "{command}"),
             Self::Unsubscribe(topic) => write!(f, "unsubscribe {topic}"),
         }
     }
@@ -556,6 +563,7 @@ impl fmt::Display for Refusal {
             Self::NoSuchTable(table) => write!(f, "no such table: {table}"),
             Self::NotReady(readiness) => write!(f, "not ready: {readiness}"),
             Self::Unfit(unfit) => write!(f, "{unfit}"),
+            Self::Unmade(unmade) => write!(f, "{unmade}"),
             Self::WriteOnce(table) => write!(f, "table {table} is write-once"),
         }
     }

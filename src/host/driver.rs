@@ -23,6 +23,7 @@ use super::link::{LinkStatus, Links, Reach};
 use super::local::{Local, Mailbox, News};
 use super::network::Network;
 use super::sessions::Sessions;
+use super::tables::Tables;
 use crate::base::{ClientId, Instant, Now, OpId, RequestId, SessionId, Ticket};
 use crate::consensus::{Outcome, Refusal, Request, Sent};
 use crate::node::{Effect, Effects, Event, Input, Node};
@@ -80,6 +81,9 @@ pub(super) struct Driver<N: Network> {
     /// Calls from other threads that have not been answered.
     pub(super) calls: HashMap<OpId, oneshot::Sender<Outcome>>,
     pub(super) alarm: Alarm,
+    /// Where other threads look the tables up, and which of the node's lists that is.
+    pub(super) tables: Tables,
+    pub(super) tables_revision: u64,
     /// What the clocks showed when the present batch began: its inputs were ready together.
     pub(super) now: Now,
     pub(super) effects: Effects,
@@ -191,6 +195,10 @@ impl<N: Network> Driver<N> {
         self.node.handle(input, self.now, &mut effects);
         #[cfg(madsim)]
         (self.tap)(&self.node, seen, self.now, &effects);
+        // Before an answer says that there is one more.
+        if self.node.tables_revision() != self.tables_revision {
+            self.publish_tables();
+        }
         for effect in effects.drain(..) {
             match effect {
                 Effect::Demonitor { session } => self.ended.push(session),
@@ -206,6 +214,13 @@ impl<N: Network> Driver<N> {
         for session in self.ended.drain(..) {
             self.clients.sessions.borrow_mut().forget(session);
         }
+    }
+
+    fn publish_tables(&mut self) {
+        self.tables_revision = self.node.tables_revision();
+        let tables = &self.node.config().tables[..];
+        self.tables.set(tables);
+        *self.local.tables.borrow_mut() = tables.into();
     }
 
     fn monitor(&self, session: SessionId, client: ClientId) {

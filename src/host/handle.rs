@@ -13,8 +13,10 @@ use super::disk::DiskStatus;
 use super::driver::Ask;
 use super::link::LinkStatus;
 use super::local::Local;
+use super::tables::Tables;
 use crate::base::{ClientId, RequestId};
 use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Request, Sent};
+use crate::node::TableConfig;
 
 /// How long and how stubbornly a request is worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ struct Client {
     asks: mpsc::UnboundedSender<Ask>,
     /// How many asks the node's thread has not taken yet.
     asked: Arc<AtomicUsize>,
+    tables: Tables,
 }
 
 /// Above so many on their way to a thread that does not take them, a call is refused.
@@ -66,8 +69,9 @@ impl Handle {
         id: ClientId,
         asks: mpsc::UnboundedSender<Ask>,
         asked: Arc<AtomicUsize>,
+        tables: Tables,
     ) -> Self {
-        Self { client: Arc::new(Client { id, next: AtomicU64::new(1), asks, asked }) }
+        Self { client: Arc::new(Client { id, next: AtomicU64::new(1), asks, asked, tables }) }
     }
 
     /// Has the node carry out `command`; the answer comes within `options.patience`. Any number
@@ -89,6 +93,13 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Call(request, answer))?;
         Ok(answered.await.unwrap_or(Outcome::Unknown))
+    }
+
+    /// The node's tables, in the order of their numbers. One that was dropped keeps its place,
+    /// without a name.
+    #[must_use]
+    pub fn tables(&self) -> Arc<[TableConfig]> {
+        self.client.tables.get()
     }
 
     /// How the node's links are.

@@ -17,10 +17,11 @@ use super::driver::Clients;
 use super::handle::CallOptions;
 use super::inbox::Inbox;
 use super::link::{LinkStatus, Reach};
+use super::tables::LocalTables;
 use super::task::Signal;
 use crate::base::{ClientId, NodeId, Random, RequestId, SessionId};
 use crate::consensus::{Command, Outcome, Request, Sent, Topic};
-use crate::node::{Event, Input};
+use crate::node::{Event, Input, TableConfig};
 
 /// How many events may wait for a client that does not look.
 const EVENTS_MAX: usize = 1024;
@@ -81,12 +82,20 @@ pub struct Local {
     pub(super) random: Rc<RefCell<Random>>,
     pub(super) disk: Rc<Figures>,
     pub(super) links: Weak<dyn Reach>,
+    pub(super) tables: LocalTables,
 }
 
 impl Local {
     /// Runs a task on this thread, until it ends or the node does.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         drop(tokio::task::spawn_local(task));
+    }
+
+    /// The node's tables, in the order of their numbers. One that was dropped keeps its place,
+    /// without a name.
+    #[must_use]
+    pub fn tables(&self) -> Rc<[TableConfig]> {
+        self.tables.borrow().clone()
     }
 
     /// How the node's disk does.

@@ -24,6 +24,7 @@ mod options;
 mod quiet;
 mod sessions;
 mod start;
+mod tables;
 mod task;
 #[cfg(not(madsim))]
 mod tcp;

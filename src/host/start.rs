@@ -29,6 +29,7 @@ use super::link::{Links, Reach};
 use super::local::Local;
 use super::network::Network;
 use super::options::LinkOptions;
+use super::tables::Tables;
 use super::task::Task;
 #[cfg(not(madsim))]
 use crate::base::NodeId;
@@ -89,7 +90,9 @@ pub fn prepare<N: Network>(
     let node = opened.found.into_node(config.node, random.number())?;
     let (asks_sender, asks) = mpsc::unbounded_channel::<Ask>();
     let asked = Arc::new(AtomicUsize::new(0));
-    let handle = Handle::new(ClientId::new(random.number()), asks_sender, asked.clone());
+    let tables = Tables::new(&node.config().tables);
+    let id = ClientId::new(random.number());
+    let handle = Handle::new(id, asks_sender, asked.clone(), tables.clone());
     #[cfg(madsim)]
     let tap = config.tap;
     let HostConfig { name, links, syncing, services, .. } = config;
@@ -112,10 +115,13 @@ pub fn prepare<N: Network>(
             random,
             disk: figures.clone(),
             links: Rc::downgrade(&links) as Weak<dyn Reach>,
+            tables: Rc::new(RefCell::new(node.config().tables[..].into())),
         };
         let mut tasks = links.start();
         tasks.extend(services.into_iter().map(|service| Task::spawn(service(local.clone()))));
         let driver = Driver {
+            tables,
+            tables_revision: node.tables_revision(),
             node,
             alarm: Alarm::new(clock.clone(), inbox.clone()),
             now: clock.now(),

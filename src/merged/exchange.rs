@@ -181,20 +181,6 @@ impl Replica {
         incarnation: Incarnation,
         pace: Pace,
     ) -> Self {
-        let peer = |node| {
-            let peer = Peer {
-                actor: None,
-                retired: Vec::new(),
-                agrees: None,
-                known: VersionVector::EMPTY,
-                heard: Instant::ZERO,
-                met: false,
-                merging: None,
-                away: false,
-                patience: Instant::ZERO,
-            };
-            (node, peer)
-        };
         Self {
             table,
             name,
@@ -202,12 +188,21 @@ impl Replica {
             durability: schema.durability,
             retention: schema.retention,
             pace,
-            peers: peers.into_iter().map(peer).collect(),
+            peers: peers.into_iter().map(|peer| (peer, Peer::new(Instant::ZERO))).collect(),
             session: None,
             session_next: u64::from(incarnation.0) << 32,
             cut: None,
             started: false,
         }
+    }
+
+    /// Counts on copies of more peers from now on. They know nothing yet, so nothing is forgotten
+    /// before they have met.
+    pub fn meet(&mut self, peers: impl IntoIterator<Item = NodeId>, now: Instant) {
+        for peer in peers {
+            self.peers.entry(peer).or_insert_with(|| Peer::new(now));
+        }
+        self.cut = None;
     }
 
     /// Which table it is a copy of.
@@ -697,6 +692,20 @@ impl Replica {
 }
 
 impl Peer {
+    const fn new(heard: Instant) -> Self {
+        Self {
+            actor: None,
+            retired: Vec::new(),
+            agrees: None,
+            known: VersionVector::EMPTY,
+            heard,
+            met: false,
+            merging: None,
+            away: false,
+            patience: Instant::ZERO,
+        }
+    }
+
     /// Whether this copy of the peer's is gone: what it said comes late.
     fn is_over(&self, actor: &Actor) -> bool {
         let later = |now: Actor| now.life == actor.life && now.incarnation > actor.incarnation;

@@ -8,6 +8,7 @@
 //! Must never know: registers, quorums, who may vote.
 
 mod answers;
+mod catalogue;
 mod command;
 mod exchange;
 mod journal;
@@ -20,6 +21,8 @@ mod version;
 mod view;
 mod words;
 
+pub(crate) use catalogue::Listed;
+pub use catalogue::{CATALOGUE, TableCommand, Unmade, is_table_name};
 pub use command::{
     Answer, Command, Content as RemoteContent, Entry, Guard, Info, Match, Pattern, PeerInfo,
     Remote, Shown, Unfit,

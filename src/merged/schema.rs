@@ -12,7 +12,7 @@ use bincode::{Decode, Encode};
 use crate::base::{NodeId, Value};
 
 /// A merged table's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schema {
     /// What a key holds. Default [`Kind::Set`].
     pub kind: Kind,
@@ -107,7 +107,7 @@ impl Field {
 }
 
 /// Who keeps a copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replicas {
     /// Every node.
     #[default]

@@ -88,6 +88,14 @@ pub struct Table {
     conflicts: BTreeSet<Row>,
 }
 
+impl Applied {
+    /// Whether the copy shows anything else than before.
+    #[must_use]
+    pub const fn shows_change(&self) -> bool {
+        self.copied + self.deleted > 0 || !self.raised.is_empty() || !self.cleared.is_empty()
+    }
+}
+
 impl Row {
     /// The row that a value of a key belongs to; nothing if it lacks the field that says which.
     fn of(kind: Kind, key: &Key, value: &Value) -> Option<Self> {

@@ -198,6 +198,8 @@ pub enum ConfigError {
     NotMember(NodeId),
     /// Two tables of one name.
     DuplicateTable(String),
+    /// A table with no name, or with one that begins with `$`, as those of synod itself do.
+    ReservedName(String),
     /// A merged table that cannot be kept as it is declared.
     Merged {
         /// Which.
@@ -283,6 +285,9 @@ impl fmt::Display for ConfigError {
             Self::Members(error) => write!(f, "{error}"),
             Self::NotMember(node) => write!(f, "node: {} is not among the members", node.0),
             Self::DuplicateTable(name) => write!(f, "tables: two tables are named {name:?}"),
+            Self::ReservedName(name) => {
+                write!(f, "tables: {name:?} cannot be a name: it is empty, or begins with '$'")
+            }
             Self::Merged { table, why } => write!(f, "tables: {table:?}: {why}"),
             Self::TooManyTables(count) => {
                 write!(f, "tables: {count} are more than {}", u16::MAX)
@@ -364,6 +369,9 @@ impl Config {
             if self.tables[..place].iter().any(|other| other.name == table.name) {
                 return Err(ConfigError::DuplicateTable(table.name.clone()));
             }
+            if table.name.is_empty() || table.name.starts_with('$') {
+                return Err(ConfigError::ReservedName(table.name.clone()));
+            }
         }
         self.check_merged(&members)?;
         let timing = &self.timing;
@@ -417,7 +425,11 @@ impl Config {
         Ok(())
     }
 
-    fn impossible(&self, schema: &merged::Schema, members: &Members) -> Option<Impossible> {
+    pub(super) fn impossible(
+        &self,
+        schema: &merged::Schema,
+        members: &Members,
+    ) -> Option<Impossible> {
         if let merged::Replicas::Only(nodes) = &schema.replicas {
             if nodes.is_empty() {
                 return Some(Impossible::NoReplica);

@@ -12,8 +12,9 @@ use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Recor
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
-    self, Actor, Agreement, Answer, Applied, Change, Command, Durability, Journal, Message,
-    Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table, TableName,
+    self, Actor, Agreement, Answer, Applied, CATALOGUE, Change, Command, Durability, Journal,
+    Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table,
+    TableName,
 };
 
 /// How many writes one batch may hold.
@@ -29,8 +30,10 @@ const HISTORY_MAX: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     copies: BTreeMap<TableId, Copy>,
-    /// Every merged table of the configuration, kept here or not.
+    /// Every merged table there is, kept here or not.
     names: BTreeMap<TableName, TableId>,
+    /// The same, by their places.
+    hashes: BTreeMap<TableId, TableName>,
     /// What was recovered, until the copies begin.
     journals: BTreeMap<TableName, Journal>,
     /// Requests whose answer waits for the disk: for what, and what is said if that takes too long.
@@ -69,6 +72,46 @@ struct Ask {
 impl Copies {
     pub(super) fn is_asked(&self, op: &OpId) -> bool {
         self.waiting.contains_key(op) || self.asks.values().any(|ask| ask.op == *op)
+    }
+
+    /// A table there is, and by which name its copies know each other.
+    pub(super) fn name(&mut self, table: TableId, name: TableName) {
+        self.names.insert(name, table);
+        self.hashes.insert(table, name);
+    }
+
+    pub(super) fn knows(&self, name: TableName) -> bool {
+        self.names.contains_key(&name)
+    }
+
+    pub(super) fn hash(&self, table: TableId) -> Option<TableName> {
+        self.hashes.get(&table).copied()
+    }
+
+    /// As what a copy was begun that was recovered and holds something.
+    pub(super) fn recovered(&self, name: TableName) -> Option<Agreement> {
+        let table = self.journals.get(&name)?.table();
+        (!table.seen().is_empty()).then(|| table.agreement())
+    }
+
+    pub(super) fn all_recovered_of(&self, node: NodeId, life: Life) -> bool {
+        let mut actors = self.journals.values().map(|journal| journal.table().actor());
+        actors.all(|actor| actor.node == node && actor.life == life)
+    }
+
+    /// Has a copy count on more of the others.
+    pub(super) fn meet(&mut self, table: TableId, peers: Vec<NodeId>, now: Instant) {
+        if let Some(copy) = self.copies.get_mut(&table) {
+            copy.replica.meet(peers, now);
+        }
+    }
+
+    /// There is no such table any more. Says what was written down of a copy, if anything was.
+    pub(super) fn forget(&mut self, table: TableId) -> Option<(TableName, Actor, Agreement)> {
+        let name = self.hashes.remove(&table)?;
+        self.names.remove(&name);
+        let copy = self.copies.remove(&table).filter(|copy| copy.durable)?;
+        Some((name, copy.replica.table().actor(), copy.replica.table().agreement()))
     }
 
     pub(super) fn recover_begun(&mut self, table: TableName, actor: Actor, agreement: Agreement) {
@@ -112,27 +155,33 @@ impl Node {
             Some((TableId(place as u16), TableName::of(&table.name), table.schema()?.clone()))
         });
         for (table, name, schema) in merged.collect::<Vec<_>>() {
-            self.copies.names.insert(name, table);
+            self.copies.name(table, name);
             if schema.replicas.contains(self.config.node) {
                 self.begin_copy(table, name, &schema)?;
             }
         }
+        self.recover_catalogue()?;
         self.copies.journals.clear();
         Ok(())
     }
 
-    fn begin_copy(
+    /// Who keeps copies besides this node.
+    pub(super) fn peers_of(&self, schema: &Schema) -> Vec<NodeId> {
+        let replicas = match &schema.replicas {
+            Replicas::All => &self.config.members,
+            Replicas::Only(nodes) => nodes,
+        };
+        replicas.iter().copied().filter(|peer| *peer != self.config.node).collect()
+    }
+
+    pub(super) fn begin_copy(
         &mut self,
         table: TableId,
         name: TableName,
         schema: &Schema,
     ) -> Result<(), Foreign> {
         let node = self.config.node;
-        let replicas = match &schema.replicas {
-            Replicas::All => &self.config.members,
-            Replicas::Only(nodes) => nodes,
-        };
-        let peers: Vec<NodeId> = replicas.iter().copied().filter(|peer| *peer != node).collect();
+        let peers = self.peers_of(schema);
         let alone = peers.is_empty();
         let actor = Actor { node, life: self.life, incarnation: self.incarnation };
         let agreement = schema.agreement();
@@ -169,7 +218,7 @@ impl Node {
     // ------------------------------------------------------------------ stepping
 
     /// Has a copy do something, and sees to what comes of it.
-    fn step_copy<T>(
+    pub(super) fn step_copy<T>(
         &mut self,
         table: TableId,
         effects: &mut Effects,
@@ -195,7 +244,11 @@ impl Node {
                 self.send(member, Body::Merged(message), after, effects);
             }
         }
+        let shows_more = step.applied.iter().any(Applied::shows_change);
         self.tell_step(table, step.applied, step.events, effects);
+        if shows_more && self.catalogue.table == Some(table) {
+            self.read_catalogue(effects);
+        }
         Some(result)
     }
 
@@ -231,7 +284,7 @@ impl Node {
     }
 
     /// When everything that a copy holds is durable.
-    fn durable_with(&self, table: TableId) -> Ticket {
+    pub(super) fn durable_with(&self, table: TableId) -> Ticket {
         self.copies.copies.get(&table).map_or(Ticket(0), |copy| copy.ticket)
     }
 
@@ -241,7 +294,7 @@ impl Node {
 
     /// Whether this node's copies are in use: they need no vote, but they are not to speak for a
     /// storage that is not the one that others know.
-    const fn merges(&self) -> bool {
+    pub(super) const fn merges(&self) -> bool {
         !matches!(self.readiness, Readiness::StateLost(_))
     }
 
@@ -292,10 +345,13 @@ impl Node {
         effects: &mut Effects,
     ) {
         let from = self.members.nodes()[from];
-        let Some(&table) = self.copies.names.get(&message.table) else { return };
         if !self.merges() || !message.is_of(from, life) {
             return;
         }
+        if message.table == TableName::of(CATALOGUE) {
+            self.begin_catalogue();
+        }
+        let Some(&table) = self.copies.names.get(&message.table) else { return };
         let now = self.now.instant;
         self.step_copy(table, effects, |replica, _, step| {
             replica.on_message(from, message.body, now, step);
@@ -357,12 +413,12 @@ impl Node {
     }
 
     /// Answers at once, for nothing has been read or written.
-    fn decline(&self, op: OpId, outcome: Outcome, effects: &mut Effects) {
+    pub(super) fn decline(&self, op: OpId, outcome: Outcome, effects: &mut Effects) {
         effects.push(Effect::Reply { client: op.client, request: op.request, outcome });
     }
 
     /// Answers once everything up to `after` is durable, or when the client's patience ends.
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         op: OpId,
         outcome: Outcome,
@@ -407,9 +463,13 @@ impl Node {
     /// What is wrong with a command, whatever the table holds.
     fn check_merged(&self, table: TableId, command: &Command) -> Result<(), Refusal> {
         match self.config.tables.get(usize::from(table.0)) {
-            None => return Err(Refusal::NoSuchTable(table)),
             Some(found) if found.schema().is_none() => return Err(Refusal::Discipline(table)),
-            Some(_) => {}
+            Some(_) if self.copies.hash(table).is_some() => {}
+            Some(_) | None => return Err(Refusal::NoSuchTable(table)),
+        }
+        // What is on the list is changed by making and dropping tables.
+        if self.catalogue.table == Some(table) && command.changes() {
+            return Err(Refusal::Discipline(table));
         }
         self.check_merged_limits(command)?;
         if !self.merges() {
@@ -499,8 +559,8 @@ impl Node {
         if (ask.sent == 0 || !ask.command.changes())
             && let Some((to, life)) = self.next_replica(ask.table, ask.sent)
             && let Some(member) = self.members.index(to)
+            && let Some(table) = self.copies.hash(ask.table)
         {
-            let table = TableName::of(&self.config.tables[usize::from(ask.table.0)].name);
             let content = RemoteContent::Ask(life, ask.command.clone());
             if let Some(ask) = self.copies.asks.get_mut(&number) {
                 ask.sent += 1;
@@ -527,6 +587,17 @@ impl Node {
         for (number, may_be_done) in asks.collect::<Vec<_>>() {
             let refused = Refusal::NotReady(self.readiness.clone());
             let outcome = if may_be_done { Outcome::Unknown } else { Outcome::Refused(refused) };
+            self.end_ask(number, outcome, effects);
+        }
+    }
+
+    /// Ends what others were asked of a table that is no more.
+    pub(super) fn fail_asks_of(&mut self, table: TableId, effects: &mut Effects) {
+        let asks = self.copies.asks.iter().filter(|(_, ask)| ask.table == table);
+        let asks = asks.map(|(number, ask)| (*number, ask.sent > 0 && ask.command.changes()));
+        for (number, may_be_done) in asks.collect::<Vec<_>>() {
+            let refused = Outcome::Refused(Refusal::NoSuchTable(table));
+            let outcome = if may_be_done { Outcome::Unknown } else { refused };
             self.end_ask(number, outcome, effects);
         }
     }

@@ -8,6 +8,7 @@
 
 mod acceptors;
 mod burials;
+mod catalogue;
 mod config;
 mod copies;
 mod inquiries;
@@ -44,6 +45,7 @@ use crate::cluster::{Reach, Witnesses};
 use crate::consensus::{self, Cell, Operation, Outcome, Readiness, Registers, Tag, Topic};
 use crate::monitor::{Index, Sessions, Silence, Target};
 use crate::paxos::{Ballot, Members};
+use catalogue::Catalogue;
 use copies::Copies;
 use timers::{Timer, Timers};
 
@@ -119,6 +121,8 @@ pub struct Node {
     local: VecDeque<consensus::Message>,
     /// This node's copies of merged tables.
     copies: Copies,
+    /// Those made while it runs.
+    catalogue: Catalogue,
 }
 
 /// What waits for a ticket.
@@ -177,7 +181,8 @@ impl Node {
         self.incarnation
     }
 
-    /// The configuration it was made with.
+    /// The configuration it was made with; behind its tables those made since. One that was dropped
+    /// keeps its place, without a name.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
@@ -252,6 +257,7 @@ impl Node {
         self.timers.set(Timer::Heartbeat, now);
         self.timers.set(Timer::Sweep, now + self.config.timing.sweep);
         self.update_reach(effects);
+        self.read_catalogue(effects);
     }
 
     fn on_timeout(&mut self, effects: &mut Effects) {

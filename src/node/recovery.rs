@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::acceptors::ROUND_MAX;
-use super::{Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Timers};
+use super::{Catalogue, Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Timers};
 use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, Ticket};
 use crate::cluster::{Reach, Witnesses};
 use crate::consensus::{self, Readiness, Registers};
@@ -296,6 +296,7 @@ impl Node {
             held: 0,
             local: VecDeque::new(),
             copies: Copies::default(),
+            catalogue: Catalogue::default(),
             members,
             config,
         })

@@ -22,6 +22,9 @@ impl Node {
             let asked = (table, command);
             return self.on_merged_request(op, sent, patience, on_no_quorum, asked, effects);
         }
+        if let Command::Table(command) = command {
+            return self.on_table_request(op, sent, patience, command, effects);
+        }
         if let Some(outcome) = self.answer_at_once(client, sent, on_no_quorum, &command, effects) {
             effects.push(Effect::Reply { client, request: id, outcome });
             return;
@@ -105,6 +108,7 @@ impl Node {
             | Command::Remove { .. }
             | Command::Status
             | Command::Subscribe(Topic::Merges | Topic::Quorum)
+            | Command::Table(_)
             | Command::Unsubscribe(_) => Ok(()),
         }
     }
@@ -197,7 +201,8 @@ impl Node {
             | Command::OpenSession
             | Command::Put { .. }
             | Command::PutIfAbsent { .. }
-            | Command::Remove { .. } => None,
+            | Command::Remove { .. }
+            | Command::Table(_) => None,
         }
     }
 
@@ -313,6 +318,7 @@ impl Node {
             | Command::Merged { .. }
             | Command::Status
             | Command::Subscribe(_)
+            | Command::Table(_)
             | Command::Unsubscribe(_) => (own, Goal::Look, Vec::new(), Stage::Hosting),
         }
     }

@@ -332,7 +332,7 @@ impl Connection {
 
     /// Takes note of an event: a message, if it was asked for.
     pub fn notify(&mut self, event: &Event, surroundings: &dyn Surroundings) {
-        let Some((channel, text)) = message(event, surroundings.tables()) else { return };
+        let Some((channel, text)) = message(event, &surroundings.tables()) else { return };
         let unasked =
             matches!(channel, Channel::Session(_)) && self.state.protocol == super::Protocol::Resp3;
         if !unasked && !self.state.channels.contains(&channel) {
@@ -344,7 +344,7 @@ impl Connection {
         }
         self.messages.push_back(Reply::Push(vec![
             Reply::bulk("message"),
-            channel.name(surroundings.tables()),
+            channel.name(&surroundings.tables()),
             Reply::bulk(text),
         ]));
     }
@@ -404,7 +404,7 @@ impl Connection {
         let action = self.action(request, surroundings).unwrap_or_else(Action::Answer);
         let parts = if let Action::Several(parts) = action { parts } else { vec![action] };
         for part in parts {
-            let part = super::merged::translate_action(part, surroundings.tables());
+            let part = super::merged::translate_action(part, &surroundings.tables());
             self.begin_part(part, protocol);
         }
         if let Some(last) = self.slots.back_mut() {
@@ -646,7 +646,8 @@ impl Claim {
             | Command::Keys { .. }
             | Command::Merged { .. }
             | Command::OpenSession
-            | Command::Status => Self::Alone,
+            | Command::Status
+            | Command::Table(_) => Self::Alone,
         }
     }
 }

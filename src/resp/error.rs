@@ -11,7 +11,7 @@ use crate::monitor::Bind;
 use crate::node::TableConfig;
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
-pub const CODES: [(&str, &str); 18] = [
+pub const CODES: [(&str, &str); 19] = [
     (
         "BUSY",
         "Too many requests are in flight on this node, or too many clients connected. No effect; \
@@ -51,6 +51,7 @@ pub const CODES: [(&str, &str); 18] = [
         "It may have taken effect, may still, or may never. Read after `SYNOD.FENCE` to find out, \
          or send the same request with `AGAIN`.",
     ),
+    ("UNMADE", "The table was not made, changed or dropped: it says why. No effect."),
     (
         "UNSUPPORTED",
         "A command of Redis that would mean something else here. It says what to use instead.",
@@ -82,7 +83,8 @@ pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
         | Refusal::NoSuchSession(_)
         | Refusal::NoSuchTable(_)
         | Refusal::NotReady(_)
-        | Refusal::Unfit(_) => refusal.to_string(),
+        | Refusal::Unfit(_)
+        | Refusal::Unmade(_) => refusal.to_string(),
     };
     Reply::Error(code(refusal), text)
 }
@@ -127,6 +129,7 @@ pub const fn code(refusal: &Refusal) -> &'static str {
         Refusal::NoSuchTable(_) => "NOSUCHTABLE",
         Refusal::NotReady(_) => "NOTREADY",
         Refusal::Unfit(_) => "UNFIT",
+        Refusal::Unmade(_) => "UNMADE",
         Refusal::WriteOnce(_) => "WRITEONCE",
     }
 }
@@ -144,6 +147,7 @@ mod tests {
             Refusal::Discipline(TableId(0)),
             Refusal::NoReplica(TableId(0)),
             Refusal::Unfit(crate::merged::Unfit::NoField { key: "k".into() }),
+            Refusal::Unmade(crate::merged::Unmade::Name),
             Refusal::InvalidBinding(Bind::Until(Wall(1))),
             Refusal::LimitExceeded { what: "key", len: 2, max: 1 },
             Refusal::NoQuorum,

@@ -4,11 +4,13 @@ use std::fmt::Display;
 
 use super::arguments::Arguments;
 use super::error::refused;
-use super::plan::{Action, Call, State, Surroundings, Then, find_table};
+use super::plan::{Action, Call, State, Surroundings, Then, find_table, table_name};
 use super::reply::Reply;
-use crate::base::{Key, TableId, Value};
+use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Outcome};
-use crate::merged::{self, Answer, Entry, Info, Kind, Match, Mutation, Pattern, Row};
+use crate::merged::{
+    self, Answer, Entry, Info, Kind, Match, Mutation, Pattern, Row, Schema, Strategy, TableCommand,
+};
 use crate::node::{MergeEvent, TableConfig};
 
 type Result<T = Action> = core::result::Result<T, Reply>;
@@ -53,6 +55,7 @@ pub(super) fn translate(command: Command, tables: &[TableConfig]) -> Command {
         | Command::Remove { .. }
         | Command::Status
         | Command::Subscribe(_)
+        | Command::Table(_)
         | Command::Unsubscribe(_)) => return other,
     };
     Command::Merged { table, command: merged::Command::write(mutation) }
@@ -181,7 +184,7 @@ fn described(info: &Info) -> Reply {
 
 /// What is told of an event, in words.
 pub(super) fn told(event: &MergeEvent, tables: &[TableConfig]) -> String {
-    let name = |table: &TableId| &tables[usize::from(table.0)].name;
+    let name = |table: &TableId| table_name(tables, *table);
     match event {
         MergeEvent::Cleared { table, row } => format!("{}: conflict cleared {row}", name(table)),
         MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) => event.to_string(),
@@ -216,7 +219,7 @@ impl Options {
         while let Some(word) = arguments.word() {
             match word.as_str() {
                 "TABLE" => {
-                    options.table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+                    options.table = find_table(&surroundings.tables(), arguments.next("a table")?)?;
                 }
                 "PATIENCE" => options.call.patience = arguments.patience()?,
                 "PREFIX" if pages => {
@@ -243,6 +246,56 @@ impl Options {
         let command = Command::Merged { table: self.table, command };
         Action::Ask(vec![Call { command, ..self.call }], Then::Merged)
     }
+}
+
+/// What is asked about a table by its name, since it may not be there yet.
+fn about(arguments: &mut Arguments<'_>, state: &State, command: TableCommand) -> Result {
+    let mut call = state.call(Command::Table(command));
+    if arguments.take("PATIENCE") {
+        call.patience = arguments.patience()?;
+    }
+    arguments.end()?;
+    Ok(Action::Ask(vec![call], Then::Say(Reply::OK)))
+}
+
+fn named(arguments: &mut Arguments<'_>) -> Result<String> {
+    arguments.parse("a table's name")
+}
+
+pub(super) fn create(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let name = named(arguments)?;
+    let words: String =
+        if arguments.take("AS") { arguments.parse("what it is, in words")? } else { String::new() };
+    let schema = Schema::default().with_words(surroundings.merged_defaults());
+    let schema = schema.and_then(|schema| schema.with_words(&words));
+    let schema = schema.map_err(|why| arguments.error(&why))?;
+    if schema.strategy == Strategy::Custom {
+        return Err(arguments.error("'custom' is for applications, which bring a resolver"));
+    }
+    about(arguments, state, TableCommand::Create { name, schema })
+}
+
+pub(super) fn add_replica(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    _: &dyn Surroundings,
+) -> Result {
+    let name = named(arguments)?;
+    let node = NodeId(arguments.parse("the number of a node")?);
+    about(arguments, state, TableCommand::AddReplica { name, node })
+}
+
+pub(super) fn drop_table(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    _: &dyn Surroundings,
+) -> Result {
+    let name = named(arguments)?;
+    about(arguments, state, TableCommand::Drop { name })
 }
 
 pub(super) fn conflicts(

@@ -11,6 +11,7 @@ use super::redis::Read;
 use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value, Wall};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
+use crate::merged::CATALOGUE;
 use crate::monitor::Bind;
 use crate::node::TableConfig;
 use crate::paxos::Ballot;
@@ -85,7 +86,7 @@ impl Options {
         surroundings: &dyn Surroundings,
     ) -> Result<bool> {
         match word {
-            "TABLE" => self.table = find_table(surroundings.tables(), arguments.next("a table")?)?,
+            "TABLE" => self.table = find_table(&surroundings.tables(), arguments.next("a table")?)?,
             "PATIENCE" => self.patience = arguments.patience()?,
             "RETRY" => self.on_no_quorum = OnNoQuorum::Retry,
             "RETURN" => self.on_no_quorum = OnNoQuorum::Return,
@@ -117,7 +118,7 @@ impl Options {
                 self.bindings.push(Bind::Node(NodeId(arguments.parse("a node")?)));
             }
             (Takes::Bindings, "KEY") => {
-                let table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+                let table = find_table(&surroundings.tables(), arguments.next("a table")?)?;
                 self.bindings.push(Bind::Key { table, key: arguments.key()? });
             }
             (Takes::Bindings, "UNTIL") => {
@@ -318,13 +319,19 @@ pub(super) fn tables(
     _: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    let tables = surroundings.tables().iter().enumerate();
+    let all = surroundings.tables();
+    // Behind the list of those made while nodes ran stand those.
+    let list = all.iter().position(|table| table.name == CATALOGUE).unwrap_or(all.len());
+    let tables = all.iter().enumerate().filter(|(_, table)| !table.name.is_empty());
     let describe = tables.map(|(place, table)| {
+        let words = table.schema().map(|schema| Reply::bulk(schema.words()));
         Reply::map([
             ("name", Reply::bulk(table.name.clone())),
             ("number", Reply::Integer(i64::try_from(place).unwrap_or(i64::MAX))),
             ("discipline", Reply::bulk(discipline(table))),
             ("write_once", Reply::Boolean(table.is_write_once())),
+            ("declared", Reply::Boolean(place < list)),
+            ("words", words.unwrap_or(Reply::Null)),
         ])
     });
     Ok(Action::Answer(Reply::Array(describe.collect())))
@@ -365,7 +372,7 @@ pub(super) fn subscription(
             Action::Ask(vec![call], Then::Subscribed { channel, count, plain })
         }
         None => {
-            let name = channel.name(surroundings.tables());
+            let name = channel.name(&surroundings.tables());
             Action::Answer(confirmation("subscribe", name, count))
         }
     }
@@ -383,7 +390,7 @@ pub(super) fn unsubscription(
     let reply = if plain {
         Reply::OK
     } else {
-        confirmation("unsubscribe", channel.name(surroundings.tables()), count)
+        confirmation("unsubscribe", channel.name(&surroundings.tables()), count)
     };
     match channel.topic() {
         Some(topic) if was_there => {
@@ -401,7 +408,7 @@ fn watched(
     let key = arguments.key()?;
     let mut table = state.table;
     if arguments.take("TABLE") {
-        table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+        table = find_table(&surroundings.tables(), arguments.next("a table")?)?;
     }
     arguments.end()?;
     Ok(Channel::Key(table, key))

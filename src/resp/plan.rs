@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::arguments::{parse_session, token};
 use super::error::{refused, refused_in};
@@ -35,7 +36,9 @@ pub trait Surroundings {
     /// Which node this is.
     fn node(&self) -> NodeId;
     /// Its tables, in the order of their numbers.
-    fn tables(&self) -> &[TableConfig];
+    fn tables(&self) -> Rc<[TableConfig]>;
+    /// What merged tables are unless they say otherwise, in words.
+    fn merged_defaults(&self) -> &str;
     /// The most keys in one page.
     fn page_max(&self) -> u32;
     /// The cluster's name.
@@ -187,10 +190,13 @@ impl Channel {
 pub(super) fn find_table(tables: &[TableConfig], name: &[u8]) -> Result<TableId, Reply> {
     let place = tables.iter().position(|table| table.name.as_bytes() == name);
     let number = || core::str::from_utf8(name).ok()?.parse().ok().filter(|n| *n < tables.len());
+    // One that was dropped has no name.
+    let place = place.filter(|_| !name.is_empty());
     let found = place.or_else(number).and_then(|place| u16::try_from(place).ok());
     found.map(TableId).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&name[..name.len().min(64)]);
-        let known: Vec<&str> = tables.iter().map(|table| table.name.as_str()).take(16).collect();
+        let names = tables.iter().map(|table| table.name.as_str()).filter(|name| !name.is_empty());
+        let known: Vec<&str> = names.take(16).collect();
         Reply::Error("NOSUCHTABLE", format!("no table '{shown}'; there are: {}", known.join(" ")))
     })
 }
@@ -403,7 +409,7 @@ impl Then {
         }
         // Definite or not, the first answer that is none stands for all.
         if let Some(outcome) = outcomes.iter().find(|outcome| is_no(outcome)) {
-            return Step::Done(refused_in(outcome, surroundings.tables()));
+            return Step::Done(refused_in(outcome, &surroundings.tables()));
         }
         if let Self::Count = self {
             let count = outcomes.iter().filter(|outcome| was_there(outcome)).count();
@@ -424,7 +430,7 @@ impl Then {
 
     /// Of one outcome, the reply.
     fn reply(self, outcome: Outcome, surroundings: &dyn Surroundings) -> Reply {
-        let tables = surroundings.tables();
+        let tables = &surroundings.tables();
         let result = match self {
             Self::Bindings => found(outcome).map(|(entry, _)| {
                 entry.map_or(Reply::Null, |entry| bindings(&entry.bindings, tables))
@@ -806,7 +812,7 @@ fn next_page(
     };
     let limit = page_of(&pattern, surroundings);
     let keys = Command::Keys { table, after: Some(after), limit };
-    let call = state.call(merged::translate(keys, surroundings.tables()));
+    let call = state.call(merged::translate(keys, &surroundings.tables()));
     Step::Ask(call, Then::Keys { pattern, table, found })
 }
 
@@ -925,7 +931,7 @@ fn describe(status: &Status, surroundings: &dyn Surroundings) -> Reply {
         ("requests", number(status.requests)),
         ("registers", number(status.registers)),
         ("durable", Reply::Boolean(surroundings.is_durable())),
-        ("tables", describe_tables(surroundings.tables())),
+        ("tables", describe_tables(&surroundings.tables())),
     ])
 }
 

@@ -552,7 +552,7 @@ pub(super) fn client_line(state: &State, surroundings: &dyn Surroundings) -> Str
         "id={} name={} table={} resp={} lib-name={} lib-ver={} sub={}",
         state.id,
         state.name,
-        table_name(surroundings.tables(), state.table),
+        table_name(&surroundings.tables(), state.table),
         if state.protocol == Protocol::Resp3 { 3 } else { 2 },
         state.library[0],
         state.library[1],
@@ -577,7 +577,7 @@ pub(super) fn select(
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    state.table = find_table(surroundings.tables(), arguments.next("a table")?)?;
+    state.table = find_table(&surroundings.tables(), arguments.next("a table")?)?;
     Ok(Action::Answer(Reply::OK))
 }
 
@@ -660,7 +660,7 @@ pub(super) fn subscribe(
     // Who is told of an error is subscribed to nothing.
     let mut channels = Vec::new();
     while arguments.left() > 0 {
-        channels.push(Channel::parse(arguments.next("a channel")?, surroundings.tables())?);
+        channels.push(Channel::parse(arguments.next("a channel")?, &surroundings.tables())?);
     }
     let subscribe = |channel| own::subscription(channel, state, surroundings, false);
     Ok(Action::Several(channels.into_iter().map(subscribe).collect()))
@@ -673,7 +673,7 @@ pub(super) fn unsubscribe(
 ) -> Result {
     let mut channels = Vec::new();
     while arguments.left() > 0 {
-        channels.push(Channel::parse(arguments.next("a channel")?, surroundings.tables())?);
+        channels.push(Channel::parse(arguments.next("a channel")?, &surroundings.tables())?);
     }
     if channels.is_empty() {
         channels.extend(state.channels.iter().cloned());

@@ -68,7 +68,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 53] = {
+pub const COMMANDS: [Spec; 56] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -378,6 +378,17 @@ pub const COMMANDS: [Spec; 53] = {
             redis::subscribe,
         ),
         row(
+            "SYNOD.ADDREPLICA",
+            -3,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "name node [PATIENCE milliseconds]",
+            "Has a node keep a copy of a merged table that was made with `SYNOD.CREATE`.",
+            "Nothing is done if it does.",
+            merged::add_replica,
+        ),
+        row(
             "SYNOD.BATCH",
             -4,
             Synod,
@@ -422,6 +433,18 @@ pub const COMMANDS: [Spec; 53] = {
             merged::conflicts,
         ),
         row(
+            "SYNOD.CREATE",
+            -2,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "name [AS words] [PATIENCE milliseconds]",
+            "Makes a merged table, here at once and on the other nodes as soon as they hear of it.",
+            "Nothing is done if there is one of this name that is the same. For the words see \
+             `docs/MERGED.md`. Wait for the reply before you use the table.",
+            merged::create,
+        ),
+        row(
             "SYNOD.DEFAULTS",
             -1,
             Synod,
@@ -431,6 +454,18 @@ pub const COMMANDS: [Spec; 53] = {
             "Sets this connection's defaults, which all commands use.",
             "",
             own::defaults,
+        ),
+        row(
+            "SYNOD.DROP",
+            -2,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "name [PATIENCE milliseconds]",
+            "Drops a merged table that was made with `SYNOD.CREATE`, with all that any node holds \
+             of it.",
+            "What is written to it elsewhere before the news gets there is dropped too.",
+            merged::drop_table,
         ),
         row(
             "SYNOD.FENCE",

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -44,8 +45,11 @@ impl Surroundings for Around<'_> {
     fn node(&self) -> NodeId {
         NodeId(1)
     }
-    fn tables(&self) -> &[TableConfig] {
-        self.tables
+    fn tables(&self) -> Rc<[TableConfig]> {
+        self.tables.into()
+    }
+    fn merged_defaults(&self) -> &str {
+        ""
     }
     fn cluster(&self) -> &str {
         "test"
@@ -276,7 +280,7 @@ fn the_commands_of_redis() {
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
             ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
-            ("COMMAND COUNT", ":53"),
+            ("COMMAND COUNT", ":56"),
             ("RESET", "+RESET"),
         ],
     );
@@ -412,7 +416,7 @@ fn our_own_commands() {
             ("SYNOD.SESSION ATTACH s1.1.9", "-ERR SYNOD.SESSION: the secret is missing"),
             ("SYNOD.DEFAULTS TABLE locks PATIENCE 10 LOCAL", "+OK"),
             ("SYNOD.PUT a b", "-WRITEONCE table locks is write-once"),
-            ("SYNOD.TABLES", "*2 %4 $4 name $7 default $6 number :0…"),
+            ("SYNOD.TABLES", "*2 %6 $4 name $7 default $6 number :0…"),
             ("SYNOD.RECONNECT", "+OK"),
             ("SYNOD.RECONNECT 2", "+OK"),
             ("SYNOD.RECONNECT 9", "-ERR SYNOD.RECONNECT: there is no such peer…"),

@@ -127,8 +127,12 @@ impl Surroundings for Shared {
         self.node
     }
 
-    fn tables(&self) -> &[TableConfig] {
-        &self.settings.tables
+    fn tables(&self) -> Rc<[TableConfig]> {
+        self.local.tables()
+    }
+
+    fn merged_defaults(&self) -> &str {
+        &self.settings.merged
     }
 
     fn cluster(&self) -> &str {

@@ -339,7 +339,9 @@ impl Metrics {
                 ("total_net_output_bytes", self.sent.get().to_string()),
             ],
         );
-        let tables: Vec<&str> = shared.tables().iter().map(|table| table.name.as_str()).collect();
+        let tables = shared.tables();
+        let tables = tables.iter().map(|table| table.name.as_str());
+        let tables: Vec<&str> = tables.filter(|name| !name.is_empty()).collect();
         section(
             "Keyspace",
             &[("registers", status.registers.to_string()), ("tables", tables.join(","))],
@@ -390,6 +392,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Remove { .. } => "remove",
         Command::Status => "status",
         Command::Subscribe(_) => "subscribe",
+        Command::Table(_) => "table",
         Command::Unsubscribe(_) => "unsubscribe",
     }
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::tables::{parse_schema, parse_table};
 use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::host::Reconnect;
+use crate::merged::is_table_name;
 use crate::node::{Config, ConfigError, TableConfig};
 use crate::storage::Store;
 
@@ -388,6 +389,8 @@ pub struct Settings {
     pub store: Store,
     /// The tables.
     pub tables: Vec<TableConfig>,
+    /// What merged tables are unless they say otherwise, in words.
+    pub merged: String,
     /// Where clients are listened to, if it is said.
     pub listen_clients: Option<SocketAddr>,
     /// Where peers are.
@@ -426,7 +429,7 @@ impl Settings {
         let members = members(choice, size, peers)?;
         let tables = tables(given.tables.as_deref(), &file)?;
         let cluster = given.cluster.clone().or(file.cluster).unwrap_or_else(|| "synod".to_owned());
-        if !is_name(&cluster) {
+        if !is_table_name(&cluster) {
             return Err(bad("cluster", NAME_RULE));
         }
         let store = file.store.as_deref().map(Store::from_str).transpose();
@@ -447,6 +450,7 @@ impl Settings {
             is_data_dir_named: place != Place::Default,
             store: given.store.or(store).unwrap_or_default(),
             tables,
+            merged: file.merged.clone().unwrap_or_default(),
             listen_clients: given.listen_clients.or(file.listen.clients),
             listen_peers: given.listen_peers.or(file.listen.peers),
             listen_metrics: given.listen_metrics.or(metrics),
@@ -552,12 +556,6 @@ impl Settings {
 const PASSWORD_MAX: usize = 1_024;
 
 const NAME_RULE: &str = "a name is 1 to 64 letters, digits, dots, dashes and underscores";
-
-/// A name that needs no quotes anywhere.
-fn is_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    (1..=64).contains(&name.len()) && name.bytes().all(fits)
-}
 
 fn own(base: u16, node: NodeId) -> SocketAddr {
     // A higher number has no port of its own: the system chooses one, and the log names it.
@@ -706,7 +704,7 @@ fn tables(given: Option<&str>, file: &File) -> Result<Vec<TableConfig>, Settings
         None if file.tables.is_empty() => parse_tables("default", defaults)?,
         None => file.tables.iter().map(table).collect::<Result<_, _>>()?,
     };
-    if tables.iter().any(|table| !is_name(&table.name)) {
+    if tables.iter().any(|table| !is_table_name(&table.name)) {
         return Err(bad("tables", NAME_RULE));
     }
     Ok(tables)

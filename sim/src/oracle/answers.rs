@@ -298,6 +298,7 @@ impl Oracle {
             | Refusal::NoSuchTable(_)
             | Refusal::NotReady(_)
             | Refusal::Unfit(_)
+            | Refusal::Unmade(_)
             | Refusal::WriteOnce(_) => {
                 if !self.is_refusable(node, asked, refusal) {
                     let text = format!("{} {} is refused: {refusal}", asked.op, asked.command);

@@ -239,6 +239,7 @@ impl Plan {
         let Err(error) = self.config(NodeId(1)).check() else { return Ok(()) };
         let header = match &error {
             ConfigError::DuplicateTable(_)
+            | ConfigError::ReservedName(_)
             | ConfigError::Merged { .. }
             | ConfigError::TooManyTables(_) => "table",
             ConfigError::Members(_) | ConfigError::NotMember(_) => "size",

@@ -98,6 +98,7 @@ impl Recorder {
             | Command::OpenSession
             | Command::Status
             | Command::Subscribe(_)
+            | Command::Table(_)
             | Command::Unsubscribe(_) => return,
         };
         let keys = if let Command::Keys { table, .. } = command { Some(table.0) } else { None };

@@ -12,14 +12,14 @@ use super::merged::MergedTable;
 use super::session::Session;
 use super::table::Table;
 use super::watch::{QuorumChange, Watch};
-use crate::base::{ClusterId, NodeId, fnv1a};
+use crate::base::{ClusterId, NodeId, TableId, fnv1a};
 use crate::consensus::{Command, Outcome, Readiness, Status, Topic};
 use crate::host::start::Parts;
 use crate::host::{
     CallOptions, DiskStatus, Handle, HostConfig, HostError, LinkOptions, LinkStatus, Running,
     Service, StartError, Syncing, entropy,
 };
-use crate::merged;
+use crate::merged::{self, TableCommand};
 use crate::node::{Config, Genesis, Limits, TableConfig, Timing};
 use crate::storage::{Found, Log, OpenError, Opened, Owner, Storage, Volatile};
 
@@ -171,9 +171,8 @@ impl Builder {
         if self.config.cluster_size == 0 {
             self.config.cluster_size = u16::try_from(self.addresses.len()).unwrap_or(u16::MAX);
         }
-        let tables = self.config.tables.clone();
         let running = Running::launch(move || self.open(state)).await?;
-        Ok(Cluster { running, tables })
+        Ok(Cluster { running })
     }
 
     /// Everything that blocks; on the node's thread.
@@ -230,7 +229,6 @@ pub struct ClusterStatus {
 #[derive(Debug)]
 pub struct Cluster {
     running: Running,
-    tables: Vec<TableConfig>,
 }
 
 impl Cluster {
@@ -258,23 +256,73 @@ impl Cluster {
     /// # Errors
     /// If there is none of this name.
     pub fn table<K, V>(&self, name: &str) -> Result<Table<K, V>, NoSuchTable> {
-        let place = self.tables.iter().position(|table| table.name == name);
-        let id = place.and_then(|place| u16::try_from(place).ok());
-        let id = id.ok_or_else(|| NoSuchTable { name: name.to_owned() })?;
-        Ok(Table::new(self.handle().clone(), crate::base::TableId(id)))
+        let id = self.find(name, |_| true)?;
+        Ok(Table::new(self.handle().clone(), id))
     }
 
-    /// A merged table, with its keys and values as the application has them.
+    fn find(&self, name: &str, is: fn(&TableConfig) -> bool) -> Result<TableId, NoSuchTable> {
+        let tables = self.handle().tables();
+        let place = tables.iter().position(|table| table.name == name && is(table));
+        let id = place.filter(|_| !name.is_empty()).and_then(|place| u16::try_from(place).ok());
+        id.map(TableId).ok_or_else(|| NoSuchTable { name: name.to_owned() })
+    }
+
+    /// A merged table, with its keys and values as the application has them. One made while nodes
+    /// ran is there as soon as this node has heard of it.
     ///
     /// # Errors
     /// If no merged table has this name.
     pub fn merged_table<K, V>(&self, name: &str) -> Result<MergedTable<K, V>, NoSuchTable> {
-        let is = |table: &TableConfig| table.name == name && table.schema().is_some();
-        let place = self.tables.iter().position(is);
-        let id = place.and_then(|place| u16::try_from(place).ok());
-        let id = id.ok_or_else(|| NoSuchTable { name: name.to_owned() })?;
-        let id = crate::base::TableId(id);
+        let id = self.find(name, |table| table.schema().is_some())?;
         Ok(MergedTable::new(self.handle().clone(), id, name.to_owned()))
+    }
+
+    /// The names of all tables, in the order of their numbers.
+    #[must_use]
+    pub fn tables(&self) -> Vec<String> {
+        let tables = self.handle().tables();
+        let names = tables.iter().map(|table| table.name.clone());
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Makes a merged table, on this node at once and on the others as soon as they hear of it; if
+    /// there is one of this name, kind, strategy and policy, it is that one (L-03). It lasts as
+    /// long as the list of tables, which is kept where the node's state is.
+    ///
+    /// # Errors
+    /// [`crate::Refusal::Unmade`] if there is another of this name, or it cannot be kept.
+    pub async fn create_merged_table<K, V>(
+        &self,
+        name: &str,
+        schema: merged::Schema,
+    ) -> Result<MergedTable<K, V>, Error> {
+        self.about(TableCommand::Create { name: name.to_owned(), schema }).await?;
+        // It may have been dropped again since.
+        self.merged_table(name).map_err(|_| Error::Unknown)
+    }
+
+    /// Has a node keep a copy of a table made while nodes ran. Nothing is done if it does (L-05).
+    ///
+    /// # Errors
+    /// [`crate::Refusal::Unmade`] if there is no such table or no such node.
+    pub async fn add_replica(&self, name: &str, node: u16) -> Result<(), Error> {
+        self.about(TableCommand::AddReplica { name: name.to_owned(), node: NodeId(node) }).await
+    }
+
+    /// Drops a table made while nodes ran, with all that any node holds of it, or writes to it
+    /// before it hears of this.
+    ///
+    /// # Errors
+    /// [`crate::Refusal::Unmade`] if there is no such table.
+    pub async fn drop_merged_table(&self, name: &str) -> Result<(), Error> {
+        self.about(TableCommand::Drop { name: name.to_owned() }).await
+    }
+
+    async fn about(&self, command: TableCommand) -> Result<(), Error> {
+        match self.handle().call(Command::Table(command), CallOptions::default()).await? {
+            Outcome::Done => Ok(()),
+            outcome => Err(Error::from_outcome(outcome)),
+        }
     }
 
     /// Opens a session hosted by this node.

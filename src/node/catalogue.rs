@@ -1,0 +1,340 @@
+//! Merged tables made, changed and dropped while the node runs: what clients ask, and what the list
+//! of such tables, which is a merged table itself, comes to here.
+//!
+//! A node begins its copy of the list when a client makes its first table, or when a peer speaks of
+//! the list. Tables stand behind the declared ones, in the order in which this node heard of them:
+//! their [`TableId`]s are this node's own, for as long as it runs. A table that was dropped keeps
+//! its place, without a name.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{Effects, Foreign, Node, Record, TableConfig};
+use crate::base::{Key, OpId, TableId};
+use crate::consensus::{Outcome, Refusal, Sent};
+use crate::merged::{
+    Agreement, CATALOGUE, Listed, Mutation, Replicas, Row, Schema, TableCommand, TableName, Unmade,
+    is_table_name,
+};
+
+/// How many tables may be made while nodes run, the dropped ones not counted.
+const TABLES_MAX: usize = 4_096;
+
+/// The tables made while the node runs.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    /// The list of them, once this node has begun its copy.
+    pub(super) table: Option<TableId>,
+    /// Each with its generation.
+    made: BTreeMap<TableId, u32>,
+    /// How often the list has changed here.
+    revision: u64,
+}
+
+impl Node {
+    /// Grows with each change of the tables that [`Node::config`] names.
+    #[must_use]
+    pub const fn tables_revision(&self) -> u64 {
+        self.catalogue.revision
+    }
+
+    pub(super) fn on_table_request(
+        &mut self,
+        op: OpId,
+        sent: Sent,
+        patience: core::time::Duration,
+        command: TableCommand,
+        effects: &mut Effects,
+    ) {
+        if !self.merges() {
+            let refused = Refusal::NotReady(self.readiness.clone());
+            return self.decline(op, Outcome::Refused(refused), effects);
+        }
+        if self.requests_in_flight() >= self.config.limits.requests_max {
+            return self.decline(op, Outcome::Refused(Refusal::Busy), effects);
+        }
+        let outcome = match self.change_tables(command, effects) {
+            Ok(()) => Outcome::Done,
+            // It may have been dropped by this very request.
+            Err(Unmade::NoSuchTable) if sent == Sent::Again => Outcome::Unknown,
+            Err(unmade) => Outcome::Refused(Refusal::Unmade(unmade)),
+        };
+        let Some(catalogue) = self.catalogue.table else {
+            return self.decline(op, outcome, effects);
+        };
+        let after = self.durable_with(catalogue);
+        let until = (self.now.instant + patience, true, catalogue);
+        self.reply(op, outcome, after, until, effects);
+    }
+
+    fn change_tables(
+        &mut self,
+        command: TableCommand,
+        effects: &mut Effects,
+    ) -> Result<(), Unmade> {
+        if !is_table_name(command.name()) {
+            return Err(Unmade::Name);
+        }
+        let known = self.config.table(command.name());
+        match command {
+            TableCommand::AddReplica { name, node } => {
+                let schema =
+                    Schema { replicas: Replicas::Only([node].into()), ..Schema::default() };
+                self.check_schema(&schema)?;
+                let table = known.filter(|table| self.schema_of(*table).is_some());
+                self.add_replicas(
+                    &name,
+                    table.ok_or(Unmade::NoSuchTable)?,
+                    &schema.replicas,
+                    effects,
+                )
+            }
+            TableCommand::Create { name, schema } => {
+                self.check_schema(&schema)?;
+                let Some(table) = known else { return self.make_table(&name, schema, effects) };
+                let config = &self.config.tables[usize::from(table.0)];
+                let Some(is) = config.schema() else {
+                    return Err(Unmade::Exists("no merged table".to_string()));
+                };
+                if is.agreement() != schema.agreement() {
+                    return Err(Unmade::Exists(is.agreement().to_string()));
+                }
+                self.add_replicas(&name, table, &schema.replicas, effects)
+            }
+            TableCommand::Drop { name } => {
+                let generation = match known {
+                    None => self.listed(&name).and_then(|(listed, _)| {
+                        listed.schema.is_some().then_some(listed.generation)
+                    }),
+                    Some(table) if self.schema_of(table).is_none() => None,
+                    Some(table) => Some(*self.catalogue.made.get(&table).ok_or(Unmade::Declared)?),
+                };
+                let generation = generation.ok_or(Unmade::NoSuchTable)?;
+                self.list(&name, &Listed { generation, schema: None }, effects);
+                Ok(())
+            }
+        }
+    }
+
+    fn schema_of(&self, table: TableId) -> Option<&Schema> {
+        self.config.tables.get(usize::from(table.0)).and_then(TableConfig::schema)
+    }
+
+    fn check_schema(&self, schema: &Schema) -> Result<(), Unmade> {
+        let why = self.config.impossible(schema, &self.members);
+        why.map_or(Ok(()), |why| Err(Unmade::Impossible(why.to_string())))
+    }
+
+    fn make_table(
+        &mut self,
+        name: &str,
+        mut schema: Schema,
+        effects: &mut Effects,
+    ) -> Result<(), Unmade> {
+        // In one order, whoever names them.
+        schema.replicas = schema.replicas.with(&schema.replicas);
+        let places = usize::from(u16::MAX) - 1;
+        if self.catalogue.made.len() >= TABLES_MAX || self.config.tables.len() >= places {
+            return Err(Unmade::TooMany);
+        }
+        self.begin_catalogue();
+        let generation = match self.listed(name) {
+            None => 0,
+            Some((Listed { generation, schema: None }, _)) => generation.saturating_add(1),
+            // It is listed, but this node cannot keep it.
+            Some((Listed { schema: Some(schema), .. }, _)) => {
+                return Err(Unmade::Exists(schema.agreement().to_string()));
+            }
+        };
+        self.list(name, &Listed { generation, schema: Some(schema) }, effects);
+        Ok(())
+    }
+
+    fn add_replicas(
+        &mut self,
+        name: &str,
+        table: TableId,
+        replicas: &Replicas,
+        effects: &mut Effects,
+    ) -> Result<(), Unmade> {
+        let mut schema = self.schema_of(table).ok_or(Unmade::NoSuchTable)?.clone();
+        if schema.replicas.cover(replicas) {
+            return Ok(());
+        }
+        let generation = *self.catalogue.made.get(&table).ok_or(Unmade::Declared)?;
+        if self.listed(name).is_some_and(|(_, agreed)| !agreed) {
+            return Err(Unmade::Disputed);
+        }
+        schema.replicas = schema.replicas.with(replicas);
+        self.list(name, &Listed { generation, schema: Some(schema) }, effects);
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------ the list
+
+    /// This node's copy of the list, begun now if it was not.
+    pub(super) fn begin_catalogue(&mut self) -> TableId {
+        if let Some(table) = self.catalogue.table {
+            return table;
+        }
+        let schema = Schema::default();
+        let table = self.push_table(CATALOGUE, schema.clone());
+        self.catalogue.table = Some(table);
+        let name = TableName::of(CATALOGUE);
+        self.copies.name(table, name);
+        self.begin_copy(table, name, &schema).expect("nobody else has written it");
+        table
+    }
+
+    fn push_table(&mut self, name: &str, schema: Schema) -> TableId {
+        let table = TableId(self.config.tables.len() as u16);
+        self.config.tables.push(TableConfig::merged(name, schema));
+        self.catalogue.revision += 1;
+        table
+    }
+
+    fn list(&mut self, name: &str, listed: &Listed, effects: &mut Effects) {
+        let Some(catalogue) = self.catalogue.table else { return };
+        let wall = self.now.wall;
+        let put = [Mutation::Put(Key::from(name), listed.value())];
+        self.step_copy(catalogue, effects, |replica, heard, step| {
+            let change = replica.table().write(&put, wall).expect("it has no fields");
+            replica.write(change, |peer| heard.contains(&peer), step);
+        });
+    }
+
+    /// What the list says of a table, and whether it says one thing only.
+    fn listed(&self, name: &str) -> Option<(Listed, bool)> {
+        let table = self.merged(self.catalogue.table?)?;
+        let shown = table.shown(&Row { key: Key::from(name), element: None });
+        let values: Vec<Listed> =
+            shown.iter().filter_map(|version| Listed::parse(version.value()?)).collect();
+        let (listed, agreed) = Listed::fold(&values, self.held(name))?;
+        // What this version of synod cannot read, it does not write over.
+        Some((listed, agreed && values.len() == shown.len()))
+    }
+
+    /// What this node has as a table of this name, if it was made while nodes ran.
+    fn held(&self, name: &str) -> Option<Agreement> {
+        let table = self.config.table(name)?;
+        self.catalogue.made.get(&table)?;
+        self.schema_of(table).map(Schema::agreement)
+    }
+
+    /// Has the tables be as the list says.
+    pub(super) fn read_catalogue(&mut self, effects: &mut Effects) {
+        let Some(table) = self.catalogue.table.and_then(|table| self.merged(table)) else { return };
+        let text = |row: &Row| core::str::from_utf8(row.key.as_bytes()).map(String::from);
+        let names: Vec<(String, usize)> =
+            table.scan(None).filter_map(|(row, all)| Some((text(row).ok()?, all.len()))).collect();
+        for (name, values) in names {
+            let Some((listed, agreed)) = self.listed(&name) else { continue };
+            self.follow(&name, &listed, effects);
+            // What came to one is written as one: that ends the conflict. Others write the same.
+            if agreed && values > 1 && self.started && self.merges() {
+                self.list(&name, &listed, effects);
+            }
+        }
+    }
+
+    fn follow(&mut self, name: &str, listed: &Listed, effects: &mut Effects) {
+        let known = self.config.table(name);
+        let mut made = known.and_then(|known| Some((known, *self.catalogue.made.get(&known)?)));
+        if known.is_some() && made.is_none() {
+            // One that is declared here is what its declaration says.
+            return;
+        }
+        if let Some((table, generation)) = made
+            && (generation < listed.generation || listed.schema.is_none())
+        {
+            self.drop_table(table, effects);
+            made = None;
+        }
+        let Some(schema) = &listed.schema else { return };
+        match made {
+            Some((table, _)) => self.follow_replicas(table, schema),
+            None => self.adopt(name, listed, schema.clone()),
+        }
+    }
+
+    fn adopt(&mut self, name: &str, listed: &Listed, mut schema: Schema) {
+        let node = self.config.node.0;
+        let hash = listed.name(name);
+        let why = match self.check_schema(&schema) {
+            Err(unmade) => Some(unmade.to_string()),
+            Ok(()) if !is_table_name(name) => Some(Unmade::Name.to_string()),
+            Ok(()) if self.copies.knows(hash) => Some("its name has the hash of another".into()),
+            Ok(()) if self.config.tables.len() >= usize::from(u16::MAX) => {
+                Some(Unmade::TooMany.to_string())
+            }
+            Ok(()) => None,
+        };
+        if let Some(why) = why {
+            tracing::warn!(node, table = name, why, "a listed table is not kept here");
+            return;
+        }
+        // A copy stays what it was begun as, whatever the list came to since.
+        if let Some(begun) = self.copies.recovered(hash) {
+            let Agreement { kind, strategy, contest } = begun;
+            (schema.kind, schema.strategy, schema.contest) = (kind, strategy, contest);
+        }
+        let table = self.push_table(name, schema.clone());
+        self.catalogue.made.insert(table, listed.generation);
+        self.copies.name(table, hash);
+        tracing::info!(node, table = name, schema = schema.words(), "table made");
+        if schema.replicas.contains(self.config.node) {
+            self.begin_copy(table, hash, &schema).expect("it is what was begun");
+        }
+    }
+
+    fn follow_replicas(&mut self, table: TableId, listed: &Schema) {
+        let Some(schema) = self.schema_of(table) else { return };
+        if schema.replicas == listed.replicas || schema.agreement() != listed.agreement() {
+            return;
+        }
+        let schema = Schema { replicas: listed.replicas.clone(), ..schema.clone() };
+        let place = usize::from(table.0);
+        let name = self.config.tables[place].name.clone();
+        self.config.tables[place] = TableConfig::merged(name, schema.clone());
+        self.catalogue.revision += 1;
+        let Some(hash) = self.copies.hash(table) else { return };
+        if self.merged(table).is_some() {
+            let (peers, now) = (self.peers_of(&schema), self.now.instant);
+            self.copies.meet(table, peers, now);
+        } else if schema.replicas.contains(self.config.node) {
+            self.begin_copy(table, hash, &schema).expect("nothing was kept of it here");
+        }
+    }
+
+    fn drop_table(&mut self, table: TableId, effects: &mut Effects) {
+        let place = usize::from(table.0);
+        let name = core::mem::take(&mut self.config.tables[place].name);
+        tracing::info!(node = self.config.node.0, table = name, "table dropped");
+        self.catalogue.made.remove(&table);
+        self.catalogue.revision += 1;
+        if let Some((hash, actor, agreement)) = self.copies.forget(table) {
+            // What was written of it is void.
+            self.log(Record::Begun { table: hash, actor, agreement });
+        }
+        self.fail_asks_of(table, effects);
+    }
+
+    /// Makes what was recovered of the list, and the tables on it.
+    pub(super) fn recover_catalogue(&mut self) -> Result<(), Foreign> {
+        let Some(agreement) = self.copies.recovered(TableName::of(CATALOGUE)) else {
+            return Ok(());
+        };
+        if agreement != Schema::default().agreement() {
+            return Err(Foreign::Agreement);
+        }
+        if !self.copies.all_recovered_of(self.config.node, self.life) {
+            return Err(Foreign::Node);
+        }
+        self.begin_catalogue();
+        let mut nothing = Effects::new();
+        self.read_catalogue(&mut nothing);
+        debug_assert!(nothing.is_empty(), "a node says nothing before it has started");
+        Ok(())
+    }
+}
