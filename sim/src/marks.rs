@@ -141,6 +141,18 @@ marks! {
         "A resolver's answer was not taken, since the conflict was another by then.";
     AskedElsewhere, "asked_elsewhere",
         "A node without a copy of a merged table had a client answered by one with.";
+    Resolved, "resolved",
+        "A resolver's answer ended a conflict.";
+    ResolverFailed, "resolver_failed",
+        "A resolver answered with an error.";
+    ResolverPanicked, "resolver_panicked",
+        "A resolver panicked (on the world rig, which has nothing to contain that: failed).";
+    ResolverStalled, "resolver_stalled",
+        "A resolver took its time, and its answer came late.";
+    ResolverSecond, "resolver_second",
+        "A resolver was asked by the second node in turn, as the first had not ended the conflict.";
+    ResolverAgain, "resolver_again",
+        "A resolver was asked once more about a conflict that it had left, as a node was back.";
 }
 
 impl Mark {

@@ -40,6 +40,8 @@ pub enum Site {
     Stream = 13,
     /// Who else talks to hosts.
     Stranger = 14,
+    /// What resolvers decide, and how they fail.
+    Resolver = 15,
 }
 
 /// One draw: 64 evenly distributed bits.

@@ -2,8 +2,6 @@
 //!
 //! Must never know: how plans are run.
 
-use crate::rig::Rig;
-
 /// One way of making plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
@@ -17,73 +15,85 @@ pub struct Scenario {
     pub stresses: &'static str,
 }
 
-impl Scenario {
-    /// Whether this program's rig can run it: hosts do not show the copies of merged tables yet.
-    #[must_use]
-    pub fn runs_here(&self) -> bool {
-        Rig::HERE == Rig::World || self.family != "merged"
-    }
-}
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "swarm",
+        family: "consensus",
+        summary: "5 nodes mostly, every command, a random subset of all faults",
+        stresses: "everything; the unit of campaigns",
+    },
+    Scenario {
+        name: "calm",
+        family: "consensus",
+        summary: "every command, no faults",
+        stresses: "the checks themselves: they must not cry wolf; and liveness of duels",
+    },
+    Scenario {
+        name: "register",
+        family: "consensus",
+        summary: "one key at a time, puts and gets, loss, duplicates, reordering, crashes",
+        stresses: "ballots, quorums, lineage, at-most-once, durability",
+    },
+    Scenario {
+        name: "erase",
+        family: "consensus",
+        summary: "bound keys, sessions and clients that die, partitions and pauses",
+        stresses: "monitors, justified erasure, cascades, no orphans",
+    },
+    Scenario {
+        name: "clocks",
+        family: "consensus",
+        summary: "deadlines, and clocks that jump, drift, freeze and disagree",
+        stresses: "until bindings; independence of safety from clocks",
+    },
+    Scenario {
+        name: "storage",
+        family: "consensus",
+        summary: "crashes, torn tails, power cuts, failing, full, slow and lost disks",
+        stresses: "durability before replies, recovery, lost storage that must not vote",
+    },
+    Scenario {
+        name: "partitions",
+        family: "consensus",
+        summary: "islands, one-way, bridge, ring, random graphs, flapping",
+        stresses: "quorums, quorum events, sessions, progress after healing",
+    },
+    Scenario {
+        name: "free",
+        family: "consensus",
+        summary: "3 nodes, 1 key, no latencies: any possible event may be next",
+        stresses: "orders that no latency would make",
+    },
+    Scenario {
+        name: "merged",
+        family: "merged",
+        summary: "copies that answer alone; islands, one-way cuts, wrong clocks, lost disks",
+        stresses: "causality, conflicts, removals, forgetting, convergence",
+    },
+    Scenario {
+        name: "splits",
+        family: "merged",
+        summary: "copies that are cut apart in every shape, over and over, and nothing else",
+        stresses: "two, three and more islands, one-way and flapping cuts, merges of merges",
+    },
+    Scenario {
+        name: "lies",
+        family: "merged",
+        summary: "copies whose clocks are wrong by seconds, hours and years, and cut apart",
+        stresses: "that clocks decide ties and nothing else",
+    },
+    Scenario {
+        name: "resolvers",
+        family: "merged",
+        summary: "applications that settle conflicts: late, twice, with errors and panics",
+        stresses: "that each collision ends, at few calls, and failures stay with their keys",
+    },
+];
 
 /// Every scenario; the first is the default.
 #[must_use]
 pub const fn scenarios() -> &'static [Scenario] {
-    &[
-        Scenario {
-            name: "swarm",
-            family: "consensus",
-            summary: "5 nodes mostly, every command, a random subset of all faults",
-            stresses: "everything; the unit of campaigns",
-        },
-        Scenario {
-            name: "calm",
-            family: "consensus",
-            summary: "every command, no faults",
-            stresses: "the checks themselves: they must not cry wolf; and liveness of duels",
-        },
-        Scenario {
-            name: "register",
-            family: "consensus",
-            summary: "one key at a time, puts and gets, loss, duplicates, reordering, crashes",
-            stresses: "ballots, quorums, lineage, at-most-once, durability",
-        },
-        Scenario {
-            name: "erase",
-            family: "consensus",
-            summary: "bound keys, sessions and clients that die, partitions and pauses",
-            stresses: "monitors, justified erasure, cascades, no orphans",
-        },
-        Scenario {
-            name: "clocks",
-            family: "consensus",
-            summary: "deadlines, and clocks that jump, drift, freeze and disagree",
-            stresses: "until bindings; independence of safety from clocks",
-        },
-        Scenario {
-            name: "storage",
-            family: "consensus",
-            summary: "crashes, torn tails, power cuts, failing, full, slow and lost disks",
-            stresses: "durability before replies, recovery, lost storage that must not vote",
-        },
-        Scenario {
-            name: "partitions",
-            family: "consensus",
-            summary: "islands, one-way, bridge, ring, random graphs, flapping",
-            stresses: "quorums, quorum events, sessions, progress after healing",
-        },
-        Scenario {
-            name: "free",
-            family: "consensus",
-            summary: "3 nodes, 1 key, no latencies: any possible event may be next",
-            stresses: "orders that no latency would make",
-        },
-        Scenario {
-            name: "merged",
-            family: "merged",
-            summary: "copies that answer alone; islands, one-way cuts, wrong clocks, lost disks",
-            stresses: "causality, conflicts, removals, forgetting, convergence",
-        },
-    ]
+    SCENARIOS
 }
 
 /// The scenario of this name.

@@ -58,7 +58,7 @@ proptest! {
 
     /// What is printed is what is read, for every scenario and for shrunk plans as well.
     #[test]
-    fn text_round_trips(seed: u64, which in 0..9_usize, drop in 0..40_usize) {
+    fn text_round_trips(seed: u64, which in 0..scenarios().len(), drop in 0..40_usize) {
         let scenario = &scenarios()[which];
         let plan = Plan::generate(seed, scenario, &Options::default());
         prop_assert!(plan.check().is_ok(), "{:?}", plan.check());

@@ -10,6 +10,7 @@
 
 mod alarm;
 mod clock;
+mod contain;
 mod disk;
 mod driver;
 #[cfg(not(madsim))]
@@ -32,6 +33,7 @@ mod tcp;
 pub use clock::Clock;
 #[cfg(not(madsim))]
 pub use clock::SystemClock;
+pub use contain::Contained;
 pub use disk::{DiskStatus, Syncing, Wait};
 pub use handle::{CallOptions, Handle, Stopped};
 #[doc(hidden)]

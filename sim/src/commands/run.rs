@@ -154,10 +154,10 @@ impl SourceArgs {
     }
 }
 
-/// The scenario of this name, or those of this family, or all that this rig runs.
+/// The scenario of this name, or those of this family, or all.
 fn choose(name: Option<&str>) -> Result<Vec<&'static Scenario>, Error> {
     let Some(name) = name else {
-        return Ok(scenarios().iter().filter(|scenario| scenario.runs_here()).collect());
+        return Ok(scenarios().iter().collect());
     };
     let chosen: Vec<_> = match scenario::find(name) {
         Some(scenario) => vec![scenario],
@@ -167,13 +167,6 @@ fn choose(name: Option<&str>) -> Result<Vec<&'static Scenario>, Error> {
         return Err(Error::usage(format!(
             "--scenario: there is no scenario and no family named {name:?}; `cargo sim scenarios` \
              lists them"
-        )));
-    }
-    if let Some(scenario) = chosen.iter().find(|scenario| !scenario.runs_here()) {
-        return Err(Error::usage(format!(
-            "--scenario: {} does not run on the {} rig yet; leave `--rig` out",
-            scenario.name,
-            Rig::HERE
         )));
     }
     Ok(chosen)

@@ -55,6 +55,10 @@ enum Wanted {
     Written(Vec<(Row, Vec<Value>)>),
     /// That something has changed.
     Changed,
+    /// The same, as the resolver has not seen all that is in conflict.
+    Missed,
+    /// That, or that it was written.
+    Resolved,
 }
 
 /// One merged table.
@@ -196,10 +200,12 @@ impl Merged {
                 });
                 if holds { Wanted::Written(Vec::new()) } else { Wanted::Changed }
             }
-            Command::Conflicts { .. }
-            | Command::Info
-            | Command::Resolve { .. }
-            | Command::Scan { .. } => return,
+            Command::Resolve { row, dots, .. } => {
+                let shown = self.shown(row, seen);
+                let is_seen = shown.iter().all(|write| dots.contains(&write.version.dot));
+                if is_seen { Wanted::Resolved } else { Wanted::Missed }
+            }
+            Command::Conflicts { .. } | Command::Info | Command::Scan { .. } => return,
         };
         // What comes twice is answered once, as it was when it first came.
         self.wanted.entry((node, op)).or_insert(wanted);
@@ -467,12 +473,7 @@ impl Merged {
         if let Some(made) = self.made.remove(&op) {
             told.insert(made);
         }
-        let Some(wanted) = self.wanted.remove(&(node, op)) else {
-            if matches!(answer, Answer::Changed) {
-                marks.hit(Mark::ResolveMissed);
-            }
-            return Ok(());
-        };
+        let Some(wanted) = self.wanted.remove(&(node, op)) else { return Ok(()) };
         let rows = |entries: &[Entry]| -> Vec<(Row, Vec<Value>)> {
             let of = |entry: &Entry| {
                 (entry.row.clone(), entry.values.iter().map(|it| it.value.clone()).collect())
@@ -493,6 +494,11 @@ impl Merged {
                 marks.hit(Mark::GuardBroken);
                 true
             }
+            (Wanted::Missed | Wanted::Resolved, Answer::Changed) => {
+                marks.hit(Mark::ResolveMissed);
+                true
+            }
+            (Wanted::Resolved, Answer::Written { .. }) => true,
             _ => false,
         };
         if !is_right {

@@ -15,10 +15,12 @@ mod ending;
 mod merged;
 mod reach;
 mod register;
+mod resolving;
 #[cfg(test)]
 mod tests;
 mod watching;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ pub(crate) use merged::MergedCause;
 pub(crate) use reach::Echo;
 use reach::Reach;
 use register::{Register, Wrong};
+use resolving::Collision;
 use watching::{Shown, Watch};
 
 /// A check that failed.
@@ -127,6 +130,8 @@ pub(crate) struct Oracle {
     bounds: Bounds,
     reach: Reach,
     merged: Vec<Merged>,
+    /// The calls of resolvers about each collision: by which node, in which spell.
+    resolved: BTreeMap<Collision, Vec<(usize, u64)>>,
     attempts: Vec<Attempt>,
     erasures: Vec<(usize, u64)>,
     breach: Option<Breach>,
@@ -166,6 +171,7 @@ impl Oracle {
             },
             reach: Reach::new(nodes),
             merged: Merged::all(plan),
+            resolved: BTreeMap::new(),
             attempts: Vec::new(),
             erasures: Vec::new(),
             breach: None,

@@ -12,7 +12,7 @@ use synod::{ClusterId, Config, ConfigError, Genesis, Limits, NodeId, TableConfig
 
 use super::{
     Act, CLIENTS_MAX, CLOCK_MAX, Cut, Discipline, Fault, KEYS_MAX, MILLI, Mode, NODES_MAX, Nanos,
-    Nodes, Operation, Plan, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
+    Nodes, Operation, Plan, Resolvers, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
 };
 
 /// Why a plan cannot be run.
@@ -192,6 +192,7 @@ impl Plan {
         if self.tables.iter().skip(self.consensus_tables()).any(|table| table.schema().is_none()) {
             return wrong("table", "merged tables stand behind all others");
         }
+        self.check_resolvers()?;
         let network = &self.network;
         let shares =
             [("loss", network.loss), ("duplicate", network.duplicate), ("wire", network.wire)];
@@ -201,6 +202,23 @@ impl Plan {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_resolvers(&self) -> Checked {
+        let Some(resolvers) = &self.resolvers else { return Ok(()) };
+        let Resolvers { patience, failing, panicking, stalling, stall } = *resolvers;
+        if self.mode == Mode::Free {
+            return wrong("resolvers", "they need time; say `mode timed`, or leave them out");
+        }
+        if let Some(share) = [failing, panicking, stalling].iter().find(|it| **it > 1_000_000) {
+            return wrong("resolvers", format_args!("{share} of a million; 1000000 at most"));
+        }
+        if patience < MILLI || stall == 0 || patience.max(stall) > TIME_MAX {
+            let message =
+                "patience must be at least 1ms, stall more than 0, both at most three years";
+            return wrong("resolvers", message);
+        }
+        Ok(())
     }
 
     /// Sums of times must stay within a clock's range, and time must go on.

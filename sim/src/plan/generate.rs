@@ -13,7 +13,7 @@ use synod::merged::{Contest, Durability, Field, Kind as Holds, Replicas, Schema,
 
 use super::{
     Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
-    Nanos, Network, Nodes, Operation, Plan, SECOND, Table, Tie, Trouble,
+    Nanos, Network, Nodes, Operation, Plan, Resolvers, SECOND, Table, Tie, Trouble,
 };
 use crate::chooser::{Chooser, Seeded, weighted};
 use crate::scenario::Scenario;
@@ -126,39 +126,9 @@ const EVERY: &[Kind] = &[
     Kind::WriteError,
 ];
 
-/// Every way to be apart, and to come back as somebody else; storage that is lost; clocks that lie.
-const MERGED: &[Kind] = &[
-    Kind::Bridge,
-    Kind::Clog,
-    Kind::Client,
-    Kind::Crash,
-    Kind::Crash,
-    Kind::Delay,
-    Kind::DiskFull,
-    Kind::Drift,
-    Kind::Duplicate,
-    Kind::Freeze,
-    Kind::Graph,
-    Kind::Hint,
-    Kind::Islands,
-    Kind::Islands,
-    Kind::Islands,
-    Kind::Jump,
-    Kind::Loss,
-    Kind::OneWay,
-    Kind::OneWay,
-    Kind::Pause,
-    Kind::PowerCut,
-    Kind::Queue,
-    Kind::Reorder,
-    Kind::Ring,
-    Kind::Rot,
-    Kind::Skew,
-    Kind::SlowDisk,
-    Kind::Storm,
-    Kind::Wipe,
-    Kind::WriteError,
-];
+/// What copies of merged tables suffer besides everything else: they are apart, and come back as
+/// somebody else.
+const APART: &[Kind] = &[Kind::Crash, Kind::Islands, Kind::Islands, Kind::OneWay];
 
 /// What clients may do, before where is drawn.
 const ACTS: usize = 13;
@@ -196,14 +166,36 @@ fn consensus_tables(count: u64) -> Vec<Table> {
 }
 
 /// Merged tables of all kinds; sometimes beside one that is not.
-fn merged_tables(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Vec<Table> {
+fn merged_tables(
+    draws: &mut Seeded,
+    scenario: &Scenario,
+    nodes: u16,
+    heartbeat: Nanos,
+) -> Vec<Table> {
     let mut tables = consensus_tables(u64::from(draws.percent(20)));
     for place in 0..draws.within(1, 2) {
-        let schema = schema(draws, nodes, heartbeat);
+        let mut schema = schema(draws, nodes, heartbeat);
+        if scenario.name == "resolvers" {
+            schema.strategy = Strategy::Custom;
+            schema.retention = Schema::default().retention;
+        }
         let discipline = Discipline::Merged(schema);
         tables.push(Table { name: format!("merged{place}"), discipline });
     }
     tables
+}
+
+/// Applications that resolve what is in conflict: some as they should, some hardly ever.
+fn resolvers(draws: &mut Seeded, heartbeat: Nanos) -> Resolvers {
+    let mut share = |most| if draws.percent(50) { draws.magnitude(10_000, most) as u32 } else { 0 };
+    let (failing, panicking, stalling) = (share(600_000), share(300_000), share(600_000));
+    Resolvers {
+        patience: heartbeat * draws.within(2, 20),
+        failing,
+        panicking,
+        stalling,
+        stall: draws.magnitude(MILLI, heartbeat * 40) / MICRO * MICRO,
+    }
 }
 
 fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
@@ -252,8 +244,8 @@ impl Maker {
         let draws = &mut self.draws;
         let narrow = matches!(scenario.name, "register" | "free");
         let heartbeat = *draws.one(&[25 * MILLI, 50 * MILLI, 50 * MILLI, 100 * MILLI]);
-        let tables = match (scenario.name, narrow) {
-            ("merged", _) => merged_tables(draws, self.nodes, heartbeat),
+        let tables = match (scenario.family, narrow) {
+            ("merged", _) => merged_tables(draws, scenario, self.nodes, heartbeat),
             (_, true) => consensus_tables(1),
             (_, false) => consensus_tables(draws.within(1, 3)),
         };
@@ -309,6 +301,7 @@ impl Maker {
                     jitter: draws.magnitude(10, 3_000) * MICRO,
                 },
             },
+            resolvers: None,
             safety: options.safety.unwrap_or(heartbeat * 45),
             liveness: 20 * SECOND,
             operations: Vec::new(),
@@ -321,27 +314,35 @@ impl Maker {
             + 2 * (plan.disk.latency + plan.disk.jitter);
         let percent = *self.draws.one(&[120, 150, 200, 400, 1_000]);
         plan.cluster.round = (trip * percent / 100).clamp(2 * MILLI, 60 * MILLI) / MICRO * MICRO;
-        let kinds: &[Kind] = match scenario.name {
-            "calm" => &[],
-            "register" => REGISTER,
-            "erase" => ERASE,
-            "clocks" => CLOCKS,
-            "storage" => STORAGE,
-            "partitions" => PARTITIONS,
-            "free" => &[Kind::Crash, Kind::Crash, Kind::Pause, Kind::Client, Kind::Islands],
-            "merged" => MERGED,
-            _ => EVERY,
+        let kinds: Vec<Kind> = match scenario.name {
+            "calm" => Vec::new(),
+            "register" => REGISTER.to_vec(),
+            "erase" => ERASE.to_vec(),
+            "clocks" => CLOCKS.to_vec(),
+            "storage" => STORAGE.to_vec(),
+            "partitions" | "splits" => PARTITIONS.to_vec(),
+            "free" => vec![Kind::Crash, Kind::Crash, Kind::Pause, Kind::Client, Kind::Islands],
+            "lies" => [CLOCKS, APART].concat(),
+            "merged" | "resolvers" => [EVERY, APART].concat(),
+            _ => EVERY.to_vec(),
         };
-        if scenario.name == "merged" && self.draws.percent(50) {
+        if scenario.family == "merged" && (scenario.name == "lies" || self.draws.percent(50)) {
             // Clocks that are wrong by seconds or by hours, and stay so.
             plan.cluster.wall_spread = self.draws.magnitude(1, 20_000) * SECOND;
+        }
+        let custom =
+            |table: &Table| table.schema().is_some_and(|it| it.strategy == Strategy::Custom);
+        if plan.tables.iter().any(custom)
+            && (scenario.name == "resolvers" || self.draws.percent(70))
+        {
+            plan.resolvers = Some(resolvers(&mut self.draws, heartbeat));
         }
         if scenario.name == "calm" {
             plan.network.duplicate = 0;
             plan.cluster.wall_spread = 0;
         }
         self.operations(&mut plan, scenario, operations, wanders);
-        self.faults(&mut plan, scenario, kinds, options.safety.is_some());
+        self.faults(&mut plan, scenario, &kinds, options.safety.is_some());
         if scenario.name != "free" && options.safety.is_none() && self.draws.percent(15) {
             // The end comes in the midst of it: whoever knows most may be gone for good.
             plan.safety = plan.safety * self.draws.within(20, 80) / 100 / MICRO * MICRO;
@@ -385,7 +386,8 @@ impl Maker {
         let hasty = self.draws.percent(30);
         let bursty = self.draws.percent(40);
         let binding = match scenario.name {
-            "register" | "free" | "merged" => 0,
+            "register" | "free" => 0,
+            _ if scenario.family == "merged" => 0,
             "erase" | "clocks" => 80,
             _ => *self.draws.one(&[0, 20, 50, 80]),
         };
@@ -436,12 +438,12 @@ impl Maker {
 
     fn act_weights(&mut self, scenario: &Scenario) -> [u64; ACTS] {
         let mut weights = [0; ACTS];
-        match scenario.name {
-            "register" | "free" => {
+        match (scenario.family, scenario.name) {
+            (_, "register" | "free") => {
                 weights[..5].copy_from_slice(&[40, 30, 20, 20, 10]);
                 weights[5] = 10;
             }
-            "merged" => {
+            ("merged", _) => {
                 for (place, weight) in
                     [(0, 20), (1, 60), (2, 15), (3, 25), (4, 40), (5, 15), (8, 8)]
                 {
@@ -684,7 +686,12 @@ impl Maker {
                 Trouble::Hint(node, peer)
             }
             Kind::Islands if self.nodes >= 2 => {
-                let count = if self.nodes >= 3 && self.draws.percent(30) { 3 } else { 2 };
+                // Mostly two; at times as many as there are nodes.
+                let count = match self.draws.below(100) {
+                    0..8 => usize::from(self.nodes),
+                    8..30 if self.nodes >= 3 => 3,
+                    _ => 2,
+                };
                 let mut islands = vec![Nodes::default(); count];
                 for node in 1..=self.nodes {
                     islands[self.draws.choose(count)].add(node);

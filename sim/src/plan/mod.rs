@@ -12,6 +12,7 @@ mod text;
 
 use std::fmt;
 
+use synod::TableId;
 use synod::merged::Schema;
 
 pub use check::PlanError;
@@ -62,6 +63,8 @@ pub struct Plan {
     pub network: Network,
     /// How disks behave when no fault is active.
     pub disk: Disk,
+    /// What applications do about conflicts of tables that are `custom`; nothing if none.
+    pub resolvers: Option<Resolvers>,
     /// When faults end, even if operations are left.
     pub safety: Nanos,
     /// How long the healed core has to settle; longer is no progress.
@@ -155,6 +158,22 @@ pub struct Disk {
     pub latency: Nanos,
     /// What it may take more, evenly drawn.
     pub jitter: Nanos,
+}
+
+/// How applications resolve conflicts of merged tables that are `custom`: one beside each copy, for
+/// as long as its node's process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolvers {
+    /// How long the second node in turn leaves a conflict to the first.
+    pub patience: Nanos,
+    /// How many of a million calls end with an error; a fourth as many rounds are refused.
+    pub failing: u32,
+    /// How many of a million calls panic.
+    pub panicking: u32,
+    /// How many of a million rounds take their time over their answers,
+    pub stalling: u32,
+    /// and how long at most.
+    pub stall: Nanos,
 }
 
 /// One key of one table.
@@ -576,6 +595,11 @@ impl Plan {
     #[must_use]
     pub fn consensus_tables(&self) -> usize {
         self.tables.iter().take_while(|table| table.schema().is_none()).count()
+    }
+
+    /// The merged ones, which stand behind them.
+    pub(crate) fn merged_tables(&self) -> impl Iterator<Item = TableId> + use<> {
+        (self.consensus_tables()..self.tables.len()).map(|place| TableId(place as u16))
     }
 
     const fn has(&self, at: Address) -> bool {

@@ -42,6 +42,8 @@ pub enum Simplification {
     SteadyDisk,
     /// Writes take no time.
     InstantDisk,
+    /// Resolvers do what they are to, at once.
+    ReliableResolvers,
     /// Clocks begin together.
     EqualClocks,
     /// Nothing is sent again.
@@ -59,7 +61,7 @@ pub enum Simplification {
 
 impl Simplification {
     /// All of them, the ones that simplify most first.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::FewerNodes,
         Self::NoVacantSeats,
         Self::FewerClients,
@@ -69,6 +71,7 @@ impl Simplification {
         Self::SteadyNetwork,
         Self::SteadyDisk,
         Self::InstantDisk,
+        Self::ReliableResolvers,
         Self::EqualClocks,
         Self::NoRetries,
         Self::KeepWrites,
@@ -153,6 +156,10 @@ impl Plan {
             Simplification::InstantDisk => {
                 plan.disk.latency = 0;
                 plan.disk.jitter = 0;
+            }
+            Simplification::ReliableResolvers => {
+                let resolvers = plan.resolvers.as_mut()?;
+                (resolvers.failing, resolvers.panicking, resolvers.stalling) = (0, 0, 0);
             }
             Simplification::EqualClocks => plan.cluster.wall_spread = 0,
             Simplification::NoRetries => plan.operations.iter_mut().for_each(|op| op.again = 0),

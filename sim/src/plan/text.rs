@@ -14,7 +14,7 @@ use synod::merged::Schema;
 use super::check::{Misfit, Part};
 use super::{
     Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
-    Nanos, Network, Nodes, Operation, Plan, PlanError, SECOND, Table, Tie, Trouble,
+    Nanos, Network, Nodes, Operation, Plan, PlanError, Resolvers, SECOND, Table, Tie, Trouble,
 };
 
 /// The version of the format, its first line.
@@ -51,6 +51,7 @@ impl Default for Plan {
                 wire: 0,
             },
             disk: Disk { latency: 50 * MICRO, jitter: 150 * MICRO },
+            resolvers: None,
             safety: 5 * SECOND,
             liveness: 10 * SECOND,
             operations: Vec::new(),
@@ -266,6 +267,20 @@ impl fmt::Display for Operation {
     }
 }
 
+impl fmt::Display for Resolvers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "resolvers patience={} failing={} panicking={} stalling={} stall={}",
+            Span(self.patience),
+            self.failing,
+            self.panicking,
+            self.stalling,
+            Span(self.stall)
+        )
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{VERSION}")?;
@@ -306,6 +321,9 @@ impl fmt::Display for Plan {
         )?;
         let disk = &self.disk;
         writeln!(f, "disk latency={} jitter={}", Span(disk.latency), Span(disk.jitter))?;
+        if let Some(resolvers) = &self.resolvers {
+            writeln!(f, "{resolvers}")?;
+        }
         writeln!(f, "safety {}", Span(self.safety))?;
         writeln!(f, "liveness {}", Span(self.liveness))?;
         for table in &self.tables {
@@ -335,9 +353,23 @@ impl fmt::Display for Plan {
 }
 
 /// The lines of which a plan has one at most; `nodes` it must have.
-const HEADERS: [&str; 15] = [
-    "scenario", "seed", "mode", "nodes", "size", "genesis", "timing", "limits", "clocks",
-    "network", "disk", "safety", "liveness", "keys", "clients",
+const HEADERS: [&str; 16] = [
+    "scenario",
+    "seed",
+    "mode",
+    "nodes",
+    "size",
+    "genesis",
+    "timing",
+    "limits",
+    "clocks",
+    "network",
+    "disk",
+    "resolvers",
+    "safety",
+    "liveness",
+    "keys",
+    "clients",
 ];
 
 /// Where in the text the parts of a plan are, to name the line of one that does not fit.
@@ -707,6 +739,16 @@ impl<'a> Words<'a> {
         })
     }
 
+    fn resolvers(&mut self) -> Parsed<Resolvers> {
+        Ok(Resolvers {
+            patience: self.span("patience")?,
+            failing: self.number("failing")?,
+            panicking: self.number("panicking")?,
+            stalling: self.number("stalling")?,
+            stall: self.span("stall")?,
+        })
+    }
+
     fn one<T: FromStr>(&mut self, what: &str) -> Parsed<T> {
         let word = self.word(what)?;
         self.parse(word, what)
@@ -743,6 +785,7 @@ impl<'a> Words<'a> {
             "disk" => {
                 plan.disk = Disk { latency: self.span("latency")?, jitter: self.span("jitter")? }
             }
+            "resolvers" => plan.resolvers = Some(self.resolvers()?),
             "safety" => {
                 let word = self.word("a time")?;
                 plan.safety = self.span_of(word, "safety")?;

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Connection, Lost, Reply};
+use super::merged;
 use super::network::Network;
 
 /// Where nodes keep their state.
@@ -98,7 +99,7 @@ pub struct Cluster {
     leashed: bool,
 }
 
-/// The tables of the rig: the second one is write-once.
+/// The tables of the rig, but for the merged one: the second is write-once.
 const TABLES: &str = "kv,once:write-once";
 
 impl Cluster {
@@ -200,7 +201,8 @@ impl Cluster {
         words.push(self.program.display().to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(["node", &number.to_string(), "--cluster", &self.name]);
-        command.args(["--peers", &peers.join(","), "--tables", TABLES]);
+        let tables = format!("{TABLES},{}", merged::DECLARED);
+        command.args(["--peers", &peers.join(","), "--tables", &tables]);
         command.args(["--listen-clients", &node.clients.to_string()]);
         command.args(["--listen-peers", &node.peers.to_string(), "--listen-metrics", "off"]);
         match self.store {

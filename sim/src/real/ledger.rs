@@ -20,7 +20,11 @@ const WITHIN: Duration = Duration::from_secs(20);
 const READER: u32 = u32::MAX >> 8;
 
 /// Asks a node many things; each answer in order.
-fn ask(cluster: &Cluster, node: u16, requests: &[Vec<String>]) -> Result<Vec<Reply>, String> {
+pub(super) fn ask(
+    cluster: &Cluster,
+    node: u16,
+    requests: &[Vec<String>],
+) -> Result<Vec<Reply>, String> {
     let lost = |lost| format!("node {node} of a healed cluster does not answer: {lost}");
     let mut connection = Connection::dial(cluster.clients_address(node), WITHIN).map_err(lost)?;
     let mut replies = Vec::with_capacity(requests.len());

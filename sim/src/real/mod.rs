@@ -17,6 +17,7 @@ mod director;
 mod ledger;
 pub mod links;
 pub mod measure;
+pub mod merged;
 pub mod network;
 pub mod record;
 mod report;
@@ -29,7 +30,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use cluster::{Store, program};
 pub use report::{Report, Verdict};
@@ -217,29 +218,21 @@ fn round_of(
         return;
     }
     let addresses = cluster.numbers().map(|node| (node, cluster.clients_address(node))).collect();
-    let shared = Shared::new(seed, addresses, options.course == Course::Crash);
+    // What was in memory only may be lost.
+    let merges = options.store != Store::Memory;
+    let shared = Shared::new(seed, addresses, options.course == Course::Crash, merges);
     let owners = (options.clients / 4).max(1);
     let mut director = Director::new(&shared, options, report.counts);
-    let mut notes: Vec<Notes> = thread::scope(|scope| {
-        let asking = (0..options.clients).map(|id| {
-            let client = Client::new(&shared, id + 1);
-            scope.spawn(move || client.run())
-        });
-        let owning = (0..owners).map(|id| {
-            let client = Client::new(&shared, options.clients + id + 1);
-            scope.spawn(move || client.own())
-        });
-        let threads: Vec<_> = asking.chain(owning).collect();
-        let schedule = Schedule::new(seed, options.course, means.clone());
+    let schedule = Schedule::new(seed, options.course, means.clone());
+    let mut notes = drive(options, &shared, owners, || {
         director.direct(cluster, schedule, &over, watcher);
-        shared.over.store(true, Ordering::Relaxed);
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let expected = (options.clients + owners) as usize;
     if notes.len() != expected {
         report.crashed("a client of the rig has panicked; see above".to_owned());
     }
     director.heal(cluster);
+    let mut copies = None;
     report.failures.extend(director.failures.iter().cloned());
     report.counts = director.counts;
     report.searches += director.searches;
@@ -248,12 +241,15 @@ fn round_of(
         if let Err(why) = ledger::memory_refuses(cluster, director.killed()) {
             report.failures.push(why);
         }
-    } else if let Err(why) = settle(options, cluster, &shared, report, &over, watcher)
-        && !over()
-    {
-        report.stuck(why);
+    } else {
+        match settle(options, cluster, &shared, report, &over, watcher) {
+            Ok(settled) => copies = settled,
+            Err(_) if over() => {}
+            Err(why) => report.stuck(why),
+        }
     }
     report.interrupted = over();
+    judge_copies(&shared, &notes, copies.as_ref(), report);
     conclude(options, cluster, &shared, &director, &mut notes, report, watcher);
     if let Err(why) = cluster.stop()
         && !over()
@@ -262,7 +258,26 @@ fn round_of(
     }
 }
 
-/// After everything is healed: waits for the cluster, and finds every acknowledged write.
+/// Has clients ask for as long as `direct` takes; what they noted.
+fn drive(options: &Options, shared: &Shared, owners: u32, direct: impl FnOnce()) -> Vec<Notes> {
+    thread::scope(|scope| {
+        let asking = (0..options.clients).map(|id| {
+            let client = Client::new(shared, id + 1);
+            scope.spawn(move || client.run())
+        });
+        let owning = (0..owners).map(|id| {
+            let client = Client::new(shared, options.clients + id + 1);
+            scope.spawn(move || client.own())
+        });
+        let threads: Vec<_> = asking.chain(owning).collect();
+        direct();
+        shared.over.store(true, Ordering::Relaxed);
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+/// After everything is healed: waits for the cluster, and finds every acknowledged write. What the
+/// merged table came to hold, if it was written to.
 fn settle(
     options: &Options,
     cluster: &mut Cluster,
@@ -270,9 +285,13 @@ fn settle(
     report: &mut Report,
     over: &dyn Fn() -> bool,
     watcher: &mut dyn Watcher,
-) -> Result<(), String> {
+) -> Result<Option<merged::Copies>, String> {
+    let begin = Instant::now();
     watcher.say("healed; waiting for all nodes");
     cluster.wait_ready(SETTLE, over)?;
+    let keys = shared.copied_names();
+    let copies = keys.map(|keys| merged::wait_equal(cluster, &keys, SETTLE, over)).transpose()?;
+    report.merged.equal_ms = begin.elapsed().as_millis() as u64;
     watcher.say("reading everything from every node");
     let unbound = ledger::wait_unbound(cluster, shared, SETTLE, over)?;
     report.ends_ms = unbound.as_millis() as u64;
@@ -286,7 +305,21 @@ fn settle(
         watcher.say("measuring how long keys outlive what they are bound to");
         report.endings = Some(measure::endings(cluster, 20, over)?);
     }
-    Ok(())
+    Ok(copies)
+}
+
+/// Judges what was asked of the merged table.
+fn judge_copies(
+    shared: &Shared,
+    notes: &[Notes],
+    copies: Option<&merged::Copies>,
+    report: &mut Report,
+) {
+    let Some(keys) = shared.copied_names() else { return };
+    let deeds: Vec<_> = notes.iter().flat_map(|notes| notes.deeds.iter().cloned()).collect();
+    let (found, wrong) = merged::judge(&keys, &deeds, copies);
+    report.merged = merged::Found { equal_ms: report.merged.equal_ms, ..found };
+    report.failures.extend(wrong);
 }
 
 /// Closes the book of a round and has it judged.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::measure::{Endings, Gaps, Spread};
+use super::merged::Found;
 use super::{Counts, Options};
 use crate::report::style::{Ink, Style, grouped, lasting, percent};
 
@@ -50,6 +51,8 @@ pub struct Report {
     pub judged: u64,
     /// Local reads that were checked.
     pub local_reads: u64,
+    /// What was found of the merged table.
+    pub merged: Found,
     /// Sessions opened.
     pub sessions: u64,
     /// Writes of keys of their own that were acknowledged, and looked for at the end.
@@ -89,6 +92,7 @@ impl Report {
             unknown: 0,
             judged: 0,
             local_reads: 0,
+            merged: Found::default(),
             sessions: 0,
             acknowledged: 0,
             searches: 0,
@@ -163,6 +167,9 @@ impl Report {
         row(out, "asked", self.asked())?;
         row(out, "done to them", self.done())?;
         row(out, "judged", self.found())?;
+        if self.merged.writes > 0 {
+            row(out, "merged", self.found_of_copies())?;
+        }
         if let Some(gaps) = &self.gaps {
             let (after, before) = (&gaps.after_a_kill, &gaps.before_a_kill);
             row(out, "no put for", format!("{} after a kill -9", spread(after)))?;
@@ -256,6 +263,19 @@ impl Report {
             } else {
                 String::new()
             },
+        )
+    }
+
+    fn found_of_copies(&self) -> String {
+        let Found { writes, excused, reads, conflicts, equal_ms } = self.merged;
+        format!(
+            "{} acknowledged writes ({} beside one of unknown outcome) and {} answers judged; all \
+             copies equal {} ms after healing, {} keys in conflict",
+            grouped(writes),
+            percent(excused, writes),
+            grouped(reads),
+            grouped(equal_ms),
+            grouped(conflicts),
         )
     }
 }

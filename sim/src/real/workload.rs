@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::answers::{self, Told};
 use super::client::{Connection, Lost, Reply};
+use super::merged::{self, Deed, What};
 use super::record::{Book, Call, Glance, Nanos, Thing, ThingId, value_of};
 use crate::chooser::{Seeded, weighted};
 use crate::history::{Action, NEVER, Outcome};
@@ -46,6 +47,12 @@ struct Keys {
     slots: Vec<Option<Slot>>,
 }
 
+/// Keys of the merged table that clients meet at; of so many in a hundred writes each has a key of
+/// its own, of which nothing can be in doubt.
+const COPIED_SLOTS: usize = 16;
+const COPIED_USES_MAX: u32 = 40;
+const COPIED_ALONE: u64 = 25;
+
 /// What all clients share.
 #[derive(Debug)]
 pub struct Shared {
@@ -58,6 +65,8 @@ pub struct Shared {
     /// Whether clients mostly write.
     heavy: bool,
     keys: Mutex<Keys>,
+    /// Keys of the merged table, if there is one to be judged.
+    copied: Option<Mutex<Keys>>,
     things: Mutex<Vec<Thing>>,
     /// Clients stop when it is set.
     pub over: AtomicBool,
@@ -74,9 +83,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nobody has asked anything yet.
+    /// Nobody has asked anything yet. `heavy`: clients mostly write; `merges`: they write to the
+    /// merged table, too.
     #[must_use]
-    pub fn new(seed: u64, addresses: BTreeMap<u16, SocketAddr>, heavy: bool) -> Self {
+    pub fn new(seed: u64, addresses: BTreeMap<u16, SocketAddr>, heavy: bool, merges: bool) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self {
             begin: Instant::now(),
@@ -85,6 +95,8 @@ impl Shared {
             seed,
             heavy,
             keys: Mutex::new(Keys { names: Vec::new(), slots: vec![None; SLOTS] }),
+            copied: merges
+                .then(|| Mutex::new(Keys { names: Vec::new(), slots: vec![None; COPIED_SLOTS] })),
             things: Mutex::default(),
             over: AtomicBool::new(false),
             operations: AtomicU64::new(0),
@@ -119,6 +131,30 @@ impl Shared {
         let slot = keys.slots[place].as_mut().expect("just filled");
         slot.uses += 1;
         slot.clone()
+    }
+
+    /// A key of the merged table: one at which clients meet, or, with no place, a new one.
+    fn copied_slot(&self, place: Option<usize>) -> Option<Slot> {
+        let mut keys = self.copied.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = place.and_then(|place| keys.slots[place].clone());
+        let mut slot = known.filter(|slot| slot.uses < COPIED_USES_MAX).unwrap_or_else(|| {
+            let number = keys.names.len() as u32;
+            let name = format!("c{number}");
+            keys.names.push(name.clone());
+            Slot { number, name, uses: 0 }
+        });
+        slot.uses += 1;
+        if let Some(place) = place {
+            keys.slots[place] = Some(slot.clone());
+        }
+        Some(slot)
+    }
+
+    /// All keys of the merged table so far; none if it is not written to.
+    #[must_use]
+    pub fn copied_names(&self) -> Option<Vec<String>> {
+        let keys = self.copied.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(keys.names.clone())
     }
 
     fn add(&self, thing: Thing) -> ThingId {
@@ -196,12 +232,15 @@ pub struct Notes {
     pub glances: Vec<Glance>,
     /// When writes were acknowledged, and by which node.
     pub done: Vec<(Nanos, u16)>,
+    /// What was asked of the merged table.
+    pub deeds: Vec<Deed>,
 }
 
 /// What to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     CompareAndSet,
+    Copied,
     Get,
     GetLocal,
     Ledger,
@@ -212,9 +251,10 @@ enum Act {
     Remove,
 }
 
-const ACTS: [(Act, u64, u64); 9] = [
+const ACTS: [(Act, u64, u64); 10] = [
     // What; how often; how often when clients mostly write.
     (Act::CompareAndSet, 14, 12),
+    (Act::Copied, 30, 20),
     (Act::Get, 24, 8),
     (Act::GetLocal, 8, 4),
     (Act::Ledger, 10, 36),
@@ -332,6 +372,9 @@ impl<'a> Client<'a> {
         if act == Act::Ledger {
             return self.add_to_ledger();
         }
+        if act == Act::Copied {
+            return self.ask_a_copy();
+        }
         let place = self.draws.below(SLOTS as u64) as usize;
         let slot = self.shared.slot(place);
         let once = place < ONCE_SLOTS;
@@ -390,7 +433,7 @@ impl<'a> Client<'a> {
                 (Action::Put { value }, words.map(str::to_owned).to_vec())
             }
             Act::Remove => (Action::Remove, vec!["SYNOD.REMOVE".to_owned(), key]),
-            Act::Ledger => return None,
+            Act::Copied | Act::Ledger => return None,
         };
         if once {
             words.extend(["TABLE", "once"].map(str::to_owned));
@@ -547,6 +590,63 @@ impl<'a> Client<'a> {
                 self.turn();
             }
         }
+    }
+
+    /// Reads, writes or removes a key of the merged table: its node answers alone.
+    fn ask_a_copy(&mut self) {
+        let alone = self.draws.percent(COPIED_ALONE);
+        let place = (!alone).then(|| self.draws.below(COPIED_SLOTS as u64) as usize);
+        let Some(Slot { number: key, name, .. }) = self.shared.copied_slot(place) else { return };
+        let number = self.number();
+        let value = value_of(self.id, number);
+        // What is alone is written.
+        let kind = if alone { 9 } else { self.draws.below(10) };
+        let (value, words) = match kind {
+            0..4 => {
+                (None, ["SYNOD.GET", &name, "TABLE", merged::TABLE].map(str::to_owned).to_vec())
+            }
+            4 => {
+                let words = ["SYNOD.BATCH", "1", "REMOVE", &name, "TABLE", merged::TABLE];
+                (None, words.map(str::to_owned).to_vec())
+            }
+            _ => {
+                let text = answers::text_of(value);
+                let words = ["SYNOD.PUT", &name, &text, "TABLE", merged::TABLE];
+                (Some(value), words.map(str::to_owned).to_vec())
+            }
+        };
+        let (node, call) = (self.node, self.shared.now());
+        let reply = self.call(&words);
+        let ret = self.shared.now();
+        self.shared.operations.fetch_add(1, Ordering::Relaxed);
+        let reads = kind < 4;
+        let unknown = (!reads).then_some(What::Unknown(value));
+        let what = match reply {
+            Ok(Reply::Error(code, why)) => match code.as_str() {
+                "BUSY" | "NOREPLICA" | "NOTREADY" => None,
+                "UNKNOWN" => unknown,
+                _ => {
+                    self.shared.complain(format!("{} at node {node}: {code} {why}", words[0]));
+                    unknown
+                }
+            },
+            Ok(reply) => match merged::values_of(&reply) {
+                Ok(values) if reads => Some(What::Read(values)),
+                Ok(values) => Some(What::Written(value, values)),
+                Err(why) => {
+                    self.shared.complain(format!("{} at node {node}: {why}", words[0]));
+                    unknown
+                }
+            },
+            Err(_) => {
+                self.turn();
+                unknown
+            }
+        };
+        if matches!(what, Some(What::Unknown(_))) {
+            self.shared.unknown.fetch_add(1, Ordering::Relaxed);
+        }
+        self.notes.deeds.extend(what.map(|what| Deed { key, node, call, ret, what }));
     }
 
     /// One session from its opening to its end.

@@ -1,13 +1,17 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 43] = [
+const RULES: [(&str, &str); 45] = [
     ("C1", "after healing, all copies of a merged table become equal, and forget what was removed"),
     ("C10", "an alarm is up, and told once, while there is a conflict and no longer"),
     ("C12", "what was written in knowledge of something is stamped later, whatever the clocks say"),
     ("C2", "every write to a merged table is shown, or replaced, or in conflict, or has lost"),
     ("C3", "nothing that was replaced or removed comes back, and nothing is made up"),
     ("C4", "conflicts are those of writes that did not know of each other, and no others"),
+    (
+        "C6",
+        "a resolver is asked twice at most about a collision, and once more when a node is back",
+    ),
     ("C9", "a table that is not to be exchanged is not"),
     ("H1", "a host tells its node that records are durable once they are, and in their order"),
     ("H2", "a host hands over what a peer sent to it, in order, and nothing twice"),
@@ -15,6 +19,7 @@ const RULES: [(&str, &str); 43] = [
     ("H4", "a host goes on until it is told to stop or its storage fails"),
     ("H5", "a host tells its node the time as it is, and wakes it when it wants to be woken"),
     ("H6", "a host gives up a stream on which nothing comes any more"),
+    ("H7", "a host tells a client of merges what its node told it, in order, and at once"),
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L10", "after healing, every watcher has been told of the ends it watched for"),

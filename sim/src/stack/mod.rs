@@ -23,7 +23,10 @@ use std::time::Duration;
 
 use synod::consensus::{Cell, Readiness};
 use synod::host::{Clock, News};
-use synod::{Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, Ticket, Violation};
+use synod::merged::Table;
+use synod::{
+    Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, TableId, Ticket, Violation,
+};
 
 use crate::plan::Nanos;
 pub(crate) use disk::DiskView;
@@ -39,8 +42,8 @@ pub(crate) struct Life {
 /// Something that a host did.
 #[derive(Debug)]
 pub(crate) enum Deed {
-    /// Its node took a step; when it wants to be woken next.
-    Step(Box<Input>, Now, Vec<Effect>, Option<Instant>),
+    /// Its node took a step.
+    Step(Box<Step>),
     /// It gave records to its disk.
     Appended(Ticket, Vec<Record>),
     /// Its disk says that all it was given is durable.
@@ -53,6 +56,19 @@ pub(crate) enum Deed {
     Overflow(usize),
     /// It ended, for this reason.
     Ended(String),
+}
+
+/// A step of a node.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// What it was told, and when by its clocks.
+    pub(crate) input: Input,
+    pub(crate) now: Now,
+    pub(crate) effects: Vec<Effect>,
+    /// When it wants to be woken next.
+    pub(crate) due: Option<Instant>,
+    /// The copies of merged tables that are not as they were before it.
+    pub(crate) copies: Vec<(TableId, Table)>,
 }
 
 /// What the World sees of a process between its steps.

@@ -15,15 +15,16 @@ use synod::consensus::{Cell, Readiness};
 use synod::host::{
     CallOptions, Clock, HostConfig, LinkOptions, Local, LocalClient, Syncing, prepare,
 };
+use synod::merged::Table;
 use synod::storage::{Damage, Found, Opened, Storage};
 use synod::{
     Ballot, ClientId, Config, Effects, Input, Instant, Now, Record, RegisterId, Request, SessionId,
-    Violation,
+    TableId, Violation,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::disk::{Simulated, delays};
-use super::{Deed, Life, NodeClock, Shared, View, bus};
+use super::{Deed, Life, NodeClock, Shared, Step, View, bus};
 use crate::plan::Plan;
 
 /// What is asked at a host's door.
@@ -44,6 +45,8 @@ pub(crate) struct Process {
     /// What it last showed, as the World has looked at it, and as it is.
     view: View,
     showing: Arc<Mutex<View>>,
+    /// Its copies of merged tables, as the World has looked at them.
+    copies: BTreeMap<TableId, Table>,
     shared: Shared,
 }
 
@@ -89,7 +92,7 @@ impl Process {
                 let shared = shared.clone();
                 move |local| Box::pin(serve(local, asked, life, shared))
             })],
-            tap: tap(life, showing.clone(), shared.clone()),
+            tap: tap(life, plan.merged_tables().collect(), showing.clone(), shared.clone()),
         };
         let span = Duration::from_nanos(plan.cluster.heartbeat);
         let runtime = Runtime::current();
@@ -112,8 +115,8 @@ impl Process {
             shared.note(life, Deed::Ended(why));
         };
         drop(machine.spawn(async move { drop(tokio::task::spawn_local(live())) }));
-        let view = View::default();
-        Self { life, machine: machine.id(), doors, view, showing, shared }
+        let (view, copies) = (View::default(), BTreeMap::new());
+        Self { life, machine: machine.id(), doors, view, showing, copies, shared }
     }
 
     /// Tells the node something. What comes of it is noted when it does.
@@ -150,9 +153,14 @@ impl Process {
         None
     }
 
-    /// Takes over what the node last showed.
-    pub(crate) fn look(&mut self) {
+    /// Takes over what the node last showed, and the copies that a step of it has changed.
+    pub(crate) fn look(&mut self, copies: Vec<(TableId, Table)>) {
         self.view = self.showing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.copies.extend(copies);
+    }
+
+    pub(crate) fn merged(&self, table: TableId) -> Option<&Table> {
+        self.copies.get(&table)
     }
 
     pub(crate) const fn readiness(&self) -> &Readiness {
@@ -181,8 +189,19 @@ impl Drop for Process {
     }
 }
 
+/// Whether two looks at a copy show the same: everything that alters one alters these.
+fn is_same(one: &Table, other: &Table) -> bool {
+    one.seen() == other.seen() && one.len() == other.len() && one.stable() == other.stable()
+}
+
 /// Notes each step of a node.
-fn tap(life: Life, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
+fn tap(
+    life: Life,
+    tables: Vec<TableId>,
+    view: Arc<Mutex<View>>,
+    shared: Shared,
+) -> synod::host::Tap {
+    let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
     Box::new(move |node, input, now, effects| {
         let showing = shared.lock().showing;
         {
@@ -199,8 +218,16 @@ fn tap(life: Life, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
                 view.violation = node.check_invariants().err();
             }
         }
-        let due = node.poll_timeout();
-        shared.note(life, Deed::Step(Box::new(input), now, effects.to_vec(), due));
+        let mut copies = Vec::new();
+        for &table in &tables {
+            let Some(copy) = node.merged(table) else { continue };
+            if known.get(&table).is_none_or(|before| !is_same(before, copy)) {
+                known.insert(table, copy.clone());
+                copies.push((table, copy.clone()));
+            }
+        }
+        let (effects, due) = (effects.to_vec(), node.poll_timeout());
+        shared.note(life, Deed::Step(Box::new(Step { input, now, effects, due, copies })));
     })
 }
 

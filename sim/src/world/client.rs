@@ -14,6 +14,7 @@ use synod::{
 
 use super::clock::{millis, true_wall};
 use super::queue::Task;
+use super::resolvers::is_resolver;
 use super::{EventKind, FailureKind, PROBER, WATCHER, World};
 use crate::marks::Mark;
 use crate::oracle::{node_of, op};
@@ -112,6 +113,11 @@ impl Client {
     pub(super) fn retire(&mut self) {
         self.next = self.operations.len();
     }
+}
+
+/// Whether it is one that listens to what a node tells of itself.
+pub(super) fn is_watcher(client: ClientId) -> bool {
+    (WATCHER..PROBER).contains(&client.number())
 }
 
 pub(super) fn key_of(number: u16) -> Key {
@@ -407,11 +413,18 @@ impl World<'_> {
             return self.fail(FailureKind::Violation, "W6", "serves without its state", text);
         }
         let number = client.number();
+        if is_resolver(client) {
+            return self.on_resolver_answer(place, client, request, outcome);
+        }
         if number >= PROBER {
             return self.on_probe_answer(place, client, request, &outcome);
         }
-        if number >= WATCHER {
-            return self.on_watched(place, request);
+        if is_watcher(client) {
+            // Of a node in a host it is known from its step.
+            if !cfg!(madsim) {
+                self.on_watched(place, request);
+            }
+            return;
         }
         let who = (number - 1) as usize;
         if self.clients[who].waiting.as_ref().is_none_or(|waiting| waiting.request != request) {
@@ -636,9 +649,9 @@ impl World<'_> {
         self.tell(Some(place), EventKind::Notify, format_args!("tells {client}: {event}"));
         self.oracle.on_notice(place, client, event);
         if let Event::Merge(event) = event {
-            return self.oracle.on_merge_event(place, event, &mut self.marks);
+            return self.on_merge_news(place, client, event);
         }
-        if client.number() >= WATCHER && client.number() < PROBER {
+        if is_watcher(client) {
             if matches!(event, Event::Readiness(_)) && self.says_lost(place) {
                 self.marks.hit(Mark::StateLost);
             }

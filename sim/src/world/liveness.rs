@@ -303,6 +303,10 @@ impl World<'_> {
                 let why = ready.map_or_else(|| "down".to_owned(), ToString::to_string);
                 return Some(("L4", "node not ready", format!("{node} is {why}")));
             }
+            #[cfg(madsim)]
+            if let Some(text) = self.untold_merge(place) {
+                return Some(("H7", "merge kept from the client", text));
+            }
             if self.oracle.has_quorum(place) != Some(true) {
                 let text = format!("{node} does not say that it reaches a quorum");
                 return Some(("L5", "quorum not reached", text));
@@ -352,6 +356,9 @@ impl World<'_> {
         if let Some((shape, text)) = self.oracle.unequal(self.liveness.core) {
             return Some(("C1", shape, text));
         }
+        if let Some(text) = self.unresolved() {
+            return Some(("C6", "conflict left alone", text));
+        }
         let suspended = self.clients.iter().find(|client| !client.suspended.is_empty());
         if let Some(client) = suspended {
             let text = format!(
@@ -366,7 +373,7 @@ impl World<'_> {
     // ---- probes ---------------------------------------------------------------------------
 
     /// The nodes of the core, in order.
-    fn core_places(&self) -> Vec<usize> {
+    pub(super) fn core_places(&self) -> Vec<usize> {
         self.liveness.core.iter().map(|node| usize::from(node - 1)).collect()
     }
 

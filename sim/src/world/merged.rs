@@ -2,14 +2,14 @@
 //!
 //! Must never know: whether what a copy shows is right.
 
-use synod::merged::{self, Answer, Dot, Guard, Mutation, Pattern, RemoteContent, Row, Table};
+use synod::merged::{self, Answer, Dot, Guard, Mutation, Pattern, RemoteContent, Row};
 use synod::{
     Body, ClientId, Command, Input, OnNoQuorum, Outcome, Request, RequestId, Sent, TableId, Topic,
     Value,
 };
 
 use super::client::{key_of, value_of};
-use super::{Process, WATCHER, World};
+use super::{WATCHER, World};
 use crate::oracle::{MergedCause, node_of, op};
 use crate::plan::{Act, Address, Guess, Operation};
 
@@ -41,40 +41,14 @@ pub(super) fn cause(input: &Input) -> MergedCause {
     MergedCause::Other
 }
 
-/// A node's copy of a table.
-#[cfg(not(madsim))]
-fn copy_of(node: &Process, table: TableId) -> Option<&Table> {
-    node.merged(table)
-}
-
-/// Why a plan cannot be judged where what runs in a host is not looked into.
-#[cfg(madsim)]
-pub(super) fn out_of_sight(plan: &crate::plan::Plan) -> Option<crate::plan::PlanError> {
-    let message =
-        "table: copies of merged tables are looked into on the world rig only; run it there";
-    let is_merged = plan.consensus_tables() < plan.tables.len();
-    is_merged.then(|| crate::plan::PlanError { line: 0, message: message.to_owned() })
-}
-
-#[cfg(madsim)]
-const fn copy_of(_: &Process, _: TableId) -> Option<&Table> {
-    None
-}
-
 impl World<'_> {
     // ---- what is shown to the oracle ------------------------------------------------------
 
-    /// The merged tables of the plan.
-    fn merged_tables(&self) -> impl Iterator<Item = TableId> + use<> {
-        let first = self.plan.consensus_tables();
-        (first..self.plan.tables.len()).map(|place| TableId(place as u16))
-    }
-
     pub(super) fn start_copies(&mut self, place: usize) {
         let is_lost = self.hosts[place].wiped || self.hosts[place].rotten;
-        for table in self.merged_tables() {
+        for table in self.plan.merged_tables() {
             let node = self.hosts[place].node.as_ref();
-            if let Some(copy) = node.and_then(|node| copy_of(node, table)) {
+            if let Some(copy) = node.and_then(|node| node.merged(table)) {
                 self.oracle.on_copy_start(place, table, copy, is_lost);
             }
         }
@@ -91,9 +65,9 @@ impl World<'_> {
     }
 
     pub(super) fn look_at_copies(&mut self, place: usize, cause: MergedCause) {
-        for table in self.merged_tables() {
+        for table in self.plan.merged_tables() {
             let node = self.hosts[place].node.as_ref();
-            if let Some(copy) = node.and_then(|node| copy_of(node, table)) {
+            if let Some(copy) = node.and_then(|node| node.merged(table)) {
                 self.oracle.on_copy_step(place, table, copy, cause, &mut self.marks);
             }
         }
@@ -101,14 +75,14 @@ impl World<'_> {
 
     /// Once everything is told that a step has to tell.
     pub(super) fn look_at_alarms(&mut self, place: usize) {
-        for table in self.merged_tables() {
+        for table in self.plan.merged_tables() {
             self.oracle.check_alarms(place, table);
         }
     }
 
     /// Listens to what a node tells of merges.
     pub(super) fn watch_merges(&mut self, place: usize) {
-        if self.merged_tables().next().is_none() {
+        if self.plan.merged_tables().next().is_none() {
             return;
         }
         let boots = u64::from(self.hosts[place].boots);
@@ -126,7 +100,7 @@ impl World<'_> {
     /// A node has somebody listen.
     pub(super) fn on_watched(&mut self, place: usize, request: RequestId) {
         if request.0 >= MERGES {
-            for table in self.merged_tables() {
+            for table in self.plan.merged_tables() {
                 self.oracle.on_merges_watched(place, table);
             }
         }

@@ -19,6 +19,7 @@ mod network;
 mod queue;
 mod recorder;
 mod report;
+mod resolvers;
 #[cfg(madsim)]
 mod stack;
 
@@ -56,6 +57,8 @@ use recorder::Recorder;
 const WATCHER: u64 = 1_000;
 /// The client that probes at the end.
 const PROBER: u64 = 2_000;
+/// The first of the clients that resolve conflicts.
+const RESOLVER: u64 = 3_000;
 
 /// How many events lie between two times that the oracles forget what is long past.
 const FORGET_EVERY: u64 = 1 << 16;
@@ -68,10 +71,7 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Report {
         return Report::of_impossible(&error, observer);
     }
     #[cfg(madsim)]
-    return match merged::out_of_sight(plan) {
-        None => stack::run(plan, observer),
-        Some(error) => Report::of_impossible(&error, observer),
-    };
+    return stack::run(plan, observer);
     #[cfg(not(madsim))]
     match plan.mode {
         Mode::Timed => World::new(plan, observer).run(),
@@ -113,6 +113,8 @@ struct Host {
     timer: Option<Nanos>,
     /// The client sessions that it watches.
     monitored: Vec<(SessionId, ClientId)>,
+    /// What applications do about conflicts, for each table that has a resolver.
+    resolving: Vec<resolvers::Resolving>,
     /// Requests given to this process life and not answered.
     asked: Vec<(ClientId, RequestId)>,
     /// Whether the tail of its log was torn by the last crash.
@@ -242,6 +244,9 @@ impl<'a> World<'a> {
             Task::FaultBegins(place) => self.begin_fault(place as usize),
             Task::FaultEnds(place) => self.end_fault(place as usize),
             Task::Flap(place) => self.flap(place as usize),
+            Task::Resolver(place, slot, turn) => {
+                self.on_resolver_turn(place as usize, slot as usize, turn);
+            }
             Task::SafetyEnds => self.begin_liveness(),
             Task::Settle => self.settle(),
             #[cfg(madsim)]
@@ -355,6 +360,7 @@ impl<'a> World<'a> {
         self.input(place, Input::Timeout);
         self.watch_quorum(place);
         self.watch_merges(place);
+        self.start_resolvers(place);
     }
 
     /// A node as its disk has it.
@@ -369,6 +375,7 @@ impl<'a> World<'a> {
         host.node = None;
         host.timer = None;
         host.inbox.clear();
+        host.resolving.clear();
         let sessions = std::mem::take(&mut host.monitored);
         for (session, _) in &sessions {
             self.oracle.on_session_end(*session);
@@ -411,7 +418,10 @@ impl<'a> World<'a> {
         }
         let is_woken = input == Input::Timeout;
         let cause = merged::cause(&input);
-        self.before_copies(place, &input);
+        if !cfg!(madsim) {
+            // A node in a host takes it up later.
+            self.before_copies(place, &input);
+        }
         let Some(node) = &mut self.hosts[place].node else { return };
         node.handle(input, now, &mut effects);
         self.look_at_copies(place, cause);
@@ -830,6 +840,7 @@ impl Host {
             clock: Clock::new(0, wall),
             timer: None,
             monitored: Vec::new(),
+            resolving: Vec::new(),
             asked: Vec::new(),
             torn: false,
             armed: None,

@@ -23,6 +23,8 @@ pub(super) enum Task {
     /// A partition comes or goes.
     Flap(u32),
     SafetyEnds,
+    /// An application that resolves conflicts at a node looks; void if its turn is another.
+    Resolver(u16, u16, u32),
     /// A segment of a stream reaches the other end's machine.
     #[cfg(madsim)]
     Segment(u32),

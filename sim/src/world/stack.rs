@@ -3,7 +3,7 @@
 //!
 //! Must never know: how hosts are made, what streams carry.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::pin::pin;
@@ -13,16 +13,19 @@ use std::time::Duration;
 use madsim::runtime::Runtime;
 use synod::host::{LinkOptions, News, Reconnect};
 use synod::{
-    ClientId, Effect, Input, Instant, Message, NodeId, Now, Record, RecoverError, RequestId, Ticket,
+    ClientId, Effect, Event, Input, Instant, MergeEvent, Message, NodeId, Now, Record,
+    RecoverError, RequestId, Ticket,
 };
 
+use super::client::is_watcher;
 use super::queue::Task;
+use super::resolvers::is_resolver;
 use super::{EventKind, FailureKind, Observer, Process, Report, Sent, World};
 use crate::oracle::Echo;
 use crate::plan::{FaultKind, MICRO, MILLI, Mode, Nanos, Plan, Trouble};
 use crate::random::{Site, below, chance, draw};
 use crate::stack::bus::{Bus, Fate, Load, Segment};
-use crate::stack::{Boot, Deed, DiskView, Life, Shared, now, sleep};
+use crate::stack::{Boot, Deed, DiskView, Life, Shared, Step, now, sleep};
 
 /// How many of a million dials reach another node than was meant, in the runs where any do.
 const MISROUTED: u32 = 60_000;
@@ -77,8 +80,12 @@ struct HostState {
     ticket: Ticket,
     /// Whether its storage has failed.
     failed: bool,
+    /// Whether its node has taken a step.
+    begun: bool,
     /// When the node wants to be woken.
     wanted: Option<Wanted>,
+    /// What the node has told clients of merges, and when, and they have not heard.
+    told: BTreeMap<ClientId, VecDeque<(Nanos, MergeEvent)>>,
 }
 
 /// A moment at which a node wants to be woken, and since when it does, by its clock and truly.
@@ -230,9 +237,9 @@ impl World<'_> {
 
     fn on_deed(&mut self, place: usize, deed: Deed) {
         match deed {
-            Deed::Step(input, now, effects, due) => {
-                self.check_time(place, now, due);
-                self.on_step(place, &input, now, effects);
+            Deed::Step(step) => {
+                self.check_time(place, step.now, step.due);
+                self.on_step(place, *step);
             }
             Deed::Appended(ticket, records) => self.on_appended(place, ticket, records),
             Deed::Synced => self.on_synced(place),
@@ -318,6 +325,31 @@ impl World<'_> {
 
     // ---- steps ----------------------------------------------------------------------------
 
+    /// A client hears of a merge: what the node told it first of all that it has not heard (H7).
+    pub(super) fn on_merge_news(&mut self, place: usize, client: ClientId, event: &MergeEvent) {
+        let told = self.stack.hosts[place].told.get_mut(&client);
+        let told = told.and_then(|told| told.pop_front()).map(|(_, told)| told);
+        if told.as_ref() != Some(event) {
+            let said = told.map_or_else(|| "nothing".to_owned(), |told| told.to_string());
+            let text = format!("{client} hears from n{} {event}, which said {said}", place + 1);
+            return self.fail(FailureKind::Violation, "H7", "told other than said", text);
+        }
+        if is_resolver(client) {
+            self.on_resolver_event(place, client, event);
+        }
+    }
+
+    /// What a node has told of a merge, and its host has kept to itself.
+    pub(super) fn untold_merge(&self, place: usize) -> Option<String> {
+        let told = &self.stack.hosts[place].told;
+        let late = told.iter().find_map(|(client, told)| {
+            let (at, event) = told.front()?;
+            (at + LATE < self.now).then_some((client, event))
+        });
+        let (client, event) = late?;
+        Some(format!("n{} told {client} {event}, who has not heard", place + 1))
+    }
+
     /// A stream of which the network knows nothing any more, and that a host has not given up.
     pub(super) fn dead_stream(&self) -> Option<String> {
         let (one, other) = self.stack.shared.lock().bus.kept_dead()?;
@@ -357,12 +389,18 @@ impl World<'_> {
     }
 
     /// A node took a step: the oracles see what they see of a node without a host.
-    fn on_step(&mut self, place: usize, input: &Input, now: Now, effects: Vec<Effect>) {
+    fn on_step(&mut self, place: usize, step: Step) {
+        let Step { input, now, effects, copies, .. } = step;
+        self.before_copies(place, &input);
         if let Some(process) = &mut self.hosts[place].node {
-            process.look();
+            process.look(copies);
+        }
+        if !std::mem::replace(&mut self.stack.hosts[place].begun, true) {
+            // The first thing that is seen of its copies.
+            self.start_copies(place);
         }
         self.oracle.on_clock(place, now.wall);
-        match input {
+        match &input {
             Input::Message { from, message } => self.on_message(place, *from, message),
             Input::Persisted { ticket } => self.on_told_durable(place, *ticket),
             Input::Timeout => self.event(0x7170 ^ (place as u64) << 16),
@@ -374,6 +412,7 @@ impl World<'_> {
             Input::Down { session } => self.event(0xD034 ^ session.number << 16),
             Input::Request(request) => self.event(0xA5C1 ^ request.id.0 << 16),
         }
+        self.look_at_copies(place, super::merged::cause(&input));
         for effect in effects {
             self.event(0x0EFF ^ (place as u64) << 16);
             effect.hash(&mut self.trace);
@@ -383,6 +422,16 @@ impl World<'_> {
                     self.event(0xD15D ^ ticket.0 << 16);
                     self.oracle.on_persist(place, &records, now.instant.0, &mut self.marks);
                 }
+                Effect::Notify { client, event: Event::Merge(event) } => {
+                    if is_watcher(client) {
+                        self.oracle.on_merge_event(place, &event, &mut self.marks);
+                    }
+                    let told = &mut self.stack.hosts[place].told;
+                    told.entry(client).or_default().push_back((self.now, event));
+                }
+                Effect::Reply { client, request, .. } if is_watcher(client) => {
+                    self.on_watched(place, request);
+                }
                 // These are what the client hears of, if it does.
                 Effect::Reply { .. } | Effect::Notify { .. } => {}
                 effect @ (Effect::Monitor { .. } | Effect::Demonitor { .. }) => {
@@ -390,7 +439,8 @@ impl World<'_> {
                 }
             }
         }
-        if let Input::Message { from, message } = input {
+        self.look_at_alarms(place);
+        if let Input::Message { from, message } = &input {
             let mono = now.instant.0;
             self.oracle.on_heard(place, usize::from(from.0) - 1, message.life.0, mono);
         }

@@ -2,22 +2,21 @@
 //!
 //! Must never know: how the node is reached, how versions merge.
 
-use std::any::Any;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::codec::Codec;
 use super::error::Error;
 use super::watch::{MergeChange, Watch};
 use crate::base::{Key, TableId, Value};
 use crate::consensus::{Command, Outcome, Refusal, Topic};
-use crate::host::{CallOptions, Handle};
+use crate::host::{CallOptions, Contained, Handle};
 use crate::merged::{
-    Action, Answer, Command as Ask, Conflict, Dot, Entry, Guard, Info, Kind, MergeContext,
-    Mutation, Pattern, Resolver, Row, Stamp, Verdict, turn,
+    Answer, Command as Ask, Dot, Entry, Guard, Info, Kind, MergeContext, Mutation, Pattern,
+    Resolver, Round, Rounds, Row, Stamp,
 };
 use crate::node::MergeEvent;
 
@@ -184,41 +183,39 @@ impl<K, V> MergedTable<K, V> {
     /// If the node cannot be listened to. No error or panic of the resolver ends this: what it was
     /// asked about stays in conflict, with its alarm up, and is asked about again when a node comes
     /// back.
-    pub async fn resolve_with(&self, mut resolver: impl Resolver) -> Result<(), Error> {
+    pub async fn resolve_with(&self, resolver: impl Resolver) -> Result<(), Error> {
+        let mut resolver = Contained(resolver);
         let mut watch = self.watch().await?;
-        let mut asked: BTreeSet<Vec<Dot>> = BTreeSet::new();
-        let mut turns = 1;
+        let Info { agreement, node, .. } = self.info().await?;
+        let context = MergeContext { table: self.name.clone(), agreement, node };
+        let mut rounds = Rounds::new(context, SECOND_TURN);
+        let begun = Instant::now();
         loop {
-            let later = self.resolve_round(&mut resolver, turns, &mut asked).await?;
-            turns = 1;
-            let event = if later {
-                match tokio::time::timeout(SECOND_TURN, watch.next()).await {
+            let conflicts = self.in_conflict().await?;
+            let Round { answers, next } = rounds.hold(&mut resolver, conflicts, begun.elapsed());
+            for answer in answers {
+                // If the row is another by now, that is told, and asked about anew.
+                self.ask(answer).await?;
+            }
+            let event = match next {
+                None => watch.next().await,
+                Some(next) => match timeout_at(begun + next, watch.next()).await {
                     Ok(event) => event,
-                    Err(_) => {
-                        turns = 2;
-                        continue;
-                    }
-                }
-            } else {
-                watch.next().await
+                    Err(_) => continue,
+                },
             };
             match event {
                 None => return Ok(()),
                 Some(MergeChange::Event(MergeEvent::PeerBack(_)) | MergeChange::Missed) => {
-                    asked.clear();
+                    rounds.begin_anew();
                 }
                 Some(MergeChange::Event(_)) => {}
             }
         }
     }
 
-    /// Asks about the conflicts whose turn it is; says whether some are left for the second turn.
-    async fn resolve_round(
-        &self,
-        resolver: &mut impl Resolver,
-        turns: usize,
-        asked: &mut BTreeSet<Vec<Dot>>,
-    ) -> Result<bool, Error> {
+    /// Every row in conflict.
+    async fn in_conflict(&self) -> Result<Vec<Entry>, Error> {
         let mut conflicts = Vec::new();
         let mut after = None;
         loop {
@@ -226,69 +223,10 @@ impl<K, V> MergedTable<K, V> {
             conflicts.extend(entries);
             after = more;
             if after.is_none() {
-                break;
+                return Ok(conflicts);
             }
         }
-        conflicts.retain(|entry| !asked.contains(&entry.dots));
-        if conflicts.is_empty() {
-            return Ok(false);
-        }
-        let Info { agreement, node, .. } = self.info().await?;
-        let later = conflicts.iter().any(|entry| turn(entry, node).is_some_and(|t| t >= turns));
-        conflicts.retain(|entry| turn(entry, node).is_some_and(|turn| turn < turns));
-        if conflicts.is_empty() {
-            return Ok(later);
-        }
-        let context = MergeContext { table: self.name.clone(), agreement, node };
-        let begun = contain(|| resolver.init(&context));
-        if let Err(why) = begun {
-            tracing::warn!(table = %self.name, %why, "resolver refuses to begin");
-            asked.extend(conflicts.into_iter().map(|entry| entry.dots));
-            return Ok(later);
-        }
-        for entry in conflicts {
-            asked.insert(entry.dots.clone());
-            let Some(conflict) = Conflict::of(&entry, node) else { continue };
-            let actions = match contain(|| resolver.resolve(&conflict)) {
-                Ok(actions) => actions,
-                Err(why) => {
-                    tracing::warn!(table = %self.name, row = %entry.row, %why, "resolver failed");
-                    continue;
-                }
-            };
-            let value = match conflict.verdict(&actions) {
-                Verdict::Value(value) => Some(Some(value)),
-                Verdict::Removed => Some(None),
-                Verdict::Inconsistent(why) => {
-                    tracing::warn!(table = %self.name, row = %entry.row, %why, "not resolved");
-                    None
-                }
-            };
-            if let Some(value) = value {
-                let Entry { row, dots, .. } = entry;
-                // If the row is another by now, that is told, and asked about anew.
-                self.ask(Ask::Resolve { row, dots, value }).await?;
-            }
-            if actions.contains(&Action::Stop) {
-                break;
-            }
-        }
-        let _ = contain(|| {
-            resolver.done();
-            Ok(())
-        });
-        Ok(later)
     }
-}
-
-/// Runs code of the application's; a panic is an error like any other.
-fn contain<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let told = |panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!("it panicked: {}", text.unwrap_or_default())
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(told(panic)))
 }
 
 impl<K: Codec, V: Codec> MergedTable<K, V> {
@@ -471,18 +409,7 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
     /// # Errors
     /// As said above.
     pub async fn conflicts(&self) -> Result<Vec<Shows<K::Owned, V::Owned>>, Error> {
-        let mut all = Vec::new();
-        let mut after = None;
-        loop {
-            let (entries, more) = self.found(Ask::Conflicts { after, limit: PAGE }).await?;
-            for entry in &entries {
-                all.push(Self::shows(entry)?);
-            }
-            after = more;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+        self.in_conflict().await?.iter().map(Self::shows).collect()
     }
 
     fn key(key: &K::Borrowed) -> Result<Key, Error> {

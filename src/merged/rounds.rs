@@ -1,0 +1,227 @@
+//! Which conflicts a resolver is asked about, and when: what a node runs beside its copy.
+//!
+//! A round takes the conflicts that there are and gives the answers to be written. Each conflict is
+//! left to one of the nodes that wrote what is in it, and to a second one if the first does not
+//! answer; neither is asked about it again, whatever its resolver made of it, until a node comes
+//! back. So a collision costs two calls at most, and one more of each with every healing (C6,
+//! M-25).
+//!
+//! Must never know: how conflicts are listed and answers written, how harm is kept from who does.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::command::{Command, Entry};
+use super::resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
+use super::version::Dot;
+
+/// The rounds of one resolver.
+#[derive(Debug)]
+pub struct Rounds {
+    context: MergeContext,
+    patience: Duration,
+    /// The conflicts that the resolver was asked about.
+    asked: BTreeSet<Vec<Dot>>,
+    /// The conflicts that are left to another node, and since when.
+    left: BTreeMap<Vec<Dot>, Duration>,
+}
+
+/// What a round came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Round {
+    /// What is to be written, in this order. Of a row that has changed meanwhile nothing comes; its
+    /// conflict is another one then.
+    pub answers: Vec<Command>,
+    /// When the next round is due at the latest: something is left to another node until then, or a
+    /// conflict may be another by then, which is not told anew. Nothing if there was none.
+    pub next: Option<Duration>,
+}
+
+impl Rounds {
+    /// The second node in turn leaves a conflict to the first for as long as `patience`.
+    #[must_use]
+    pub const fn new(context: MergeContext, patience: Duration) -> Self {
+        Self { context, patience, asked: BTreeSet::new(), left: BTreeMap::new() }
+    }
+
+    /// A node is back, or it was missed what happened: the resolver is to be asked about everything
+    /// that is left.
+    pub fn begin_anew(&mut self) {
+        self.asked.clear();
+        self.left.clear();
+    }
+
+    /// A round about all the conflicts that there are. `now` is any time that goes on evenly. What
+    /// the resolver answers with an error stays as it is; its panics are the caller's to contain.
+    pub fn hold(
+        &mut self,
+        resolver: &mut impl Resolver,
+        conflicts: Vec<Entry>,
+        now: Duration,
+    ) -> Round {
+        let there: BTreeSet<&[Dot]> = conflicts.iter().map(|entry| &entry.dots[..]).collect();
+        self.asked.retain(|dots| there.contains(&dots[..]));
+        self.left.retain(|dots, _| there.contains(&dots[..]));
+        let mut next = (!conflicts.is_empty()).then_some(now + self.patience);
+        let mut due = Vec::new();
+        for entry in conflicts {
+            let at = match turn(&entry, self.context.node) {
+                _ if self.asked.contains(&entry.dots) => continue,
+                None => continue,
+                Some(0) => now,
+                Some(_) => *self.left.entry(entry.dots.clone()).or_insert(now) + self.patience,
+            };
+            if at <= now {
+                due.push(entry);
+            } else {
+                next = next.min(Some(at));
+            }
+        }
+        let answers = if due.is_empty() { Vec::new() } else { self.ask(resolver, due) };
+        Round { answers, next }
+    }
+
+    fn ask(&mut self, resolver: &mut impl Resolver, due: Vec<Entry>) -> Vec<Command> {
+        let MergeContext { table, node, .. } = &self.context;
+        let node = *node;
+        if let Err(why) = resolver.init(&self.context) {
+            tracing::warn!(node = node.0, table, %why, "resolver refuses to begin");
+            self.asked.extend(due.into_iter().map(|entry| entry.dots));
+            return Vec::new();
+        }
+        let mut answers = Vec::new();
+        for Entry { row, dots, values } in due {
+            self.asked.insert(dots.clone());
+            let entry = Entry { row, dots, values };
+            let Some(conflict) = Conflict::of(&entry, node) else { continue };
+            let Entry { row, dots, .. } = entry;
+            let actions = match resolver.resolve(&conflict) {
+                Ok(actions) => actions,
+                Err(why) => {
+                    tracing::warn!(node = node.0, table, %row, %why, "resolver failed");
+                    continue;
+                }
+            };
+            match conflict.verdict(&actions) {
+                Verdict::Value(value) => {
+                    answers.push(Command::Resolve { row, dots, value: Some(value) });
+                }
+                Verdict::Removed => answers.push(Command::Resolve { row, dots, value: None }),
+                Verdict::Inconsistent(why) => {
+                    tracing::warn!(node = node.0, table, %row, %why, "not resolved");
+                }
+            }
+            if actions.contains(&Action::Stop) {
+                break;
+            }
+        }
+        resolver.done();
+        answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec;
+
+    use super::*;
+    use crate::base::{Incarnation, Key, Life, NodeId, Value};
+    use crate::merged::{Actor, Row, Schema, Shown, Stamp};
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// Answers with the local value, unless it is to fail; counts its calls.
+    struct Counting {
+        fails: bool,
+        calls: usize,
+        rounds: usize,
+    }
+
+    impl Resolver for Counting {
+        fn resolve(&mut self, conflict: &Conflict) -> Result<Vec<Action>, String> {
+            self.calls += 1;
+            if self.fails {
+                return Err(String::from("no"));
+            }
+            Ok(vec![Action::WriteRemote(conflict.local.clone())])
+        }
+
+        fn done(&mut self) {
+            self.rounds += 1;
+        }
+    }
+
+    fn rounds(node: u16) -> Rounds {
+        let agreement = Schema::default().agreement();
+        let context = MergeContext { table: String::from("t"), agreement, node: NodeId(node) };
+        Rounds::new(context, PATIENCE)
+    }
+
+    /// A conflict between these nodes.
+    fn conflict(key: &str, nodes: &[u16]) -> Entry {
+        let dot = |node: &u16| {
+            let (node, life) = (NodeId(*node), Life(1));
+            // One write, one row.
+            let number = u64::from(key.as_bytes()[0]);
+            Dot { actor: Actor { node, life, incarnation: Incarnation(0) }, number }
+        };
+        let shown = |node: &u16| Shown {
+            value: Value::from(&node.to_be_bytes()[..]),
+            dot: dot(node),
+            modified: Stamp::default(),
+        };
+        Entry {
+            row: Row { key: Key::from(key), element: None },
+            values: nodes.iter().map(shown).collect(),
+            dots: nodes.iter().map(dot).collect(),
+        }
+    }
+
+    #[test]
+    fn the_first_answers_and_the_second_only_when_it_has_waited() {
+        let mut resolver = Counting { fails: false, calls: 0, rounds: 0 };
+        let (mut first, mut second, mut third) = (rounds(1), rounds(2), rounds(3));
+        let all = || vec![conflict("a", &[1, 2, 3])];
+        assert_eq!(first.hold(&mut resolver, all(), Duration::ZERO).answers.len(), 1);
+        let round = second.hold(&mut resolver, all(), Duration::ZERO);
+        assert_eq!(round, Round { answers: vec![], next: Some(PATIENCE) });
+        // Whatever happens meanwhile, its turn comes when it was to come.
+        let round = second.hold(&mut resolver, all(), PATIENCE / 2);
+        assert_eq!(round, Round { answers: vec![], next: Some(PATIENCE) });
+        assert_eq!(second.hold(&mut resolver, all(), PATIENCE).answers.len(), 1);
+        let round = third.hold(&mut resolver, all(), PATIENCE * 8);
+        assert_eq!(round, Round { answers: vec![], next: Some(PATIENCE * 9) });
+        assert_eq!((resolver.calls, resolver.rounds), (2, 2));
+    }
+
+    #[test]
+    fn what_failed_is_asked_about_again_only_when_somebody_is_back() {
+        let mut resolver = Counting { fails: true, calls: 0, rounds: 0 };
+        let mut first = rounds(1);
+        for _ in 0..3 {
+            let round = first.hold(&mut resolver, vec![conflict("a", &[1, 2])], Duration::ZERO);
+            assert_eq!(round, Round { answers: vec![], next: Some(PATIENCE) });
+        }
+        assert_eq!(resolver.calls, 1);
+        // Another key is none of its business.
+        let both = || vec![conflict("a", &[1, 2]), conflict("b", &[1, 2])];
+        resolver.fails = false;
+        assert_eq!(first.hold(&mut resolver, both(), Duration::ZERO).answers.len(), 1);
+        first.begin_anew();
+        assert_eq!(first.hold(&mut resolver, both(), Duration::ZERO).answers.len(), 2);
+        assert_eq!(resolver.calls, 4);
+    }
+
+    #[test]
+    fn what_is_over_is_not_remembered() {
+        let mut resolver = Counting { fails: true, calls: 0, rounds: 0 };
+        let mut second = rounds(2);
+        second.hold(&mut resolver, vec![conflict("a", &[2, 3]), conflict("b", &[1, 2])], PATIENCE);
+        assert_eq!((second.asked.len(), second.left.len()), (1, 1));
+        let round = second.hold(&mut resolver, Vec::new(), PATIENCE);
+        assert_eq!(round, Round { answers: vec![], next: None });
+        assert_eq!((second.asked.len(), second.left.len()), (0, 0));
+    }
+}
