@@ -249,6 +249,7 @@ impl Rig {
                 Outcome::Done
                 | Outcome::Keys { .. }
                 | Outcome::Merged(_)
+                | Outcome::Primary(_)
                 | Outcome::Mismatch { .. }
                 | Outcome::Session(_)
                 | Outcome::Status(_) => unreachable!("no answer to this: {outcome}"),

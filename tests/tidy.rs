@@ -216,12 +216,12 @@ const EDGES: [(&str, &[&str]); 14] = [
     // Beside `monitor`; its heartbeats carry what is known of a node's session.
     ("cluster", &["base", "paxos", "monitor"]),
     ("merged", &["base", "paxos", "monitor", "cluster"]),
-    // What clients ask and are told is one vocabulary for all disciplines.
-    ("consensus", &["base", "paxos", "monitor", "cluster", "merged"]),
     ("primary", &["base", "paxos", "monitor", "cluster"]),
+    // What clients ask and are told is one vocabulary for all disciplines.
+    ("consensus", &["base", "paxos", "monitor", "cluster", "merged", "primary"]),
     ("node", &["base", "paxos", "monitor", "cluster", "consensus", "merged", "primary"]),
     ("wire", &["base", "paxos", "monitor", "cluster", "consensus", "merged", "primary", "node"]),
-    ("storage", &["base", "merged", "node", "wire"]),
+    ("storage", &["base", "merged", "primary", "node", "wire"]),
     (
         "host",
         &[
@@ -239,10 +239,21 @@ const EDGES: [(&str, &[&str]); 14] = [
         ],
     ),
     // Beside the host: bytes of clients, without sockets.
-    ("resp", &["base", "paxos", "monitor", "merged", "consensus", "node"]),
+    ("resp", &["base", "paxos", "monitor", "merged", "primary", "consensus", "node"]),
     (
         "server",
-        &["base", "paxos", "monitor", "merged", "consensus", "node", "storage", "host", "resp"],
+        &[
+            "base",
+            "paxos",
+            "monitor",
+            "merged",
+            "primary",
+            "consensus",
+            "node",
+            "storage",
+            "host",
+            "resp",
+        ],
     ),
     // A client knows the protocol only, and which server to start.
     ("cli", &["resp", "server"]),

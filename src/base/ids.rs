@@ -37,7 +37,14 @@ number!(
     "One storage life of a node, drawn at random when its storage is made. It survives restarts \
      and dies with the disk, which is how a node that lost its state is told from one that did not."
 );
-number!(TableId(u16), "t", "A table's place in the configuration's list.");
+number!(TableId(u16), "t", "A table's place in the configuration's list, or [`TableId::ROSTERS`].");
+
+impl TableId {
+    /// The engine's own table, which no client can name: of each primary table, under its name, who
+    /// is its primary and who counts.
+    pub const ROSTERS: Self = Self(u16::MAX);
+}
+
 number!(
     RequestId(u64),
     "r",
@@ -131,6 +138,7 @@ impl fmt::Display for RegisterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeSession(node) => write!(f, "$session/{}", node.0),
+            Self::Key(TableId::ROSTERS, key) => write!(f, "$primary/{key}"),
             Self::Key(table, key) => write!(f, "{table}/{key}"),
         }
     }

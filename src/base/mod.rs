@@ -6,6 +6,7 @@ mod bytes;
 mod digest;
 mod ids;
 mod random;
+mod table;
 mod time;
 
 /// The most bytes of one message or record.
@@ -18,4 +19,5 @@ pub use ids::{
     TableId, Ticket,
 };
 pub(crate) use random::Random;
+pub use table::{Replicas, TableName};
 pub use time::{Instant, Now, Wall};

@@ -9,6 +9,7 @@ use crate::base::{ClientId, Epoch, Key, NodeId, RequestId, SessionId, TableId, V
 use crate::merged;
 use crate::monitor::{Bind, Binding};
 use crate::paxos::Ballot;
+use crate::primary;
 
 /// A client's numbered ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +108,13 @@ pub enum Command {
     },
     /// Open a client session hosted by this node.
     OpenSession,
+    /// Of a primary table.
+    Primary {
+        /// Which table.
+        table: TableId,
+        /// What.
+        call: primary::Call,
+    },
     /// Overwrite, whatever is there.
     Put {
         /// Which table.
@@ -157,6 +165,8 @@ pub enum Topic {
     Merges,
     /// Quorum reached and lost, nodes reachable, this node's own standing.
     Quorum,
+    /// Primary tables: what this node's replicas are, and who is primary.
+    Roles,
 }
 
 /// What a compare-and-set compares.
@@ -238,6 +248,8 @@ pub enum Outcome {
         /// The last change.
         version: Ballot,
     },
+    /// Of a primary table.
+    Primary(primary::Answer),
     /// It did not and will not take effect.
     Refused(Refusal),
     /// Of `remove`: gone, and whether there was something to remove.
@@ -297,6 +309,8 @@ pub enum Refusal {
     NoSuchTable(TableId),
     /// The node does not vote, so it does not answer for the cluster (P-32, P-33).
     NotReady(Readiness),
+    /// Of a primary table. Of a request that is asked again it speaks of this attempt alone.
+    Primary(primary::Refusal),
     /// It does not fit the merged table.
     Unfit(merged::Unfit),
     /// The table was not made, changed or dropped.
@@ -363,6 +377,7 @@ impl Outcome {
             Self::Done
             | Self::Keys { .. }
             | Self::Merged(_)
+            | Self::Primary(_)
             | Self::Refused(_)
             | Self::Removed { .. }
             | Self::Session(_)
@@ -385,6 +400,7 @@ impl Command {
             | Self::Remove { .. } => true,
             Self::Merged { command, .. } => command.changes(),
             Self::Table(_) => true,
+            Self::Primary { call, .. } => call.writes(),
             Self::CloseSession(_)
             | Self::Get { .. }
             | Self::Keys { .. }
@@ -409,6 +425,7 @@ impl Command {
             | Self::Keys { .. }
             | Self::Merged { .. }
             | Self::OpenSession
+            | Self::Primary { .. }
             | Self::Status
             | Self::Subscribe(_)
             | Self::Table(_)
@@ -443,6 +460,7 @@ impl fmt::Display for Command {
             }
             Self::Merged { table, command } => write!(f, "{table}: {command}"),
             Self::OpenSession => write!(f, "open_session"),
+            Self::Primary { table, call } => write!(f, "{table}: {call}"),
             Self::Put { table, key, value, bindings } => {
                 write!(f, "put {table}/{key} {value}")?;
                 list(f, bindings)
@@ -469,6 +487,7 @@ impl fmt::Display for Topic {
             Self::Key(table, key) => write!(f, "{table}/{key}"),
             Self::Merges => write!(f, "merges"),
             Self::Quorum => write!(f, "quorum"),
+            Self::Roles => write!(f, "roles"),
         }
     }
 }
@@ -524,6 +543,7 @@ impl fmt::Display for Outcome {
                 write!(f, "mismatch ")?;
                 entry_or_absent(f, entry.as_ref())
             }
+            Self::Primary(answer) => write!(f, "{answer}"),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
             Self::Removed { previous, .. } => write!(f, "removed {previous}"),
             Self::Session(session) => write!(f, "session {session}"),
@@ -562,6 +582,7 @@ impl fmt::Display for Refusal {
             }
             Self::NoSuchTable(table) => write!(f, "no such table: {table}"),
             Self::NotReady(readiness) => write!(f, "not ready: {readiness}"),
+            Self::Primary(refusal) => write!(f, "{refusal}"),
             Self::Unfit(unfit) => write!(f, "{unfit}"),
             Self::Unmade(unmade) => write!(f, "{unmade}"),
             Self::WriteOnce(table) => write!(f, "table {table} is write-once"),

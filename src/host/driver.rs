@@ -241,7 +241,8 @@ impl<N: Network> Driver<N> {
             | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }
-            | Event::Readiness(_) => None,
+            | Event::Readiness(_)
+            | Event::Role { .. } => None,
         };
         self.deliver(owner.unwrap_or(client), News::Event(event));
     }

@@ -99,22 +99,23 @@ impl Hello {
         (self.configuration != theirs.configuration).then(|| {
             format!(
                 "different configurations: {we} has {:016x}, {they} has {:016x}; members, size, \
-                 limits, and tables that are not merged must be the same everywhere",
+                 limits, and consensus tables must be the same everywhere",
                 self.configuration, theirs.configuration
             )
         })
     }
 }
 
-/// The digest of what two members must agree on. Durations may differ, and so may merged tables:
-/// each pair of their copies finds out for itself whether it agrees, and says so.
+/// The digest of what two members must agree on. Durations may differ, and so may other tables:
+/// each pair of merged copies finds out for itself whether it agrees, and says so; replicas of a
+/// primary table go by what is decided of it.
 pub(super) fn configuration(config: &Config) -> u64 {
     let limits = &config.limits;
     let mut members = config.members.clone();
     members.sort_unstable();
     let bounds = (limits.key_max, limits.value_max, limits.bindings_max);
     let tables = config.tables.iter().enumerate();
-    let tables: Vec<_> = tables.filter(|(_, table)| table.schema().is_none()).collect();
+    let tables: Vec<_> = tables.filter(|(_, table)| table.is_consensus()).collect();
     let text = format!("{members:?} {} {tables:?} {bounds:?}", config.cluster_size);
     fnv1a(text.as_bytes())
 }

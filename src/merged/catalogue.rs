@@ -11,9 +11,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use super::message::TableName;
-use super::schema::{Agreement, Durability, Replicas, Schema};
-use crate::base::{NodeId, Value, fnv1a};
+use super::schema::{Agreement, Durability, Schema};
+use crate::base::{NodeId, TableName, Value, fnv1a};
 
 /// Its name. No other table has a name that begins like it.
 pub const CATALOGUE: &str = "$tables";
@@ -133,30 +132,6 @@ impl Listed {
             }
         }
         Some((Self { generation, schema: Some(whole) }, agreed))
-    }
-}
-
-impl Replicas {
-    /// Whether all of those are among these.
-    pub(crate) fn cover(&self, those: &Self) -> bool {
-        match (self, those) {
-            (Self::All, _) => true,
-            (Self::Only(_), Self::All) => false,
-            (Self::Only(these), Self::Only(those)) => those.iter().all(|it| these.contains(it)),
-        }
-    }
-
-    /// Those of both, in order.
-    pub(crate) fn with(&self, other: &Self) -> Self {
-        match (self, other) {
-            (Self::All, _) | (_, Self::All) => Self::All,
-            (Self::Only(these), Self::Only(those)) => {
-                let mut nodes = these.clone();
-                nodes.extend(those.iter().filter(|node| !these.contains(node)));
-                nodes.sort_unstable();
-                Self::Only(nodes)
-            }
-        }
     }
 }
 

@@ -19,12 +19,12 @@ use core::time::Duration;
 use bincode::{Decode, Encode};
 
 use super::command::{Answer, Command, Info, PeerInfo, Unfit};
-use super::message::{Body, Chunk, Digest, Message, Pull, TableName};
+use super::message::{Body, Chunk, Digest, Message, Pull};
 use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::Cut;
 use super::table::{Applied, Change, Row, Table};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
-use crate::base::{Incarnation, Instant, NodeId, Wall};
+use crate::base::{Incarnation, Instant, NodeId, TableName, Wall};
 
 /// How many bytes of versions a chunk or a push holds, unless a single version is larger.
 const CHUNK_BYTES: usize = 256 << 10;

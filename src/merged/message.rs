@@ -8,19 +8,7 @@ use bincode::{Decode, Encode};
 use super::schema::Agreement;
 use super::table::Row;
 use super::version::{Actor, Version, VersionVector};
-use crate::base::{Life, NodeId, fnv1a};
-
-/// Which table: a hash of its name, so that copies made independently of each other meet (L-06).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct TableName(pub u64);
-
-impl TableName {
-    /// Of this name.
-    #[must_use]
-    pub const fn of(name: &str) -> Self {
-        Self(fnv1a(name.as_bytes()))
-    }
-}
+use crate::base::{Life, NodeId, TableName};
 
 /// What a copy says, and about which table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]

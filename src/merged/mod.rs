@@ -22,6 +22,7 @@ mod version;
 mod view;
 mod words;
 
+pub use crate::base::{Replicas, TableName};
 pub(crate) use catalogue::Listed;
 pub use catalogue::{CATALOGUE, TableCommand, Unmade, is_table_name};
 pub use command::{
@@ -30,9 +31,9 @@ pub use command::{
 };
 pub use exchange::{Event, Pace, Replica, Step, Totals};
 pub use journal::Journal;
-pub use message::{Body, Chunk, Digest, Message, Pull, TableName};
+pub use message::{Body, Chunk, Digest, Message, Pull};
 pub use resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
 pub use rounds::{Round, Rounds};
-pub use schema::{Agreement, Contest, Durability, Field, Kind, Replicas, Schema, Strategy};
+pub use schema::{Agreement, Contest, Durability, Field, Kind, Schema, Strategy};
 pub use table::{Applied, Change, Mutation, Row, Table};
 pub use version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector};

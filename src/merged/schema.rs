@@ -3,13 +3,12 @@
 //!
 //! Must never know: where versions come from.
 
-use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use crate::base::{NodeId, Value};
+use crate::base::{Replicas, Value};
 
 /// A merged table's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,27 +102,6 @@ impl Field {
     pub fn of<'a>(&self, value: &'a Value) -> Option<&'a [u8]> {
         let start = self.offset as usize;
         value.as_bytes().get(start..start.checked_add(self.len as usize)?)
-    }
-}
-
-/// Who keeps a copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Replicas {
-    /// Every node.
-    #[default]
-    All,
-    /// These. Others pass on to them what they are asked.
-    Only(Vec<NodeId>),
-}
-
-impl Replicas {
-    /// Whether this node keeps a copy.
-    #[must_use]
-    pub fn contains(&self, node: NodeId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(nodes) => nodes.contains(&node),
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::schema::{Contest, Durability, Field, Kind, Replicas, Schema, Strategy};
-use crate::base::NodeId;
+use super::schema::{Contest, Durability, Field, Kind, Schema, Strategy};
+use crate::base::{NodeId, Replicas};
 
 /// Every word of a merged table, for error messages.
 const WORDS: &str = "set, ordered-set, bag, bag@OFFSET:LENGTH, siblings, last-modified, \

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::base::{ClusterId, FRAME_MAX, NodeId, TableId};
+use crate::base::{ClusterId, FRAME_MAX, NodeId, Replicas, TableId, TableName};
 use crate::cluster::Witnesses;
 use crate::merged;
 use crate::paxos::{Members, MembersError};
+use crate::primary;
 
 /// A node's configuration. All members must be given the same, but for `node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub enum Discipline {
     },
     /// Every node reads and writes, also alone; copies become equal when nodes meet.
     Merged(merged::Schema),
+    /// One replica puts all writes in order, the others follow it and can be read; a write is
+    /// acknowledged when whoever counts has it on disk.
+    Primary(primary::Schema),
 }
 
 impl TableConfig {
@@ -66,6 +70,12 @@ impl TableConfig {
     #[must_use]
     pub fn merged(name: impl Into<String>, schema: merged::Schema) -> Self {
         Self { name: name.into(), discipline: Discipline::Merged(schema) }
+    }
+
+    /// A primary table.
+    #[must_use]
+    pub fn primary_table(name: impl Into<String>, schema: primary::Schema) -> Self {
+        Self { name: name.into(), discipline: Discipline::Primary(schema) }
     }
 
     /// A consensus table whose only write is `put_if_absent`.
@@ -84,9 +94,24 @@ impl TableConfig {
     #[must_use]
     pub const fn schema(&self) -> Option<&merged::Schema> {
         match &self.discipline {
-            Discipline::Consensus { .. } => None,
+            Discipline::Consensus { .. } | Discipline::Primary(_) => None,
             Discipline::Merged(schema) => Some(schema),
         }
+    }
+
+    /// What a primary table was told.
+    #[must_use]
+    pub const fn primary(&self) -> Option<&primary::Schema> {
+        match &self.discipline {
+            Discipline::Consensus { .. } | Discipline::Merged(_) => None,
+            Discipline::Primary(schema) => Some(schema),
+        }
+    }
+
+    /// Whether each of its keys is a register of its own.
+    #[must_use]
+    pub const fn is_consensus(&self) -> bool {
+        matches!(self.discipline, Discipline::Consensus { .. })
     }
 }
 
@@ -207,6 +232,13 @@ pub enum ConfigError {
         /// Why.
         why: Impossible,
     },
+    /// A primary table that cannot be kept as it is declared.
+    Primary {
+        /// Which.
+        table: String,
+        /// Why.
+        why: Impossible,
+    },
     /// More tables than a [`TableId`] can number.
     TooManyTables(usize),
     /// A duration that must not be zero is.
@@ -233,7 +265,7 @@ pub enum ConfigError {
     ZeroLimit(&'static str),
 }
 
-/// What is wrong with a merged table's declaration.
+/// What is wrong with the declaration of a merged or a primary table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Impossible {
     /// Two names that messages could not tell apart.
@@ -251,12 +283,18 @@ pub enum Impossible {
     NoSecondary,
     /// A field of no bytes, or of more than a value can have (M-18).
     Field,
+    /// Its name is longer than `key_max`: the name is a key of the engine's own table.
+    NameTooLong,
+    /// Clients would be answered, or replicas counted out, at once.
+    NoTime,
+    /// Two of the largest rows would not fit into one message.
+    RowTooLong,
 }
 
 impl fmt::Display for Impossible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameTaken => write!(f, "another merged table's name has the same hash"),
+            Self::NameTaken => write!(f, "another such table's name has the same hash"),
             Self::ReplicaTwice(node) => write!(f, "node {} is named twice as a replica", node.0),
             Self::ReplicaUnknown(node) => {
                 write!(f, "replica {} is not among the members", node.0)
@@ -274,6 +312,11 @@ impl fmt::Display for Impossible {
                 "in a bag, a strategy that chooses needs a secondary field; without one, only \
                  equal elements meet"
             ),
+            Self::NameTooLong => write!(f, "its name must not be longer than `key_max`"),
+            Self::NoTime => write!(f, "`answer` and `patience` must be longer than zero"),
+            Self::RowTooLong => {
+                write!(f, "`value_max` and `key_max` must let two rows into one message")
+            }
             Self::Field => write!(f, "a field must have a length, and end within `value_max`"),
         }
     }
@@ -288,7 +331,9 @@ impl fmt::Display for ConfigError {
             Self::ReservedName(name) => {
                 write!(f, "tables: {name:?} cannot be a name: it is empty, or begins with '$'")
             }
-            Self::Merged { table, why } => write!(f, "tables: {table:?}: {why}"),
+            Self::Merged { table, why } | Self::Primary { table, why } => {
+                write!(f, "tables: {table:?}: {why}")
+            }
             Self::TooManyTables(count) => {
                 write!(f, "tables: {count} are more than {}", u16::MAX)
             }
@@ -374,6 +419,7 @@ impl Config {
             }
         }
         self.check_merged(&members)?;
+        self.check_primary(&members)?;
         let timing = &self.timing;
         let durations = [
             ("heartbeat", timing.heartbeat),
@@ -415,11 +461,36 @@ impl Config {
         let merged = self.tables.iter().filter_map(|table| Some((table, table.schema()?)));
         let mut names = BTreeSet::new();
         for (table, schema) in merged {
-            let fresh = names.insert(merged::TableName::of(&table.name));
+            let fresh = names.insert(TableName::of(&table.name));
             let why =
                 if fresh { self.impossible(schema, members) } else { Some(Impossible::NameTaken) };
             if let Some(why) = why {
                 return Err(ConfigError::Merged { table: table.name.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_primary(&self, members: &Members) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let row = limits.key_max.saturating_add(limits.value_max);
+        let primary = self.tables.iter().filter_map(|table| Some((table, table.primary()?)));
+        let mut names = BTreeSet::new();
+        for (table, schema) in primary {
+            let time = schema.answer_within.min(schema.patience);
+            let why = if !names.insert(TableName::of(&table.name)) {
+                Some(Impossible::NameTaken)
+            } else if table.name.len() > limits.key_max {
+                Some(Impossible::NameTooLong)
+            } else if row.saturating_mul(2).saturating_add(1 << 20) > FRAME_MAX {
+                Some(Impossible::RowTooLong)
+            } else if time.is_zero() {
+                Some(Impossible::NoTime)
+            } else {
+                impossible_replicas(&schema.replicas, members)
+            };
+            if let Some(why) = why {
+                return Err(ConfigError::Primary { table: table.name.clone(), why });
             }
         }
         Ok(())
@@ -430,18 +501,8 @@ impl Config {
         schema: &merged::Schema,
         members: &Members,
     ) -> Option<Impossible> {
-        if let merged::Replicas::Only(nodes) = &schema.replicas {
-            if nodes.is_empty() {
-                return Some(Impossible::NoReplica);
-            }
-            for (place, node) in nodes.iter().enumerate() {
-                if nodes[..place].contains(node) {
-                    return Some(Impossible::ReplicaTwice(*node));
-                }
-                if !members.contains(*node) {
-                    return Some(Impossible::ReplicaUnknown(*node));
-                }
-            }
+        if let Some(why) = impossible_replicas(&schema.replicas, members) {
+            return Some(why);
         }
         if schema.retention < self.timing.down {
             return Some(Impossible::RetentionTooShort);
@@ -457,4 +518,20 @@ impl Config {
         };
         (!schema.agreement().fields().all(fits)).then_some(Impossible::Field)
     }
+}
+
+fn impossible_replicas(replicas: &Replicas, members: &Members) -> Option<Impossible> {
+    let Replicas::Only(nodes) = replicas else { return None };
+    if nodes.is_empty() {
+        return Some(Impossible::NoReplica);
+    }
+    nodes.iter().enumerate().find_map(|(place, node)| {
+        if nodes[..place].contains(node) {
+            Some(Impossible::ReplicaTwice(*node))
+        } else if members.contains(*node) {
+            None
+        } else {
+            Some(Impossible::ReplicaUnknown(*node))
+        }
+    })
 }

@@ -143,7 +143,8 @@ impl Node {
     }
 
     pub(super) fn requests_in_flight(&self) -> usize {
-        self.requests.len() + self.copies.waiting.len() + self.copies.asks.len()
+        let copies = self.copies.waiting.len() + self.copies.asks.len();
+        self.requests.len() + copies + self.replicas.requests_in_flight()
     }
 
     // ------------------------------------------------------------------ beginning

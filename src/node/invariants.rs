@@ -113,6 +113,7 @@ impl Node {
                 return Err(Violation { invariant: "I15", message: String::from(what) });
             }
         }
-        Ok(())
+        self.check_replicas()
+            .map_err(|what| Violation { invariant: "I12", message: String::from(what) })
     }
 }

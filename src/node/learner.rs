@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::{Effects, Ending, Event, Node, Timer};
-use crate::base::RegisterId;
+use crate::base::{RegisterId, TableId};
 use crate::consensus::{Cell, State, Topic};
 use crate::monitor::Cause;
 use crate::paxos::Ballot;
@@ -64,7 +64,9 @@ impl Node {
                     self.on_own_session_seen(session, effects);
                 }
                 self.sweep_soon();
+                self.tell_all_sessions(effects);
             }
+            RegisterId::Key(TableId::ROSTERS, name) => self.on_roster_learned(name, cell, effects),
             RegisterId::Key(table, key) => {
                 let ended = before
                     .and_then(|before| before.live())

@@ -15,6 +15,7 @@ impl Node {
         self.update_reach(effects);
         self.heartbeat(effects);
         self.tick_copies(effects);
+        self.tell_all_sessions(effects);
         self.keep_own_session(effects);
     }
 
@@ -168,5 +169,6 @@ impl Node {
             effects.push(Effect::Demonitor { session });
         }
         self.fail_asks(effects);
+        self.end_replicas(effects);
     }
 }

@@ -20,6 +20,7 @@ mod monitors;
 mod operations;
 mod reads;
 mod recovery;
+mod replicas;
 mod requests;
 mod resolving;
 mod seam;
@@ -47,6 +48,7 @@ use crate::monitor::{Index, Sessions, Silence, Target};
 use crate::paxos::{Ballot, Members};
 use catalogue::Catalogue;
 use copies::Copies;
+use replicas::Replicas;
 use timers::{Timer, Timers};
 
 /// One member of a cluster.
@@ -123,6 +125,8 @@ pub struct Node {
     copies: Copies,
     /// Those made while it runs.
     catalogue: Catalogue,
+    /// This node's replicas of primary tables.
+    replicas: Replicas,
 }
 
 /// What waits for a ticket.
@@ -256,6 +260,7 @@ impl Node {
         self.started_ticket = self.ticket;
         self.timers.set(Timer::Heartbeat, now);
         self.timers.set(Timer::Sweep, now + self.config.timing.sweep);
+        self.start_replicas();
         self.update_reach(effects);
         self.read_catalogue(effects);
     }
@@ -264,11 +269,16 @@ impl Node {
         let now = self.now.instant;
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Answer(op) => self.on_answer_timer(op, effects),
+                Timer::Answer(op) => {
+                    self.on_answer_timer(op, effects);
+                    self.on_change_timer(op, effects);
+                }
                 Timer::Ask(number) => self.on_ask_timer(number, effects),
                 Timer::Heartbeat => self.on_heartbeat_timer(effects),
                 Timer::Sweep => self.on_sweep_timer(effects),
                 Timer::Operation(number) => self.on_operation_timer(number, effects),
+                Timer::Errand(number) => self.on_errand_timer(number, effects),
+                Timer::Replica(table) => self.on_replica_timer(table, effects),
             }
         }
     }
@@ -297,6 +307,7 @@ impl Node {
                 }
             }
         }
+        self.on_replicas_persisted(effects);
     }
 
     /// Hands the step's records to the host.
@@ -407,6 +418,8 @@ impl Node {
             Body::Consensus(message) => self.on_consensus(sender, message, effects),
             Body::Merged(merged) => self.on_merged(sender, message.life, merged, effects),
             Body::Monitor(message) => self.on_monitor(sender, message, effects),
+            Body::Passed(passed) => self.on_passed(sender, passed, effects),
+            Body::Primary(envelope) => self.on_primary(sender, message.life, envelope, effects),
             Body::Remote(remote) => self.on_remote(sender, remote, effects),
         }
     }

@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer};
-use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId, fnv1a};
+use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId, TableId, fnv1a};
 use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
 use crate::monitor::{Binding, Fact, Message, NodeSession, Standing, Target};
 
@@ -158,6 +158,9 @@ impl Node {
         finding: &Finding,
         effects: &mut Effects,
     ) {
+        if let RegisterId::Key(TableId::ROSTERS, name) = &operation.register {
+            return self.on_roster_finished(name, &operation.goal, finding, effects);
+        }
         let cell = match finding {
             Finding::Chosen { cell, .. } => cell.as_deref(),
             Finding::Burial(_) | Finding::Fact(_) | Finding::Failed => None,

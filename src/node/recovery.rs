@@ -6,12 +6,16 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::acceptors::ROUND_MAX;
-use super::{Catalogue, Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Timers};
-use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, Ticket};
+use super::{
+    Catalogue, Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Replicas, TableConfig,
+    Timers,
+};
+use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, TableId, Ticket};
 use crate::cluster::{Reach, Witnesses};
 use crate::consensus::{self, Readiness, Registers};
 use crate::monitor::{Index, Sessions, Silence};
 use crate::paxos::{Ballot, Floor};
+use crate::primary;
 
 /// Why a log cannot be continued. The node must not vote with it; see [`Node::lost`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub enum Foreign {
     Agreement,
     /// A change of a copy that was never begun.
     NotBegun,
+    /// Of a replica of a primary table.
+    Replica(primary::Foreign),
 }
 
 impl fmt::Display for RecoverError {
@@ -80,6 +86,9 @@ impl fmt::Display for RecoverError {
                          configure it as it was, or give the new one another name"
                     }
                     Foreign::NotBegun => "a change of a copy that was never begun",
+                    Foreign::Replica(why) => {
+                        return write!(f, "record {record}: a replica of a primary table: {why}");
+                    }
                     Foreign::Peer => "takes note of an unknown peer, or of one twice",
                 };
                 write!(f, "record {record}: {why}")
@@ -110,6 +119,7 @@ impl Node {
         node.log(Record::Born { cluster, node: id, life });
         node.log(Record::Incarnation(node.incarnation));
         node.begin_copies().expect("nothing was recovered that could contradict");
+        node.begin_replicas();
         let vouched = node.config.genesis == Genesis::Vouched;
         if vouched || Witnesses::required(&node.members) == 0 {
             node.activating = Some(node.log(Record::Active { epoch: EPOCH }));
@@ -156,6 +166,7 @@ impl Node {
         node.incarnation.0 += 1;
         node.log(Record::Incarnation(node.incarnation));
         node.begin_copies().map_err(|why| RecoverError::Foreign { record: count, why })?;
+        node.begin_replicas();
         if active {
             node.readiness = Readiness::Starting;
             node.activating = Some(node.ticket);
@@ -205,6 +216,7 @@ impl Node {
             Record::Changed { table, by, change, last } => {
                 self.copies.recover_changed(table, by, change, last)?;
             }
+            Record::Replica { table, record } => self.replicas.recover(table, record)?,
             Record::Witnessed { peer, life } => {
                 let member = self.members.index(peer).ok_or(Foreign::Peer)?;
                 if member == self.me || self.witnesses.life(member).is_some() {
@@ -297,6 +309,7 @@ impl Node {
             local: VecDeque::new(),
             copies: Copies::default(),
             catalogue: Catalogue::default(),
+            replicas: Replicas::default(),
             members,
             config,
         })
@@ -315,9 +328,11 @@ impl Node {
     fn exists(&self, register: &RegisterId) -> bool {
         match register {
             RegisterId::NodeSession(node) => self.members.contains(*node),
+            // Of a table that is not configured any more, too.
+            RegisterId::Key(TableId::ROSTERS, name) => name.len() <= self.config.limits.key_max,
             RegisterId::Key(table, key) => {
                 let table = self.config.tables.get(usize::from(table.0));
-                table.is_some_and(|table| table.schema().is_none())
+                table.is_some_and(TableConfig::is_consensus)
                     && key.len() <= self.config.limits.key_max
             }
         }

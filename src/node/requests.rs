@@ -14,7 +14,10 @@ impl Node {
     pub(super) fn on_request(&mut self, request: Request, effects: &mut Effects) {
         let Request { client, id, sent, patience, on_no_quorum, command } = request;
         let op = OpId { client, request: id };
-        if self.requests.contains_key(&op) || self.copies.is_asked(&op) {
+        if self.requests.contains_key(&op)
+            || self.copies.is_asked(&op)
+            || self.replicas.is_asked(&op)
+        {
             // A duplicate of one in flight: that one will be answered, once.
             return;
         }
@@ -24,6 +27,9 @@ impl Node {
         }
         if let Command::Table(command) = command {
             return self.on_table_request(op, sent, patience, command, effects);
+        }
+        if let Command::Primary { table, call } = command {
+            return self.on_primary_request(op, sent, patience, (table, call), effects);
         }
         if let Some(outcome) = self.answer_at_once(client, sent, on_no_quorum, &command, effects) {
             effects.push(Effect::Reply { client, request: id, outcome });
@@ -105,9 +111,10 @@ impl Node {
             | Command::Get { .. }
             | Command::Merged { .. }
             | Command::OpenSession
+            | Command::Primary { .. }
             | Command::Remove { .. }
             | Command::Status
-            | Command::Subscribe(Topic::Merges | Topic::Quorum)
+            | Command::Subscribe(Topic::Merges | Topic::Quorum | Topic::Roles)
             | Command::Table(_)
             | Command::Unsubscribe(_) => Ok(()),
         }
@@ -116,7 +123,7 @@ impl Node {
     fn check_table(&self, table: TableId) -> Result<(), Refusal> {
         match self.config.tables.get(usize::from(table.0)) {
             None => Err(Refusal::NoSuchTable(table)),
-            Some(found) if found.schema().is_some() => Err(Refusal::Discipline(table)),
+            Some(found) if !found.is_consensus() => Err(Refusal::Discipline(table)),
             Some(_) => Ok(()),
         }
     }
@@ -199,6 +206,7 @@ impl Node {
             | Command::Keys { .. }
             | Command::Merged { .. }
             | Command::OpenSession
+            | Command::Primary { .. }
             | Command::Put { .. }
             | Command::PutIfAbsent { .. }
             | Command::Remove { .. }
@@ -247,6 +255,10 @@ impl Node {
                 self.look_at_key(RegisterId::Key(*table, key.clone()), effects);
             }
             Topic::Merges => {}
+            Topic::Roles => {
+                let roles = self.roles();
+                effects.extend(roles.map(|event| Effect::Notify { client, event }));
+            }
         }
         Outcome::Done
     }
@@ -316,6 +328,7 @@ impl Node {
             Command::OpenSession
             | Command::CloseSession(_)
             | Command::Merged { .. }
+            | Command::Primary { .. }
             | Command::Status
             | Command::Subscribe(_)
             | Command::Table(_)

@@ -10,13 +10,14 @@ use bincode::{Decode, Encode};
 
 use crate::base::{
     ClientId, ClusterId, Epoch, Incarnation, Key, Life, NodeId, RegisterId, RequestId, SessionId,
-    TableId, Ticket, Value,
+    TableId, TableName, Ticket, Value,
 };
 use crate::cluster;
 use crate::consensus::{self, Cell, Outcome, Readiness, Request};
-use crate::merged::{self, TableName};
+use crate::merged;
 use crate::monitor::{self, Binding};
 use crate::paxos::Ballot;
+use crate::primary;
 
 /// What can happen to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,6 +140,18 @@ pub enum Event {
     },
     /// This node has begun or ceased to take part.
     Readiness(Readiness),
+    /// What this node's replica of a primary table is now, and who its primary is. Each
+    /// subscription starts with how it is.
+    Role {
+        /// Which table.
+        table: TableId,
+        /// What the replica is.
+        role: primary::Role,
+        /// The highest reign that it knows of.
+        reign: primary::Reign,
+        /// Whose, as far as it is known.
+        primary: Option<NodeId>,
+    },
     /// The session may have ended: do not act on holding its keys (M3).
     SessionSuspended(SessionId),
     /// It had not.
@@ -216,6 +229,10 @@ pub enum Body {
     Merged(merged::Message),
     /// About sessions.
     Monitor(monitor::Message),
+    /// From a node to the primary of a table, and back.
+    Passed(primary::Passed),
+    /// Between replicas of a primary table.
+    Primary(primary::Envelope),
     /// Between a node without a copy of a merged table and one with.
     Remote(merged::Remote),
 }
@@ -275,6 +292,13 @@ pub enum Record {
         /// Which ballot.
         ballot: Ballot,
     },
+    /// A replica of a primary table was changed.
+    Replica {
+        /// Which table.
+        table: TableName,
+        /// How.
+        record: primary::Record,
+    },
     /// A peer's storage life was taken note of.
     Witnessed {
         /// Which peer.
@@ -296,6 +320,8 @@ impl Message {
                 consensus::Message::Accept { .. } | consensus::Message::Prepare { .. }
             ),
             Body::Merged(_) | Body::Remote(_) => true,
+            Body::Passed(passed) => passed.writes(),
+            Body::Primary(envelope) => envelope.message.may_persist(),
         }
     }
 }
@@ -318,6 +344,7 @@ impl Record {
                 });
                 versions.sum::<usize>() + change.forgotten.len() * 24
             }
+            Self::Replica { record, .. } => record.size(),
             Self::Active { .. }
             | Self::Begun { .. }
             | Self::Born { .. }
@@ -336,6 +363,8 @@ impl fmt::Display for Message {
             Body::Consensus(message) => write!(f, "{message}"),
             Body::Merged(message) => write!(f, "{message}"),
             Body::Monitor(message) => write!(f, "{message}"),
+            Body::Passed(passed) => write!(f, "{passed}"),
+            Body::Primary(envelope) => write!(f, "{envelope}"),
             Body::Remote(remote) => write!(f, "{remote}"),
         }
     }
@@ -355,6 +384,7 @@ impl fmt::Display for Record {
             }
             Self::Incarnation(incarnation) => write!(f, "incarnation {}", incarnation.0),
             Self::Promised { register, ballot } => write!(f, "promised {register} b={ballot}"),
+            Self::Replica { record, .. } => write!(f, "replica {record}"),
             Self::Witnessed { peer, life } => {
                 write!(f, "witnessed {peer} {:04x}", life.0 & 0xffff)
             }
@@ -414,6 +444,10 @@ impl fmt::Display for Event {
             Self::QuorumReached { epoch } => write!(f, "quorum reached in {epoch}"),
             Self::Reachable { nodes, size } => write!(f, "reachable {nodes}/{size}"),
             Self::Readiness(readiness) => write!(f, "readiness: {readiness}"),
+            Self::Role { table, role, reign, primary } => {
+                write!(f, "{table}: {role} in {reign}")?;
+                primary.map_or(Ok(()), |primary| write!(f, " of {primary}"))
+            }
             Self::SessionSuspended(session) => write!(f, "session suspended {session}"),
             Self::SessionResumed(session) => write!(f, "session resumed {session}"),
             Self::SessionLost(session) => write!(f, "session lost {session}"),

@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{Instant, OpId};
+use crate::base::{Instant, OpId, TableId};
 
 /// What a timer is for. Each has one instant at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Heartbeat,
     Sweep,
     Operation(u64),
+    Errand(u64),
+    Replica(TableId),
 }
 
 #[derive(Clone, Debug, Default)]

@@ -4,11 +4,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::command::{Ask, Command, Outcome, ReadLevel, Refusal};
-use super::log::{Fate, Remembered, What};
+use super::log::{Fate, Log, Remembered, What};
 use super::replica::{Effect, Part, Replica};
-use crate::base::{Instant, Key, OpId};
+use crate::base::{Instant, Key, OpId, Value};
 
 /// What a request waits for.
 #[derive(Debug)]
@@ -18,18 +19,27 @@ enum Waiting {
     /// That it is committed.
     Write,
     /// That what its client has seen is here.
-    Read { key: Key, seen: u64 },
+    Read { what: Wanted, seen: u64 },
     /// A proof that this was still the primary after the request had come: by those who follow it,
     /// in this round, or by the arbiter, at this look.
-    Proof { key: Key, seen: u64, round: u64, look: Option<u64> },
+    Proof { what: Wanted, seen: u64, round: u64, look: Option<u64> },
 }
+
+/// What a read shows.
+#[derive(Debug)]
+enum Wanted {
+    Key(Key),
+    Rows { after: Option<Key>, limit: u32 },
+}
+
+/// About how many bytes of rows one answer has at most, unless one row alone is longer.
+const ROWS_BYTES: usize = 1 << 20;
 
 /// Requests that are not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
     waiting: BTreeMap<OpId, (Instant, Waiting)>,
-    /// In the order in which they came: all have the same time.
-    deadlines: VecDeque<(Instant, OpId)>,
+    deadlines: BTreeSet<(Instant, OpId)>,
     /// Before the role is known.
     early: VecDeque<OpId>,
     early_bytes: usize,
@@ -41,11 +51,19 @@ pub(super) struct Asks {
 impl Asks {
     /// When the next of them must be answered.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(deadline, _)| *deadline)
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     pub(super) const fn round_wanted(&self) -> u64 {
         self.round_wanted
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn has(&self, op: &OpId) -> bool {
+        self.waiting.contains_key(op)
     }
 
     /// The arbiter was read after this look.
@@ -57,15 +75,19 @@ impl Asks {
         if matches!(waiting, Waiting::Read { .. } | Waiting::Proof { .. }) {
             self.reads.insert(op);
         }
-        if self.waiting.insert(op, (deadline, waiting)).is_none() {
-            self.deadlines.push_back((deadline, op));
-        }
+        self.deadlines.insert((deadline, op));
+        self.waiting.insert(op, (deadline, waiting));
     }
 
-    /// Nothing waits for it any more; `None` if nothing did.
-    fn end(&mut self, op: &OpId) -> Option<Waiting> {
+    /// Nothing waits for it any more; until when something did, and for what.
+    fn end(&mut self, op: &OpId) -> Option<(Instant, Waiting)> {
         self.reads.remove(op);
-        self.waiting.remove(op).map(|(_, waiting)| waiting)
+        let (deadline, waiting) = self.waiting.remove(op)?;
+        self.deadlines.remove(&(deadline, *op));
+        if let Waiting::Role(ask) = &waiting {
+            self.early_bytes -= size(ask);
+        }
+        Some((deadline, waiting))
     }
 }
 
@@ -74,6 +96,7 @@ fn size(ask: &Ask) -> usize {
     64 + match &ask.command {
         Command::Get(key, _) | Command::Remove(key) => key.len(),
         Command::Put(key, value) => key.len() + value.len(),
+        Command::Scan { after, .. } => after.as_ref().map_or(0, Key::len),
         Command::Resolve => 0,
     }
 }
@@ -85,7 +108,7 @@ impl Replica {
             return;
         }
         let limits = &self.settings.limits;
-        let deadline = now + self.settings.answer_within;
+        let deadline = now + self.settings.answer_within.min(ask.within);
         let busy = Refusal::Busy(self.settings.retry);
         if size(&ask) > 64 + limits.write_bytes {
             return reject(ask.op, Refusal::TooLarge, effects);
@@ -107,9 +130,15 @@ impl Replica {
 
     /// Answers a request, or has it wait, now that the role is known.
     fn take(&mut self, ask: Ask, deadline: Instant, now: Instant, effects: &mut Vec<Effect>) {
-        let Ask { op, seen, again, command } = ask;
+        let Ask { op, seen, again, command, .. } = ask;
         let what = match command {
-            Command::Get(key, level) => return self.read(op, key, level, seen, deadline, effects),
+            Command::Get(key, level) => {
+                return self.read(op, Wanted::Key(key), level, seen, deadline, effects);
+            }
+            Command::Scan { after, limit } => {
+                let rows = Wanted::Rows { after, limit };
+                return self.read(op, rows, ReadLevel::Committed, seen, deadline, effects);
+            }
             Command::Put(key, value) => What::Put(op, key, value),
             Command::Remove(key) => What::Remove(op, key),
             Command::Resolve => What::Resolve(op),
@@ -146,7 +175,7 @@ impl Replica {
     fn read(
         &mut self,
         op: OpId,
-        key: Key,
+        what: Wanted,
         level: ReadLevel,
         seen: u64,
         deadline: Instant,
@@ -156,16 +185,15 @@ impl Replica {
             (_, Part::Outside | Part::Waiting) => {
                 return reject(op, Refusal::NotReplica(self.primary()), effects);
             }
-            (ReadLevel::Committed, _) => Waiting::Read { key, seen },
+            (ReadLevel::Committed, _) => Waiting::Read { what, seen },
             (ReadLevel::Dirty, _) => {
-                let value = self.log.find_dirty(&key).cloned();
-                let place = self.log.committed();
-                return reply(op, Outcome::Found { value, place }, effects);
+                let outcome = self.show(&what, Log::find_dirty);
+                return reply(op, outcome, effects);
             }
             (ReadLevel::Linearizable, Part::Lead(lead)) => {
                 let round = lead.round + 1;
                 self.asks.round_wanted = round;
-                Waiting::Proof { key, seen, round, look: None }
+                Waiting::Proof { what, seen, round, look: None }
             }
             (ReadLevel::Linearizable, Part::Follow(_)) => {
                 return reject(op, Refusal::NotPrimary(self.primary()), effects);
@@ -184,18 +212,16 @@ impl Replica {
     /// This is not the primary any more, so it will not learn what becomes of them.
     pub(super) fn fail_writes(&mut self, effects: &mut Vec<Effect>) {
         let refusal = Refusal::NotPrimary(None);
-        self.asks.waiting.retain(|op, (_, waiting)| match waiting {
-            Waiting::Role(_) | Waiting::Read { .. } => true,
-            Waiting::Write => {
-                reply(*op, Outcome::Unknown, effects);
-                false
-            }
-            Waiting::Proof { .. } => {
-                self.asks.reads.remove(op);
-                reject(*op, refusal, effects);
-                false
-            }
-        });
+        let ops: Vec<OpId> = self.asks.waiting.keys().copied().collect();
+        for op in ops {
+            let outcome = match self.asks.waiting.get(&op) {
+                Some((_, Waiting::Write)) => Outcome::Unknown,
+                Some((_, Waiting::Proof { .. })) => Outcome::Rejected(refusal),
+                Some((_, Waiting::Role(_) | Waiting::Read { .. })) | None => continue,
+            };
+            self.asks.end(&op);
+            reply(op, outcome, effects);
+        }
         self.asks.round_wanted = 0;
     }
 
@@ -203,9 +229,7 @@ impl Replica {
     pub(super) fn answer(&mut self, ticked: bool, now: Instant, effects: &mut Vec<Effect>) {
         while !matches!(self.part, Part::Waiting) {
             let Some(op) = self.asks.early.pop_front() else { break };
-            if let Some((deadline, Waiting::Role(ask))) = self.asks.waiting.remove(&op) {
-                self.asks.early_bytes -= size(&ask);
-                // Its deadline stays where it is in the queue.
+            if let Some((deadline, Waiting::Role(ask))) = self.asks.end(&op) {
                 self.take(ask, deadline, now, effects);
             }
         }
@@ -230,13 +254,40 @@ impl Replica {
                 Some((_, Waiting::Role(_) | Waiting::Write)) | None => false,
             };
             if ready
-                && let Some(Waiting::Read { key, .. } | Waiting::Proof { key, .. }) =
+                && let Some((_, Waiting::Read { what, .. } | Waiting::Proof { what, .. })) =
                     self.asks.end(&op)
             {
-                let value = self.log.find(&key).cloned();
-                reply(op, Outcome::Found { value, place }, effects);
+                let outcome = self.show(&what, Log::find);
+                reply(op, outcome, effects);
             }
         }
+    }
+
+    /// What is committed; of one key, what `find` finds.
+    fn show(
+        &self,
+        what: &Wanted,
+        find: impl for<'a> Fn(&'a Log, &Key) -> Option<&'a Value>,
+    ) -> Outcome {
+        let place = self.log.committed();
+        let (after, limit) = match what {
+            Wanted::Key(key) => {
+                return Outcome::Found { value: find(&self.log, key).cloned(), place };
+            }
+            Wanted::Rows { after, limit } => (after, *limit as usize),
+        };
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.log.content().rows.range::<Key, _>((from, Bound::Unbounded));
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        for (key, value) in rest {
+            bytes += key.len() + value.len();
+            more = rows.len() >= limit.max(1) || bytes > ROWS_BYTES && !rows.is_empty();
+            if more {
+                break;
+            }
+            rows.push((key.clone(), value.clone()));
+        }
+        Outcome::Rows { rows, more, place }
     }
 
     /// Whoever should follow has not said so for a while: the arbiter can prove it as well.
@@ -256,23 +307,17 @@ impl Replica {
 
     /// when the time is up there is an answer, and it is the only one.
     fn expire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while let Some((deadline, op)) = self.asks.deadlines.front().copied() {
-            let still = self.asks.waiting.get(&op).is_some_and(|(until, _)| *until == deadline);
-            if still && now < deadline {
+        while let Some((deadline, op)) = self.asks.deadlines.first().copied() {
+            if now < deadline {
                 break;
             }
-            self.asks.deadlines.pop_front();
-            if !still {
-                continue;
-            }
             let outcome = match self.asks.end(&op) {
-                Some(Waiting::Write) => Outcome::Unknown,
-                Some(Waiting::Role(ask)) => {
-                    self.asks.early_bytes -= size(&ask);
+                Some((_, Waiting::Write)) => Outcome::Unknown,
+                Some((_, Waiting::Role(_))) => {
                     self.asks.early.retain(|early| *early != op);
                     Outcome::Rejected(Refusal::NotReady)
                 }
-                Some(Waiting::Read { .. } | Waiting::Proof { .. }) | None => {
+                Some((_, Waiting::Read { .. } | Waiting::Proof { .. })) | None => {
                     Outcome::Rejected(Refusal::NotInTime)
                 }
             };

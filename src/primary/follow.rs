@@ -133,7 +133,8 @@ impl Replica {
         for entry in entries {
             let (index, held) = (entry.place.index, self.log.committed());
             if index <= held.index {
-                if index == held.index && entry.place != held {
+                let same = |reign| reign == entry.place.reign;
+                if !self.log.reign_at(index).is_none_or(same) {
                     // What was committed here alone is not the primary's: a whole copy is due.
                     follower.matched = None;
                     return;

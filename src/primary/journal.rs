@@ -16,7 +16,7 @@ use super::roster::Reign;
 use super::snapshot::{Piece, Staging};
 
 /// About how many bytes one record holds, unless a single entry is longer.
-const RECORD_BYTES: usize = 1 << 20;
+pub(super) const RECORD_BYTES: usize = 1 << 20;
 
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -34,6 +34,36 @@ pub enum Record {
     },
     /// A part of a copy that replaces everything once it is whole.
     Piece(Piece),
+}
+
+impl Record {
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Appended(entries) => entries.iter().map(Entry::size).sum(),
+            Self::Committed(_) | Self::Entered { .. } => 0,
+            Self::Piece(piece) => piece.size(),
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Appended(entries) => {
+                f.write_str("appended")?;
+                entries.iter().try_for_each(|entry| write!(f, " {entry}"))
+            }
+            Self::Committed(index) => write!(f, "committed {index}"),
+            Self::Entered { reign, sworn_off } => {
+                write!(f, "{} {reign}", if *sworn_off { "sworn off" } else { "entered" })
+            }
+            Self::Piece(piece) => {
+                let (rows, entries) = (piece.rows.len(), piece.entries.len());
+                write!(f, "piece to {} rows {rows} entries {entries}", piece.upto.place)
+            }
+        }
+    }
 }
 
 /// Why records are no record of a replica. Nothing of them is to be believed.

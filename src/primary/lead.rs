@@ -174,12 +174,17 @@ impl Replica {
 
     /// Up to where everything is held by enough: of those in sync, and, while a change of them may
     /// be decided any time, of those who would be in sync then too (P-I2).
-    fn held(&self, roster: &Roster, by: Acknowledge, position: impl Fn(Member) -> u64) -> u64 {
-        let held = by.held(&roster.in_sync, self.me, &position);
+    fn held(
+        &self,
+        roster: &Roster,
+        by: impl Fn(Acknowledge) -> Acknowledge,
+        position: impl Fn(Member) -> u64,
+    ) -> u64 {
+        let held = |of: &Roster| by(of.acknowledge).held(&of.in_sync, self.me, &position);
         match &self.proposal {
-            None => held,
+            None => held(roster),
             Some(next) if next.reign != roster.reign => 0,
-            Some(next) => held.min(by.held(&next.in_sync, self.me, &position)),
+            Some(next) => held(roster).min(held(next)),
         }
     }
 
@@ -192,8 +197,7 @@ impl Replica {
     }
 
     fn commit(&mut self, roster: &Roster, effects: &mut Vec<Effect>) {
-        let by = self.settings.acknowledge;
-        let held = self.held(roster, by, |member| self.position(member));
+        let held = self.held(roster, |by| by, |member| self.position(member));
         let Part::Lead(lead) = &mut self.part else { return };
         // What earlier reigns left is committed by what this one puts behind it.
         if held < lead.begin || held <= self.log.committed().index {
@@ -215,8 +219,7 @@ impl Replica {
             None => 0,
             Some(peer) => peer.round,
         };
-        lead.round >= round
-            && self.held(roster, self.settings.acknowledge.of_proof(), followed) >= round
+        lead.round >= round && self.held(roster, Acknowledge::of_proof, followed) >= round
     }
 
     /// Reads that need a proof share rounds: the next begins when the last is over.
@@ -283,22 +286,31 @@ impl Replica {
         for (member, peer) in &lead.peers {
             let oldest = lead.times.partition_point(|(index, _)| *index <= peer.acked);
             let owes = lead.times.get(oldest).map_or(now, |(_, since)| *since);
-            let slow = roster.in_sync.contains(member) && now.since(owes) > patience;
-            let gone = self.gone.contains(member) || peer.leaving;
-            if gone || slow || now.since(peer.heard) > patience {
+            let counts = roster.in_sync.contains(member);
+            let slow = counts && now.since(owes) > patience;
+            let gone = self.gone.contains(member);
+            let silent = now.since(peer.heard) > patience;
+            // Who has come back may catch up before its session is open again.
+            if counts && gone || peer.leaving || slow || silent {
                 out.insert(*member);
-            } else if peer.next.is_some()
+            } else if !gone
+                && peer.next.is_some()
                 && peer.acked >= required
                 && peer.acked + self.settings.limits.window > last
             {
                 caught_up.insert(*member);
             }
         }
-        let next = roster.changed(&caught_up, &out);
+        let mut next = roster.changed(&caught_up, &out);
+        let held = |by: Acknowledge, next: &Roster| {
+            by.held(&next.in_sync, self.me, |member| self.position(member)) >= required
+        };
+        // What was acknowledged by one rule must be found by the other.
+        if held(self.settings.acknowledge, &next) {
+            next.acknowledge = self.settings.acknowledge;
+        }
         // No majority of the next set may lack something. Of all in sync, nobody does.
-        let by = self.settings.acknowledge;
-        let safe = by != Acknowledge::Quorum
-            || by.held(&next.in_sync, self.me, |member| self.position(member)) >= required;
+        let safe = next.acknowledge != Acknowledge::Quorum || held(Acknowledge::Quorum, &next);
         if next != *roster && safe {
             self.propose(next, effects);
         }

@@ -82,6 +82,24 @@ pub enum Body {
     Sworn(Place),
 }
 
+impl Message {
+    /// Whether taking it may have much written.
+    #[must_use]
+    pub const fn may_persist(&self) -> bool {
+        match &self.body {
+            Body::Append { entries, .. } => !entries.is_empty(),
+            Body::Piece { .. } => true,
+            Body::Ack { .. }
+            | Body::Behind { .. }
+            | Body::Hello { .. }
+            | Body::Leave
+            | Body::Pull { .. }
+            | Body::SwearOff
+            | Body::Sworn(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.reign)?;

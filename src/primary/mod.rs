@@ -6,8 +6,6 @@
 //! *arbiter*) holds; a replica is shown it and asks to have it changed, never changes it itself.
 //! What is promised is in `docs/PRIMARY.md`.
 //!
-//! This is the core alone. Nodes do not run it yet: nothing else of the engine imports it.
-//!
 //! Must never know: registers and ballots beyond their order, clocks, disks, sockets.
 
 mod asks;
@@ -19,16 +17,20 @@ mod log;
 mod message;
 mod replica;
 mod roster;
+mod schema;
 mod snapshot;
 mod succession;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use command::{Ask, Command, Outcome, ReadLevel, Refusal};
+pub use command::{
+    Answer, Ask, Call, Command, Envelope, Info, Outcome, Passed, Passing, ReadLevel, Refusal,
+};
 pub use journal::{Foreign, Journal, Record};
 pub use log::{Entry, Fate, Place, Remembered, What};
 pub use message::{Body, Message};
-pub use replica::{Effect, Input, Lag, Limits, Replica, Role, Settings};
-pub use roster::{Acknowledge, Member, Reign, Roster};
+pub use replica::{Effect, Input, Lag, Limits, REMEMBERED, Replica, Role, Settings};
+pub use roster::{Acknowledge, Illegible, Member, Reign, Roster};
+pub use schema::Schema;
 pub use snapshot::{Cursor, Mark, Piece};

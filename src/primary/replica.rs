@@ -9,24 +9,26 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use super::asks::Asks;
-use super::command::{Ask, Outcome};
+use super::command::{Ask, Info, Outcome};
 use super::follow::Follower;
 use super::journal::{Journal, Record};
 use super::lead::Lead;
-use super::log::{HistoryMax, Log, Place};
+use super::log::{Entry, HistoryMax, Log, Place};
 use super::message::{Body, Message};
 use super::roster::{Acknowledge, Member, Reign, Roster};
 use super::writer::{Mark, Writer};
 use crate::base::{Incarnation, Instant, Key, NodeId, OpId, Ticket, Value};
 use crate::paxos::Ballot;
 
-/// What a replica is told when it is made; all of a table the same of `acknowledge`.
+/// What a replica is told when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Whose disks must hold a write before it is acknowledged.
+    /// Whose disks must hold a write before it is acknowledged, if this replica has its way: what
+    /// counts is what the arbiter says.
     pub acknowledge: Acknowledge,
     /// How long a client waits for its answer at most.
     pub answer_within: Duration,
@@ -74,6 +76,9 @@ pub struct Limits {
     pub window: u64,
 }
 
+/// How many committed requests are remembered, unless said otherwise.
+pub const REMEMBERED: usize = 1 << 16;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -81,7 +86,7 @@ impl Default for Limits {
             tail: 10_000,
             tail_bytes: 64 << 20,
             write_bytes: 1 << 20,
-            remembered: 1 << 16,
+            remembered: REMEMBERED,
             history: 1 << 14,
             history_bytes: 16 << 20,
             batch_bytes: 256 << 10,
@@ -111,6 +116,8 @@ pub enum Input {
         /// What it says.
         roster: Option<Roster>,
     },
+    /// An operator makes this replica the primary, if [`Replica::check_force`] allows it.
+    Force,
     /// An operator asks the primary to hand over to this node, or to whoever is best.
     HandOver(Option<NodeId>),
     /// Be a replica, or cease to be one. A replica wants to be one unless told.
@@ -179,9 +186,10 @@ pub enum Effect {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It does not know yet.
+    #[default]
     Unknown,
     /// No replica: it has not joined, or has been counted out.
     Outside,
@@ -191,8 +199,19 @@ pub enum Role {
     Secondary,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Outside => "outside",
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
 /// How another replica stands, as its primary sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lag {
     /// Which.
     pub member: Member,
@@ -235,6 +254,8 @@ pub struct Replica {
     /// Whose sessions are closed.
     pub(super) gone: BTreeSet<Member>,
     pub(super) wanted: bool,
+    /// The reign that an operator wants this replica to end.
+    pub(super) forced: Option<Reign>,
     pub(super) part: Part,
     pub(super) asks: Asks,
     pub(super) looks: u64,
@@ -276,6 +297,7 @@ impl Replica {
             proposal: None,
             gone: BTreeSet::new(),
             wanted: true,
+            forced: None,
             part: Part::Waiting,
             asks: Asks::default(),
             looks: 0,
@@ -284,6 +306,11 @@ impl Replica {
             told: Role::Unknown,
             settings,
         }
+    }
+
+    /// The same, which joins only when it is told to.
+    pub const fn stay_out(&mut self) {
+        self.wanted = false;
     }
 
     // ------------------------------------------------------------------ what is to be seen of it
@@ -323,6 +350,52 @@ impl Replica {
         self.log.last()
     }
 
+    /// The version of what the arbiter said last.
+    #[must_use]
+    pub const fn version(&self) -> Option<Ballot> {
+        self.version
+    }
+
+    /// Whether it has been told that this member's session is closed.
+    #[must_use]
+    pub fn is_gone(&self, member: &Member) -> bool {
+        self.gone.contains(member)
+    }
+
+    /// Whether a request with this id waits here for its answer.
+    #[must_use]
+    pub fn awaits(&self, op: &OpId) -> bool {
+        self.asks.has(op)
+    }
+
+    /// The primary, as far as it is known.
+    #[must_use]
+    pub fn primary(&self) -> Option<NodeId> {
+        let roster = self.roster.as_ref().filter(|roster| roster.reign >= self.reign)?;
+        let known = !self.sworn_off && !self.gone.contains(&roster.primary);
+        known.then_some(roster.primary.node)
+    }
+
+    /// The entries committed last, as far as they are kept, and then those that are not committed.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.log.history().iter().chain(self.log.tail())
+    }
+
+    /// All that can be told of it.
+    #[must_use]
+    pub fn info(&self, now: Instant) -> Info {
+        Info {
+            role: self.role(),
+            wanted: self.wanted,
+            roster: self.roster.clone(),
+            committed: self.committed(),
+            last: self.last(),
+            rows: self.log.content().rows.len() as u64,
+            waiting: self.asks.len() as u64,
+            lags: self.lags(now),
+        }
+    }
+
     /// What is committed, in order.
     pub fn rows(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.log.content().rows.iter()
@@ -350,6 +423,12 @@ impl Replica {
         self.asks.deadline().map_or(self.tick, |deadline| deadline.min(self.tick))
     }
 
+    /// Whether an operator's wish for another primary is neither done nor given up yet.
+    #[must_use]
+    pub const fn is_changing(&self) -> bool {
+        self.forced.is_some() || self.is_handing_over()
+    }
+
     // ------------------------------------------------------------------ what it is told
 
     /// Takes one input. Total: no input is an error.
@@ -357,6 +436,7 @@ impl Replica {
         match input {
             Input::Ask(ask) => self.on_ask(ask, now, effects),
             Input::Arbiter { asked, version, roster } => self.on_arbiter(asked, version, roster),
+            Input::Force => self.on_force(),
             Input::HandOver(to) => self.on_hand_over(to, now),
             Input::Join(wanted) => self.wanted = wanted,
             Input::Message { from, message } => self.on_message(from, message, now, effects),
@@ -431,6 +511,7 @@ impl Replica {
         if ticked && let (Some(before), Some(roster)) = (self.version, &self.proposal) {
             effects.push(Effect::Propose { before, roster: roster.clone() });
         }
+        self.force(effects);
         self.take_part(ticked, now, effects);
         match self.part {
             Part::Lead(_) => self.lead(ticked, now, effects),
@@ -457,9 +538,10 @@ impl Replica {
             // P-I1: who has written down a reign has been part of this table before, and does not
             // begin it anew because its arbiter has nothing to say.
             if self.wanted && self.reign == Reign::NONE {
-                self.propose(Roster::founded_by(self.me), effects);
+                let roster = Roster::founded_by(self.me, self.settings.acknowledge);
+                self.propose(roster, effects);
             }
-            if ticked {
+            if ticked && self.wanted {
                 self.look(effects);
             }
             return;
@@ -492,9 +574,9 @@ impl Replica {
             }
             if self.wanted {
                 self.propose(roster.joined_by(self.me), effects);
-            }
-            if ticked {
-                self.look(effects);
+                if ticked {
+                    self.look(effects);
+                }
             }
         }
     }
@@ -509,7 +591,7 @@ impl Replica {
             // It began this reign in an earlier life, and may have sent what it does not remember:
             // it begins another, with what is on its disk.
             self.part = Part::Waiting;
-            let roster = roster.succeeded_by(self.me, self.settings.acknowledge, |_| false);
+            let roster = roster.succeeded_by(self.me, |_| false);
             return self.propose(roster, effects);
         }
         // Durable first: a reign is begun once (P-I1).
@@ -557,12 +639,5 @@ impl Replica {
 
     pub(super) fn send(&self, to: Member, body: Body, effects: &mut Vec<Effect>) {
         effects.push(Effect::Send { to, message: Message { reign: self.reign, body } });
-    }
-
-    /// The primary, as far as it is known.
-    pub(super) fn primary(&self) -> Option<NodeId> {
-        let roster = self.roster.as_ref().filter(|roster| roster.reign == self.reign)?;
-        let known = !self.sworn_off && !self.gone.contains(&roster.primary);
-        known.then_some(roster.primary.node)
     }
 }

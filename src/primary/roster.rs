@@ -7,12 +7,14 @@
 //! Must never know: the register, messages, time, what a table contains.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use bincode::{Decode, Encode};
 
-use crate::base::{Life, NodeId};
+use crate::base::{Life, NodeId, Value};
 
 /// The time for which one process life of one replica is primary, numbered from 1.
 ///
@@ -67,6 +69,33 @@ pub enum Acknowledge {
     Quorum,
 }
 
+impl fmt::Display for Acknowledge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Primary => "primary",
+            Self::Quorum => "quorum",
+        })
+    }
+}
+
+/// Text that says nothing of the kind that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Illegible;
+
+impl FromStr for Acknowledge {
+    type Err = Illegible;
+
+    fn from_str(text: &str) -> Result<Self, Illegible> {
+        match text {
+            "all" => Ok(Self::All),
+            "primary" => Ok(Self::Primary),
+            "quorum" => Ok(Self::Quorum),
+            _ => Err(Illegible),
+        }
+    }
+}
+
 impl Acknowledge {
     /// Up to where everything is held by enough of `set`, of whom each holds up to `position`.
     pub(super) fn held(
@@ -113,6 +142,9 @@ pub struct Roster {
     pub reign: Reign,
     /// Whose.
     pub primary: Member,
+    /// Whose disks must hold a write. What a node is configured with is what it asks for when it is
+    /// primary; what counts is what is decided, so that all replicas mean the same.
+    pub acknowledge: Acknowledge,
     /// Whose acknowledgement counts, the primary among them, and who alone can succeed it.
     pub in_sync: BTreeSet<Member>,
     /// Who is catching up.
@@ -121,9 +153,22 @@ pub struct Roster {
 
 impl Roster {
     /// Of a table that nobody has asked for before.
-    pub(super) fn founded_by(me: Member) -> Self {
+    pub(super) fn founded_by(me: Member, acknowledge: Acknowledge) -> Self {
         let in_sync = BTreeSet::from([me]);
-        Self { reign: Reign(1), primary: me, in_sync, joining: BTreeSet::new() }
+        Self { reign: Reign(1), primary: me, acknowledge, in_sync, joining: BTreeSet::new() }
+    }
+
+    /// As the arbiter holds it: text, so that people can read it.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::from(format!("{self}").as_str())
+    }
+
+    /// What the arbiter holds; `None` if it is no roster.
+    #[must_use]
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let roster: Self = core::str::from_utf8(value.as_bytes()).ok()?.parse().ok()?;
+        roster.is_sound().then_some(roster)
     }
 
     /// Whether it is a roster at all: whatever the arbiter contains is read as if by a stranger.
@@ -162,17 +207,19 @@ impl Roster {
         next
     }
 
+    /// The next reign, of whoever an operator says: nobody who counted has a disk any more.
+    pub(super) fn forced_by(&self, primary: Member) -> Self {
+        let in_sync = BTreeSet::from([primary]);
+        let (reign, joining) = (self.reign.next(), BTreeSet::new());
+        Self { reign, primary, acknowledge: self.acknowledge, in_sync, joining }
+    }
+
     /// The next reign. Who is `gone` counts no more, unless it takes them to make the majority that
     /// holds what was acknowledged.
-    pub(super) fn succeeded_by(
-        &self,
-        primary: Member,
-        acknowledge: Acknowledge,
-        gone: impl Fn(&Member) -> bool,
-    ) -> Self {
+    pub(super) fn succeeded_by(&self, primary: Member, gone: impl Fn(&Member) -> bool) -> Self {
         assert!(self.in_sync.contains(&primary), "who is not in sync may lack what was promised");
         let mut next = Self { reign: self.reign.next(), primary, ..self.clone() };
-        if acknowledge != Acknowledge::Quorum {
+        if self.acknowledge != Acknowledge::Quorum {
             next.in_sync.retain(|member| *member == primary || !gone(member));
         }
         next
@@ -181,12 +228,49 @@ impl Roster {
 
 impl fmt::Display for Roster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, in sync", self.reign, self.primary)?;
+        write!(f, "{} {} {}, in sync", self.reign, self.primary, self.acknowledge)?;
         self.in_sync.iter().try_for_each(|member| write!(f, " {member}"))?;
         if !self.joining.is_empty() {
             write!(f, ", joining")?;
         }
         self.joining.iter().try_for_each(|member| write!(f, " {member}"))
+    }
+}
+
+impl FromStr for Member {
+    type Err = Illegible;
+
+    fn from_str(text: &str) -> Result<Self, Illegible> {
+        let (node, life) =
+            text.strip_prefix('n').ok_or(Illegible)?.split_once('.').ok_or(Illegible)?;
+        let node = NodeId(node.parse().map_err(|_| Illegible)?);
+        Ok(Self { node, life: Life(life.parse().map_err(|_| Illegible)?) })
+    }
+}
+
+/// What [`fmt::Display`] says.
+impl FromStr for Roster {
+    type Err = Illegible;
+
+    fn from_str(text: &str) -> Result<Self, Illegible> {
+        let mut parts = text.split(", ");
+        let mut words = parts.next().ok_or(Illegible)?.split(' ');
+        let mut word = || words.next().ok_or(Illegible);
+        let reign = word()?.strip_prefix('p').ok_or(Illegible)?;
+        let reign = Reign(reign.parse().map_err(|_| Illegible)?);
+        let (primary, acknowledge) = (word()?.parse()?, word()?.parse()?);
+        let members = |part: &str, name: &str| {
+            let mut words = part.strip_prefix(name).ok_or(Illegible)?.split(' ');
+            let begins = words.next() == Some("");
+            let members: Result<BTreeSet<Member>, _> = words.map(str::parse).collect();
+            if begins { members } else { Err(Illegible) }
+        };
+        let in_sync = members(parts.next().ok_or(Illegible)?, "in sync")?;
+        let joining = parts.next().map_or(Ok(BTreeSet::new()), |part| members(part, "joining"))?;
+        if word().is_ok() || parts.next().is_some() {
+            return Err(Illegible);
+        }
+        Ok(Self { reign, primary, acknowledge, in_sync, joining })
     }
 }
 
@@ -239,18 +323,44 @@ mod tests {
     #[test]
     #[should_panic(expected = "not in sync")]
     fn who_is_not_in_sync_does_not_succeed() {
-        let roster = Roster::founded_by(member(1)).joined_by(member(2));
-        let _ = roster.succeeded_by(member(2), Acknowledge::All, |_| false);
+        let roster = Roster::founded_by(member(1), Acknowledge::All).joined_by(member(2));
+        let _ = roster.succeeded_by(member(2), |_| false);
     }
 
     #[test]
     fn a_majority_keeps_its_dead_until_the_living_hold_everything() {
-        let mut roster = Roster::founded_by(member(1));
-        roster.in_sync = set(&[1, 2, 3]);
-        let gone = |gone: &Member| *gone == member(1);
-        let all = roster.succeeded_by(member(2), Acknowledge::All, gone);
-        assert_eq!((all.reign, all.in_sync), (Reign(2), set(&[2, 3])));
-        let quorum = roster.succeeded_by(member(2), Acknowledge::Quorum, gone);
-        assert_eq!(quorum.in_sync, set(&[1, 2, 3]));
+        let succeeded = |acknowledge| {
+            let mut roster = Roster::founded_by(member(1), acknowledge);
+            roster.in_sync = set(&[1, 2, 3]);
+            let next = roster.succeeded_by(member(2), |gone| *gone == member(1));
+            (next.reign, next.in_sync)
+        };
+        assert_eq!(succeeded(Acknowledge::All), (Reign(2), set(&[2, 3])));
+        assert_eq!(succeeded(Acknowledge::Quorum), (Reign(2), set(&[1, 2, 3])));
+    }
+
+    /// What the arbiter holds is read as if a stranger had written it.
+    #[test]
+    fn a_roster_is_what_its_text_says() {
+        let mut roster = Roster::founded_by(member(7), Acknowledge::Quorum);
+        let text = "p1 n7.7 quorum, in sync n7.7";
+        assert_eq!(roster.to_value(), Value::from(text));
+        assert_eq!(Roster::from_value(&Value::from(text)), Some(roster.clone()));
+        (roster.in_sync, roster.joining) = (set(&[2, 7]), set(&[3, 4]));
+        assert_eq!(Roster::from_value(&roster.to_value()), Some(roster));
+        for wrong in [
+            "",
+            "p1 n7.7 quorum",
+            "p0 n7.7 quorum, in sync n7.7",
+            "p1 n7.7 most, in sync n7.7",
+            "p1 n7.7 all, in sync n8.7",
+            "p1 n7.7 all, in syncn7.7",
+            "p1 n7.7 all, in sync n7.7, joining n7.7",
+            "p1 n7.7 all, in sync n7.7, joining n8.7, n9.7",
+            "p1 n7.7 all more, in sync n7.7",
+            "p1 n70000.7 all, in sync n70000.7",
+        ] {
+            assert_eq!(Roster::from_value(&Value::from(wrong)), None, "{wrong}");
+        }
     }
 }

@@ -60,6 +60,15 @@ pub struct Piece {
     pub upto: Cursor,
 }
 
+impl Piece {
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        let entries = self.entries.iter().map(Entry::size).sum::<usize>();
+        let rows = self.rows.iter().map(|(key, value)| key.len() + value.len() + 16);
+        entries + rows.sum::<usize>() + self.remembered.len() * 40
+    }
+}
+
 impl Content {
     /// What follows `after`, about so many bytes of it. `history` has what was committed last;
     /// `None` if it does not reach back to when the copy in the making is of.

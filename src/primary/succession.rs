@@ -10,6 +10,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::command::Refusal;
 use super::log::Place;
 use super::message::Body;
 use super::replica::{Effect, Part, Replica};
@@ -90,7 +91,7 @@ impl Replica {
             }
         }
         let durable = self.writer.durable();
-        let (last, me, witnesses) = (self.log.last(), self.me, self.settings.acknowledge);
+        let (last, me, witnesses) = (self.log.last(), self.me, roster.acknowledge);
         let Part::Follow(follower) = &mut self.part else { return };
         if !durable.sworn_off || durable.reign != self.reign {
             return;
@@ -135,7 +136,7 @@ impl Replica {
             in_sync.iter().max_by_key(|(member, last)| (**last, core::cmp::Reverse(*member)));
         if let Some((best, _)) = best {
             let gone = |member: &Member| *member == roster.primary || self.gone.contains(member);
-            let next = roster.succeeded_by(*best, self.settings.acknowledge, gone);
+            let next = roster.succeeded_by(*best, gone);
             self.propose(next, effects);
         }
     }
@@ -146,7 +147,7 @@ impl Replica {
         let (Part::Lead(lead), Some(roster)) = (&self.part, &self.roster) else { return };
         let sworn_off = |member| lead.peers.get(member).is_some_and(|peer| peer.sworn_off);
         if self.proposal.is_none() && roster.joining.iter().any(sworn_off) {
-            let next = roster.succeeded_by(self.me, self.settings.acknowledge, |_| false);
+            let next = roster.succeeded_by(self.me, |_| false);
             self.propose(next, effects);
         }
     }
@@ -189,13 +190,69 @@ impl Replica {
             && self.log.committed().index == last
         {
             // It still counts: nobody knows yet that the successor is well.
-            let next = roster.succeeded_by(*successor, self.settings.acknowledge, |_| false);
+            let next = roster.succeeded_by(*successor, |_| false);
             self.propose(next, effects);
         }
     }
 
     /// Whether nothing new is to be put in order because somebody else is about to do that.
-    pub(super) const fn is_handing_over(&self) -> bool {
+    #[must_use]
+    pub const fn is_handing_over(&self) -> bool {
         matches!(&self.part, Part::Lead(lead) if lead.handing.is_some())
+    }
+
+    /// Whether it could hand over to this node, or to anybody.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_hand_over(&self, to: Option<NodeId>) -> Result<(), Refusal> {
+        let (Part::Lead(_), Some(roster)) = (&self.part, &self.roster) else {
+            return Err(Refusal::NotPrimary(self.primary()));
+        };
+        let fits = |member: &Member| {
+            *member != self.me
+                && !self.gone.contains(member)
+                && to.is_none_or(|to| to == member.node)
+        };
+        roster.in_sync.iter().any(fits).then_some(()).ok_or(Refusal::NoSuccessor)
+    }
+
+    // ------------------------------------------------------------------ by force
+
+    /// Whether an operator may make this the primary, though it did not count: everybody else who
+    /// did is gone.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_force(&self) -> Result<(), Refusal> {
+        let roster = self.roster.as_ref().ok_or(Refusal::NotReady)?;
+        let others = roster.in_sync.iter().filter(|member| **member != self.me);
+        let mut there = others.filter(|member| !self.gone.contains(member));
+        there.next().map_or(Ok(()), |member| Err(Refusal::NotGone(member.node)))
+    }
+
+    /// An operator gives up what those who counted have lost, so that the table goes on with what
+    /// is here.
+    pub(super) fn on_force(&mut self) {
+        if !matches!(self.part, Part::Lead(_)) && self.check_force().is_ok() {
+            self.forced = self.roster.as_ref().map(|roster| roster.reign);
+        }
+    }
+
+    /// Until a reign after the one that is to end has begun, or somebody who counted is back.
+    pub(super) fn force(&mut self, effects: &mut Vec<Effect>) {
+        let Some(forced) = self.forced else { return };
+        let roster = self.roster.as_ref().filter(|roster| roster.reign == forced);
+        let next = roster.filter(|_| self.check_force().is_ok());
+        let Some(next) = next.map(|roster| roster.forced_by(self.me)) else {
+            self.forced = None;
+            return;
+        };
+        if self.proposal.as_ref() != Some(&next) {
+            // Whoever does not lead may change its mind: nothing is acknowledged on the strength
+            // of what it proposes.
+            self.proposal = None;
+            self.propose(next, effects);
+        }
     }
 }

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::journal::Record;
+use super::journal::{RECORD_BYTES, Record};
 use super::log::Entry;
 use super::replica::Effect;
 use super::roster::Reign;
@@ -39,6 +39,8 @@ pub(super) struct Writer {
     retry: Duration,
     ticket: Ticket,
     queue: Vec<Record>,
+    /// About how many bytes of entries the last record of the queue has.
+    bytes: usize,
     flight: Option<Flight>,
     /// What the queue comes to.
     mark: Mark,
@@ -49,8 +51,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(retry: Duration, mark: Mark, committed: u64) -> Self {
         let durable = mark.clone();
-        let (ticket, queue) = (Ticket(0), Vec::new());
-        Self { retry, ticket, queue, flight: None, mark, durable, committed }
+        let (ticket, queue, bytes) = (Ticket(0), Vec::new(), 0);
+        Self { retry, ticket, queue, bytes, flight: None, mark, durable, committed }
     }
 
     pub(super) const fn durable(&self) -> &Mark {
@@ -62,15 +64,24 @@ impl Writer {
         self.queue.push(Record::Entered { reign, sworn_off });
     }
 
+    /// Entries that follow each other share a record, as long as that is of a bounded size.
     pub(super) fn append(&mut self, entry: Entry) {
         self.mark.index = entry.place.index;
+        let size = entry.size();
         match self.queue.last_mut() {
             Some(Record::Appended(entries))
-                if entries.last().is_some_and(|last| last.place.index + 1 == self.mark.index) =>
+                if self.bytes + size <= RECORD_BYTES
+                    && entries
+                        .last()
+                        .is_some_and(|last| last.place.index + 1 == self.mark.index) =>
             {
+                self.bytes += size;
                 entries.push(entry);
             }
-            _ => self.queue.push(Record::Appended(alloc::vec![entry])),
+            _ => {
+                self.bytes = size;
+                self.queue.push(Record::Appended(alloc::vec![entry]));
+            }
         }
     }
 

@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::arguments::Arguments;
 use super::decode::{ProtocolError, RequestLimits, Requests};
-use super::plan::{Action, Call, Channel, SessionCall, State, Step, Surroundings, Then, bound_to};
+use super::plan::{
+    Action, Call, Channel, SessionCall, State, Step, Surroundings, Then, bound_to, table_name,
+};
 use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
@@ -646,6 +648,7 @@ impl Claim {
             | Command::Keys { .. }
             | Command::Merged { .. }
             | Command::OpenSession
+            | Command::Primary { .. }
             | Command::Status
             | Command::Table(_) => Self::Alone,
         }
@@ -664,6 +667,7 @@ fn value_len(outcome: &Outcome) -> usize {
         | Outcome::Found { entry: None, .. }
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
         | Outcome::Removed { .. }
@@ -696,6 +700,10 @@ fn message(event: &Event, tables: &[TableConfig]) -> Option<(Channel, String)> {
         Event::QuorumReached { .. } => (Channel::Quorum, "reached".to_owned()),
         Event::Reachable { nodes, size } => (Channel::Quorum, format!("reachable {nodes}/{size}")),
         Event::Readiness(readiness) => (Channel::Quorum, format!("readiness: {readiness}")),
+        Event::Role { table, role, reign, primary } => {
+            let primary = primary.map_or_else(|| "-".to_owned(), |primary| primary.0.to_string());
+            (Channel::Roles, format!("{} {role} {reign} {primary}", table_name(tables, *table)))
+        }
         Event::SessionSuspended(session) => (Channel::Session(*session), "suspended".to_owned()),
         Event::SessionResumed(session) => (Channel::Session(*session), "resumed".to_owned()),
         Event::SessionLost(session) => (Channel::Session(*session), "lost".to_owned()),

@@ -9,18 +9,16 @@ use crate::base::TableId;
 use crate::consensus::{Outcome, Refusal};
 use crate::monitor::Bind;
 use crate::node::TableConfig;
+use crate::primary;
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
-pub const CODES: [(&str, &str); 19] = [
+pub const CODES: [(&str, &str); 24] = [
     (
         "BUSY",
         "Too many requests are in flight on this node, or too many clients connected. No effect; \
          send it again later, or to another node.",
     ),
-    (
-        "DISCIPLINE",
-        "A command of consensus tables to a merged table, or the other way round. No effect.",
-    ),
+    ("DISCIPLINE", "A command of one kind of table to a table of another. No effect."),
     ("ERR", "The command or its arguments are wrong. No effect."),
     (
         "INVALIDBINDING",
@@ -32,10 +30,30 @@ pub const CODES: [(&str, &str); 19] = [
     ("NOQUORUM", "No quorum of nodes was reached. No effect, now or later; safe to ask anew."),
     (
         "NOREPLICA",
-        "The node keeps no copy of this merged table, and none that does was reached. No effect.",
+        "The node keeps no copy of this merged table, and none that does was reached; or it is no \
+         replica of this primary table. No effect.",
+    ),
+    (
+        "NOSUCCESSOR",
+        "No other replica of the primary table, or not that one, is in sync and well. No effect.",
     ),
     ("NOSUCHSESSION", "The session is not hosted by the node asked, or it has ended. No effect."),
     ("NOSUCHTABLE", "The table is not in the configuration. No effect."),
+    (
+        "NOTGONE",
+        "A replica of the primary table that counts may still have its disk, so none is made \
+         primary by force. No effect.",
+    ),
+    (
+        "NOTINTIME",
+        "What the client has seen of the primary table has not come here in time, or the primary \
+         could not prove in time that it is one. No effect; ask again, or another node.",
+    ),
+    (
+        "NOTPRIMARY",
+        "Only the primary of the table does this, and this node is not it; it says which is, if it \
+         knows. This attempt had no effect; ask that node.",
+    ),
     (
         "NOTREADY",
         "The node does not take part, so it answers for nobody: it says why. No effect; ask \
@@ -44,6 +62,10 @@ pub const CODES: [(&str, &str); 19] = [
     (
         "PREVIOUSUNKNOWN",
         "The write took effect. What it replaced, which was asked for, was not seen.",
+    ),
+    (
+        "RESOLVED",
+        "The request was resolved as not done before it arrived. No effect, now or later.",
     ),
     ("UNFIT", "The value lacks a field that every value of the merged table must have. No effect."),
     (
@@ -83,6 +105,7 @@ pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
         | Refusal::NoSuchSession(_)
         | Refusal::NoSuchTable(_)
         | Refusal::NotReady(_)
+        | Refusal::Primary(_)
         | Refusal::Unfit(_)
         | Refusal::Unmade(_) => refusal.to_string(),
     };
@@ -104,6 +127,7 @@ pub fn refused(outcome: &Outcome) -> Reply {
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Mismatch { .. }
         | Outcome::Removed { .. }
         | Outcome::Session(_)
@@ -128,9 +152,24 @@ pub const fn code(refusal: &Refusal) -> &'static str {
         Refusal::NoSuchSession(_) => "NOSUCHSESSION",
         Refusal::NoSuchTable(_) => "NOSUCHTABLE",
         Refusal::NotReady(_) => "NOTREADY",
+        Refusal::Primary(refusal) => primary_code(refusal),
         Refusal::Unfit(_) => "UNFIT",
         Refusal::Unmade(_) => "UNMADE",
         Refusal::WriteOnce(_) => "WRITEONCE",
+    }
+}
+
+const fn primary_code(refusal: &primary::Refusal) -> &'static str {
+    match refusal {
+        primary::Refusal::Busy(_) => "BUSY",
+        primary::Refusal::NoSuccessor => "NOSUCCESSOR",
+        primary::Refusal::NotGone(_) => "NOTGONE",
+        primary::Refusal::NotInTime => "NOTINTIME",
+        primary::Refusal::NotPrimary(_) => "NOTPRIMARY",
+        primary::Refusal::NotReady => "NOTREADY",
+        primary::Refusal::NotReplica(_) => "NOREPLICA",
+        primary::Refusal::Resolved => "RESOLVED",
+        primary::Refusal::TooLarge => "LIMIT",
     }
 }
 
@@ -158,6 +197,11 @@ mod tests {
             }),
             Refusal::NoSuchTable(TableId(7)),
             Refusal::NotReady(Readiness::Starting),
+            Refusal::Primary(primary::Refusal::NoSuccessor),
+            Refusal::Primary(primary::Refusal::NotGone(crate::NodeId(1))),
+            Refusal::Primary(primary::Refusal::NotInTime),
+            Refusal::Primary(primary::Refusal::NotPrimary(None)),
+            Refusal::Primary(primary::Refusal::Resolved),
             Refusal::WriteOnce(TableId(0)),
         ];
         let mut codes: Vec<&str> = refusals.iter().map(code).collect();

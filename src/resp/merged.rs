@@ -50,6 +50,7 @@ pub(super) fn translate(command: Command, tables: &[TableConfig]) -> Command {
         | Command::Keys { .. }
         | Command::Merged { .. }
         | Command::OpenSession
+        | Command::Primary { .. }
         | Command::Put { .. }
         | Command::PutIfAbsent { .. }
         | Command::Remove { .. }

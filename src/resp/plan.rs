@@ -128,6 +128,8 @@ pub enum Channel {
     Merges,
     /// `quorum`.
     Quorum,
+    /// `roles`.
+    Roles,
     /// `session:ID`.
     Session(SessionId),
 }
@@ -138,6 +140,7 @@ impl Channel {
         match name {
             b"merges" => return Ok(Self::Merges),
             b"quorum" => return Ok(Self::Quorum),
+            b"roles" => return Ok(Self::Roles),
             _ => {}
         }
         if let Some(session) = name.strip_prefix(b"session:") {
@@ -171,6 +174,7 @@ impl Channel {
             }
             Self::Merges => Reply::bulk("merges"),
             Self::Quorum => Reply::bulk("quorum"),
+            Self::Roles => Reply::bulk("roles"),
             Self::Session(session) => Reply::bulk(format!("session:{session}")),
         }
     }
@@ -181,6 +185,7 @@ impl Channel {
             Self::Key(table, key) => Some(Topic::Key(*table, key.clone())),
             Self::Merges => Some(Topic::Merges),
             Self::Quorum => Some(Topic::Quorum),
+            Self::Roles => Some(Topic::Roles),
             Self::Session(_) => None,
         }
     }
@@ -496,6 +501,7 @@ impl Then {
                 | Outcome::Found { .. }
                 | Outcome::Keys { .. }
                 | Outcome::Merged(_)
+                | Outcome::Primary(_)
                 | Outcome::Mismatch { .. }
                 | Outcome::Refused(_)
                 | Outcome::Removed { .. }
@@ -524,6 +530,7 @@ fn was_there(outcome: &Outcome) -> bool {
         Outcome::Merged(answer) => merged::shows(answer),
         Outcome::Chosen { .. }
         | Outcome::Done
+        | Outcome::Primary(_)
         | Outcome::Keys { .. }
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
@@ -680,6 +687,7 @@ fn chosen(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
         | Outcome::Removed { .. }
@@ -739,6 +747,7 @@ fn compared(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Refused(_)
         | Outcome::Removed { .. }
         | Outcome::Session(_)
@@ -775,6 +784,7 @@ fn removed(outcome: Outcome, tables: &[TableConfig]) -> Reply {
         | Outcome::Found { .. }
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Refused(_)
         | Outcome::Session(_)
         | Outcome::Status(_)
@@ -836,6 +846,7 @@ impl Rewrite {
             | Outcome::Done
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Refused(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
@@ -945,6 +956,7 @@ impl fmt::Display for Channel {
             Self::Key(table, key) => write!(f, "key:{table}:{key}"),
             Self::Merges => write!(f, "merges"),
             Self::Quorum => write!(f, "quorum"),
+            Self::Roles => write!(f, "roles"),
             Self::Session(session) => write!(f, "session:{session}"),
         }
     }

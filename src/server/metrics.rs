@@ -250,6 +250,7 @@ impl Metrics {
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -387,6 +388,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Keys { .. } => "keys",
         Command::Merged { .. } => "merged",
         Command::OpenSession => "open_session",
+        Command::Primary { .. } => "primary",
         Command::Put { .. } => "put",
         Command::PutIfAbsent { .. } => "put_if_absent",
         Command::Remove { .. } => "remove",

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{Incarnation, NodeId, RegisterId};
-use crate::merged::{Journal, TableName};
+use crate::base::{Incarnation, NodeId, RegisterId, TableName};
+use crate::merged::Journal;
 use crate::node::Record;
+use crate::primary::{self, REMEMBERED};
 
 /// A log without what its later records have replaced.
 ///
@@ -17,6 +18,7 @@ pub struct Checkpoint {
     witnessed: BTreeMap<NodeId, Record>,
     active: Option<Record>,
     copies: BTreeMap<TableName, Changes>,
+    replicas: BTreeMap<TableName, Steps>,
     pub(super) registers: BTreeMap<RegisterId, Held>,
 }
 
@@ -42,6 +44,50 @@ impl Changes {
             self.folded = self.records.len();
         }
     }
+}
+
+/// What is held of one replica of a primary table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Steps {
+    records: Vec<Record>,
+    /// About how many bytes they have, and had when they were last folded.
+    bytes: usize,
+    folded: usize,
+}
+
+/// Steps are folded when they have so many bytes more than after the last time, and twice as many.
+pub(super) const STEPS_BYTES_MAX: usize = 1 << 20;
+
+impl Steps {
+    /// `whole` is whether these are all there are of the replica: what is left out depends on what
+    /// was written before.
+    fn apply(&mut self, record: Record, whole: bool) {
+        self.bytes += record.size();
+        self.records.push(record);
+        if whole && self.bytes >= self.folded * 2 + STEPS_BYTES_MAX {
+            self.records = fold_steps(&self.records);
+            self.bytes = self.records.iter().map(Record::size).sum();
+            self.folded = self.bytes;
+        }
+    }
+}
+
+/// The records of one replica, less what later ones have replaced. They are applied as recovery
+/// does it. What recovery would refuse is left as it is, so that it will.
+pub(super) fn fold_steps(records: &[Record]) -> Vec<Record> {
+    let mut journal = primary::Journal::new(REMEMBERED);
+    let mut name = None;
+    for record in records {
+        let Record::Replica { table, record } = record else {
+            unreachable!("not of a replica: {record}")
+        };
+        name = Some(*table);
+        if journal.add(record.clone()).is_err() {
+            return records.to_vec();
+        }
+    }
+    let Some(table) = name else { return Vec::new() };
+    journal.records().map(|record| Record::Replica { table, record }).collect()
 }
 
 /// What is held of one register; the promise only if it is above what was accepted.
@@ -72,6 +118,7 @@ impl Held {
             | Record::Born { .. }
             | Record::Changed { .. }
             | Record::Incarnation(_)
+            | Record::Replica { .. }
             | Record::Witnessed { .. } => unreachable!("not of a register: {record}"),
         }
     }
@@ -89,6 +136,10 @@ impl Checkpoint {
                 self.copies.entry(*table).or_default().apply(record);
             }
             Record::Born { .. } => self.born = Some(record),
+            Record::Replica { table, .. } => {
+                let whole = self.born.is_some();
+                self.replicas.entry(*table).or_default().apply(record, whole);
+            }
             Record::Incarnation(incarnation) => self.incarnation = *incarnation,
             Record::Witnessed { peer, .. } => {
                 self.witnessed.insert(*peer, record);
@@ -123,15 +174,19 @@ impl Checkpoint {
         self.folded().flat_map(expand).chain(registers)
     }
 
-    /// What is not of a register, and copies of merged tables as little as says what they hold.
+    /// What is not of a register, and copies of other tables as little as says what they hold.
     /// Only of a whole log: what is left out depends on what was written before.
     pub(super) fn folded(&self) -> impl Iterator<Item = Record> + '_ {
-        self.others().chain(self.copies.values().flat_map(|changes| fold(&changes.records)))
+        let copies = self.copies.values().flat_map(|changes| fold(&changes.records));
+        let replicas = self.replicas.values().flat_map(|steps| fold_steps(&steps.records));
+        self.others().chain(copies).chain(replicas)
     }
 
     /// What is not of a register, the lives as the last one.
     pub(super) fn preamble(&self) -> impl Iterator<Item = Record> + '_ {
-        self.others().chain(self.copies.values().flat_map(|changes| &changes.records).cloned())
+        let copies = self.copies.values().flat_map(|changes| &changes.records);
+        let replicas = self.replicas.values().flat_map(|steps| &steps.records);
+        self.others().chain(copies.chain(replicas).cloned())
     }
 
     fn others(&self) -> impl Iterator<Item = Record> + '_ {
@@ -162,6 +217,7 @@ pub(super) fn fold(records: &[Record]) -> Vec<Record> {
             | Record::Born { .. }
             | Record::Incarnation(_)
             | Record::Promised { .. }
+            | Record::Replica { .. }
             | Record::Witnessed { .. } => unreachable!("not of a copy: {record}"),
         }
     }

@@ -186,6 +186,7 @@ fn register(record: &Record) -> Option<&RegisterId> {
         | Record::Born { .. }
         | Record::Changed { .. }
         | Record::Incarnation(_)
+        | Record::Replica { .. }
         | Record::Witnessed { .. } => None,
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Everything here blocks. It must never know who asks, nor why: it holds no protocol, and folds
 //! records only by the rules that a register's later promise and acceptance replace earlier ones,
-//! and that a copy of a merged table is what its changes come to.
+//! and that a copy of a merged or a primary table is what its changes come to.
 
 mod block;
 mod checkpoint;

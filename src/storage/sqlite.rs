@@ -10,15 +10,15 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::checkpoint::{CHANGES_MAX, fold};
+use super::checkpoint::{CHANGES_MAX, STEPS_BYTES_MAX, fold, fold_steps};
 use super::disk::{Directory, Disk};
 use super::health::{FailStop, Health};
 use super::manifest::{Claim, MARK, Manifest, Mark, claim, on, refused};
 use super::memory::ascend;
 use super::records::{Records, encode};
 use super::{Damage, Found, OpenError, Opened, Owner, Storage, StorageError};
+use crate::base::TableName;
 use crate::base::{Life, Ticket};
-use crate::merged::TableName;
 use crate::node::Record;
 use crate::wire;
 
@@ -48,8 +48,22 @@ pub struct Sqlite {
     mark: Option<Mark<std::fs::File>>,
     in_transaction: bool,
     born: Option<Life>,
-    /// Of each copy of a merged table, how many changes are kept, and the number of the next.
-    changes: BTreeMap<TableName, (usize, u64)>,
+    changes: Changes,
+}
+
+/// What is kept of tables that are not made of registers: by what the names of its rows begin with,
+/// and by table.
+type Changes = BTreeMap<(u8, TableName), Kept>;
+
+/// Rows that are kept one by one, and folded now and then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    count: usize,
+    /// The number of the next.
+    next: u64,
+    /// How many bytes they have, and had when they were last folded.
+    bytes: usize,
+    folded: usize,
 }
 
 /// What all rows together are, so that none can vanish or be an old one.
@@ -76,6 +90,9 @@ fn hash(name: &[u8], frame: &[u8]) -> i64 {
 /// What the names of changes of merged tables begin with.
 const CHANGED: u8 = 6;
 
+/// What the names of changes of primary tables begin with.
+const REPLICA: u8 = 7;
+
 /// Where a record is kept: rows in the order of their names are what a node recovers from.
 fn name(record: &Record) -> Vec<u8> {
     let mut name = Vec::new();
@@ -94,6 +111,10 @@ fn name(record: &Record) -> Vec<u8> {
         // Behind it stands the number of the change.
         Record::Changed { table, .. } => {
             name.push(CHANGED);
+            name.extend(table.0.to_be_bytes());
+        }
+        Record::Replica { table, .. } => {
+            name.push(REPLICA);
             name.extend(table.0.to_be_bytes());
         }
         Record::Accepted { register, .. } | Record::Promised { register, .. } => {
@@ -316,24 +337,32 @@ fn is_trouble(error: &rusqlite::Error) -> bool {
 fn place(
     connection: &Connection,
     total: &mut Total,
-    changes: &mut BTreeMap<TableName, (usize, u64)>,
+    changes: &mut Changes,
     record: &Record,
     frame: Vec<u8>,
 ) -> rusqlite::Result<()> {
-    let mut name = name(record);
+    let name = name(record);
     match record {
         Record::Begun { table, .. } => {
-            take_changes(connection, total, *table)?;
-            changes.entry(*table).or_default().0 = 0;
+            let of = (CHANGED, *table);
+            take_changes(connection, total, of)?;
+            changes.entry(of).or_default().count = 0;
         }
         Record::Changed { table, .. } => {
-            let (count, next) = changes.entry(*table).or_default();
-            name.extend(next.to_be_bytes());
-            *count += 1;
-            *next += 1;
-            put(connection, total, &name, record, frame)?;
-            if *count >= CHANGES_MAX * 2 {
+            let of = (CHANGED, *table);
+            add_change(connection, total, changes, of, record, frame)?;
+            if changes[&of].count >= CHANGES_MAX * 2 {
                 fold_changes(connection, total, changes, *table)?;
+            }
+            return Ok(());
+        }
+        Record::Replica { table, .. } => {
+            let of = (REPLICA, *table);
+            add_change(connection, total, changes, of, record, frame)?;
+            let Kept { bytes, folded, .. } = changes[&of];
+            if bytes >= folded * 2 + STEPS_BYTES_MAX {
+                let steps = take_changes(connection, total, of)?;
+                put_changes(connection, total, changes, of, fold_steps(&steps))?;
             }
             return Ok(());
         }
@@ -347,13 +376,50 @@ fn place(
     put(connection, total, &name, record, frame)
 }
 
+/// Puts one more change behind the others.
+fn add_change(
+    connection: &Connection,
+    total: &mut Total,
+    changes: &mut Changes,
+    (kind, table): (u8, TableName),
+    record: &Record,
+    frame: Vec<u8>,
+) -> rusqlite::Result<()> {
+    let kept = changes.entry((kind, table)).or_default();
+    let name = [&[kind][..], &table.0.to_be_bytes(), &kept.next.to_be_bytes()].concat();
+    kept.count += 1;
+    kept.next += 1;
+    kept.bytes += frame.len();
+    put(connection, total, &name, record, frame)
+}
+
+/// Puts changes where there are none any more.
+fn put_changes(
+    connection: &Connection,
+    total: &mut Total,
+    changes: &mut Changes,
+    of: (u8, TableName),
+    records: Vec<Record>,
+) -> rusqlite::Result<()> {
+    let kept = changes.entry(of).or_default();
+    (kept.count, kept.bytes) = (0, 0);
+    for record in records {
+        let mut frame = Vec::new();
+        wire::encode(&record, &mut frame).expect("parts of what was written before");
+        add_change(connection, total, changes, of, &record, frame)?;
+    }
+    let kept = changes.entry(of).or_default();
+    kept.folded = kept.bytes;
+    Ok(())
+}
+
 /// Takes out all changes of a copy, in order.
 fn take_changes(
     connection: &Connection,
     total: &mut Total,
-    table: TableName,
+    (kind, table): (u8, TableName),
 ) -> rusqlite::Result<Vec<Record>> {
-    let first = [&[CHANGED][..], &table.0.to_be_bytes()].concat();
+    let first = [&[kind][..], &table.0.to_be_bytes()].concat();
     let last = [&first[..], &[0xff; 9]].concat();
     let mut records = Vec::new();
     let mut select = connection.prepare_cached(
@@ -376,7 +442,7 @@ fn take_changes(
 fn fold_changes(
     connection: &Connection,
     total: &mut Total,
-    changes: &mut BTreeMap<TableName, (usize, u64)>,
+    changes: &mut Changes,
     table: TableName,
 ) -> rusqlite::Result<()> {
     let name = [&[5][..], &table.0.to_be_bytes()].concat();
@@ -385,18 +451,9 @@ fn fold_changes(
             .query_row("SELECT frame FROM records WHERE name = ?1", [&name], |row| row.get(0))?;
     let Ok((begun, _)) = wire::decode::<Record>(&begun) else { return Ok(()) };
     let mut records = vec![begun];
-    records.extend(take_changes(connection, total, table)?);
-    let (count, next) = changes.entry(table).or_default();
-    *count = 0;
-    for record in fold(&records).iter().skip(1) {
-        let mut frame = Vec::new();
-        wire::encode(record, &mut frame).expect("parts of what was written before");
-        let name = [&[CHANGED][..], &table.0.to_be_bytes(), &next.to_be_bytes()].concat();
-        put(connection, total, &name, record, frame)?;
-        *count += 1;
-        *next += 1;
-    }
-    Ok(())
+    let of = (CHANGED, table);
+    records.extend(take_changes(connection, total, of)?);
+    put_changes(connection, total, changes, of, fold(&records).split_off(1))
 }
 
 /// Puts a record in its row. A row of a register has one or two frames: what was accepted, and
@@ -437,7 +494,9 @@ fn put(
 fn is_named(record: &Record, key: &[u8]) -> bool {
     let name = name(record);
     match record {
-        Record::Changed { .. } => key.len() == name.len() + 8 && key.starts_with(&name),
+        Record::Changed { .. } | Record::Replica { .. } => {
+            key.len() == name.len() + 8 && key.starts_with(&name)
+        }
         Record::Accepted { .. }
         | Record::Active { .. }
         | Record::Begun { .. }
@@ -452,7 +511,7 @@ fn is_named(record: &Record, key: &[u8]) -> bool {
 fn read(
     connection: &Connection,
     records: &mut Records,
-    changes: &mut BTreeMap<TableName, (usize, u64)>,
+    changes: &mut Changes,
 ) -> rusqlite::Result<Result<Total, String>> {
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -473,11 +532,22 @@ fn read(
         while !rest.is_empty() {
             match wire::decode::<Record>(rest) {
                 Ok((record, used)) if is_named(&record, key) => {
-                    if let (Record::Changed { table, .. }, Some(number)) =
-                        (&record, key.last_chunk())
-                    {
-                        let (count, next) = changes.entry(*table).or_default();
-                        (*count, *next) = (*count + 1, u64::from_be_bytes(*number) + 1);
+                    let of = match &record {
+                        Record::Changed { table, .. } => Some((CHANGED, *table)),
+                        Record::Replica { table, .. } => Some((REPLICA, *table)),
+                        Record::Accepted { .. }
+                        | Record::Active { .. }
+                        | Record::Begun { .. }
+                        | Record::Born { .. }
+                        | Record::Incarnation(_)
+                        | Record::Promised { .. }
+                        | Record::Witnessed { .. } => None,
+                    };
+                    if let (Some(of), Some(number)) = (of, key.last_chunk()) {
+                        let kept = changes.entry(of).or_default();
+                        kept.count += 1;
+                        kept.next = u64::from_be_bytes(*number) + 1;
+                        kept.bytes += used;
                     }
                     rest = &rest[used..];
                     count += 1;
@@ -487,6 +557,9 @@ fn read(
             }
         }
         records.push(frames, count);
+    }
+    for kept in changes.values_mut() {
+        kept.folded = kept.bytes;
     }
     if found != expected {
         let what = format!("{} rows where {} were written", found.rows, expected.rows);

@@ -53,7 +53,12 @@ impl Flight {
     pub(crate) const fn consensus(&self) -> Option<&consensus::Message> {
         match &self.message.body {
             Body::Consensus(message) => Some(message),
-            Body::Cluster(_) | Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => None,
+            Body::Cluster(_)
+            | Body::Merged(_)
+            | Body::Monitor(_)
+            | Body::Passed(_)
+            | Body::Primary(_)
+            | Body::Remote(_) => None,
         }
     }
 }
@@ -561,7 +566,10 @@ impl Cluster {
 
     /// Delivers everything in flight, and what that causes, until nothing is.
     pub(crate) fn deliver_all(&mut self) {
+        let begun = self.sent;
         while !self.flights.is_empty() {
+            let last = &self.log[self.log.len().saturating_sub(40)..];
+            assert!(self.sent < begun + 100_000, "no end of talk:\n{}", last.join("\n"));
             let Flight { from, to, message } = self.flights.remove(0);
             if !self.cut.contains(&(from, to)) {
                 self.input(to.0, Input::Message { from, message });

@@ -228,6 +228,7 @@ impl Oracle {
             Outcome::Done
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Refused(_)
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -297,6 +298,7 @@ impl Oracle {
             | Refusal::NoSuchSession(_)
             | Refusal::NoSuchTable(_)
             | Refusal::NotReady(_)
+            | Refusal::Primary(_)
             | Refusal::Unfit(_)
             | Refusal::Unmade(_)
             | Refusal::WriteOnce(_) => {
@@ -458,6 +460,7 @@ fn shown(outcome: &Outcome) -> (Ballot, Option<Ballot>) {
         Outcome::Done
         | Outcome::Keys { .. }
         | Outcome::Merged(_)
+        | Outcome::Primary(_)
         | Outcome::Refused(_)
         | Outcome::Session(_)
         | Outcome::Status(_)

@@ -208,7 +208,10 @@ impl Oracle {
             // Or its disk has not made durable in time what would have been shown.
             Refusal::NoReplica(table) => !self.keeps_copy(node, *table) || !changes(command),
             // Nothing is asked of a table that it has not, and every value fits.
-            Refusal::Discipline(_) | Refusal::Unfit(_) | Refusal::Unmade(_) => false,
+            Refusal::Discipline(_)
+            | Refusal::Primary(_)
+            | Refusal::Unfit(_)
+            | Refusal::Unmade(_) => false,
             // Looked at where they are known: at the call, at its bindings, at the node.
             Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
         }

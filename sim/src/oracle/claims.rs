@@ -42,7 +42,7 @@ impl Oracle {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
             Body::Cluster(message) => self.on_cluster(node, to, message),
             Body::Merged(message) => self.on_merged(node, message, marks),
-            Body::Monitor(_) | Body::Remote(_) => {}
+            Body::Monitor(_) | Body::Passed(_) | Body::Primary(_) | Body::Remote(_) => {}
         }
     }
 

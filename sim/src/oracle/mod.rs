@@ -477,6 +477,7 @@ impl Oracle {
                 | Record::Changed { .. }
                 | Record::Incarnation(_)
                 | Record::Promised { .. }
+                | Record::Replica { .. }
                 | Record::Witnessed { .. } => {}
             }
         }
@@ -529,7 +530,7 @@ impl Oracle {
                     word.durable_promised = Some(*ballot);
                 }
                 Record::Active { .. } => self.truths[node].active = true,
-                Record::Begun { .. } | Record::Changed { .. } => {}
+                Record::Begun { .. } | Record::Changed { .. } | Record::Replica { .. } => {}
                 Record::Born { life, .. } => self.truths[node].life = Some(life.0),
                 Record::Incarnation(incarnation) => {
                     let truth = &mut self.truths[node];

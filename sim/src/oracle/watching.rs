@@ -35,7 +35,7 @@ impl Oracle {
         };
         let wanted = matches!(command, Command::Subscribe(_));
         let what = match topic {
-            Topic::Merges | Topic::Quorum => None,
+            Topic::Merges | Topic::Quorum | Topic::Roles => None,
             Topic::Key(table, key) => Some(self.key_slot(*table, key)?),
         };
         Some((what, wanted))
@@ -91,7 +91,8 @@ impl Oracle {
             | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }
-            | Event::Readiness(_) => self.watch(node, client, None).is_some(),
+            | Event::Readiness(_)
+            | Event::Role { .. } => self.watch(node, client, None).is_some(),
             Event::SessionSuspended(session)
             | Event::SessionResumed(session)
             | Event::SessionLost(session) => self.owner(*session) == Some(client),

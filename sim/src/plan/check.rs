@@ -259,6 +259,7 @@ impl Plan {
             ConfigError::DuplicateTable(_)
             | ConfigError::ReservedName(_)
             | ConfigError::Merged { .. }
+            | ConfigError::Primary { .. }
             | ConfigError::TooManyTables(_) => "table",
             ConfigError::Members(_) | ConfigError::NotMember(_) => "size",
             ConfigError::TooFewWitnesses { .. } => "genesis",

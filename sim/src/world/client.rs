@@ -404,6 +404,7 @@ impl World<'_> {
                 // A copy that begins anew needs nothing of what was lost.
                 Outcome::Done
                     | Outcome::Merged(_)
+                    | Outcome::Primary(_)
                     | Outcome::Refused(_)
                     | Outcome::Status(_)
                     | Outcome::Unknown
@@ -481,6 +482,7 @@ impl World<'_> {
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Removed { .. }
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -528,6 +530,7 @@ impl World<'_> {
             Outcome::Done
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Refused(_)
             | Outcome::Session(_)
             | Outcome::Status(_)
@@ -703,7 +706,8 @@ impl World<'_> {
             | Event::QuorumLost { .. }
             | Event::QuorumReached { .. }
             | Event::Reachable { .. }
-            | Event::Readiness(_) => {}
+            | Event::Readiness(_)
+            | Event::Role { .. } => {}
         }
     }
 

@@ -110,6 +110,7 @@ impl Disk {
                 | Record::Born { .. }
                 | Record::Changed { .. }
                 | Record::Incarnation(_)
+                | Record::Replica { .. }
                 | Record::Witnessed { .. } => true,
             };
             if keep {

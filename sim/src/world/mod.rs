@@ -513,7 +513,12 @@ impl<'a> World<'a> {
             Body::Consensus(about) => {
                 about.register().and_then(|register| self.oracle.slot(register))
             }
-            Body::Cluster(_) | Body::Merged(_) | Body::Monitor(_) | Body::Remote(_) => None,
+            Body::Cluster(_)
+            | Body::Merged(_)
+            | Body::Monitor(_)
+            | Body::Passed(_)
+            | Body::Primary(_)
+            | Body::Remote(_) => None,
         };
         self.messages += 1;
         let number = self.messages;

@@ -96,6 +96,7 @@ impl Recorder {
             | Command::Get { level: ReadLevel::Local, .. }
             | Command::Merged { .. }
             | Command::OpenSession
+            | Command::Primary { .. }
             | Command::Status
             | Command::Subscribe(_)
             | Command::Table(_)
@@ -150,6 +151,7 @@ impl Recorder {
             Outcome::Done
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Session(_)
             | Outcome::Status(_) => return,
         };

@@ -74,6 +74,7 @@ impl Error {
             | Outcome::Found { .. }
             | Outcome::Keys { .. }
             | Outcome::Merged(_)
+            | Outcome::Primary(_)
             | Outcome::Mismatch { .. }
             | Outcome::Removed { .. }
             | Outcome::Session(_)

@@ -181,7 +181,7 @@ fn what_is_resolved_first_is_never_done() {
     let mut world = World::settled(2, small());
     let leader = world.leader();
     let op = world.op(1);
-    let ask = Ask { op, seen: 0, again: true, command: Command::Resolve };
+    let ask = Ask { op, seen: 0, again: true, within: Duration::MAX, command: Command::Resolve };
     world.ask_as(leader, ask.clone());
     world.peace(ms(150));
     assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::Resolved)));
@@ -265,7 +265,13 @@ impl Lone {
         let mut lone = Self { replica, now: Instant(1), effects: Vec::new() };
         let in_sync = [member(1, 1), member(2, 1)].into();
         let joining = [].into();
-        let roster = Roster { reign: Reign(1), primary: member(1, 1), in_sync, joining };
+        let roster = Roster {
+            reign: Reign(1),
+            primary: member(1, 1),
+            acknowledge: Acknowledge::All,
+            in_sync,
+            joining,
+        };
         let version = Ballot { round: 1, ..Ballot::ZERO };
         lone.handle(Input::Arbiter { asked: 0, version, roster: Some(roster) });
         lone.persist();
@@ -672,7 +678,13 @@ fn requests_are_done_once() {
     let mut world = World::settled(2, small());
     let leader = world.leader();
     let ids = [1, 2].map(|client| OpId { client: ClientId::new(client), request: RequestId(0) });
-    let ask = |op, value| Ask { op, seen: 0, again: false, command: put(1, value) };
+    let ask = |op, value| Ask {
+        op,
+        seen: 0,
+        again: false,
+        within: Duration::MAX,
+        command: put(1, value),
+    };
     world.ask_as(leader, ask(ids[0], "a"));
     world.ask_as(leader, ask(ids[1], "b"));
     world.ask_as(leader, ask(ids[1], "b"));
@@ -699,11 +711,17 @@ fn what_is_forgotten_is_unknown() {
         world.peace(ms(20));
     }
     world.replies.clear();
-    world.ask_as(0, Ask { op: first, seen: 0, again: true, command: put(1, "v") });
+    world.ask_as(
+        0,
+        Ask { op: first, seen: 0, again: true, within: Duration::MAX, command: put(1, "v") },
+    );
     assert_eq!(world.reply(first), Some(&Outcome::Unknown));
     let fresh = world.op(1);
     let seen = world.history.len() as u64;
-    world.ask_as(0, Ask { op: fresh, seen, again: true, command: put(1, "x") });
+    world.ask_as(
+        0,
+        Ask { op: fresh, seen, again: true, within: Duration::MAX, command: put(1, "x") },
+    );
     world.peace(ms(50));
     assert!(committed(world.reply(fresh)), "nothing since is forgotten");
 }

@@ -45,7 +45,7 @@ struct Call {
 
 impl Call {
     const fn writes(&self) -> bool {
-        !matches!(self.ask.command, Command::Get(..))
+        self.ask.command.writes()
     }
 }
 
@@ -383,7 +383,7 @@ impl World {
     pub(super) fn ask(&mut self, place: usize, client: u64, command: Command) -> OpId {
         let op = self.op(client);
         let seen = self.seen.get(&op.client).copied().unwrap_or(0);
-        self.ask_as(place, Ask { op, seen, again: false, command });
+        self.ask_as(place, Ask { op, seen, again: false, within: Duration::MAX, command });
         op
     }
 
@@ -392,7 +392,7 @@ impl World {
         if host.replica.is_none() {
             return;
         }
-        if !matches!(ask.command, Command::Get(..)) && !ask.again {
+        if ask.command.writes() && !ask.again {
             self.asked.push(ask.clone());
         }
         let call = Call {
@@ -554,6 +554,12 @@ impl World {
                 self.count("resolved");
             }
             Outcome::Rejected(_) => self.count("rejected"),
+            Outcome::Rows { rows, place, .. } => {
+                let state = &self.states[place.index as usize];
+                assert!(rows.iter().all(|(key, value)| state.get(key) == Some(value)));
+                assert!(place.index >= call.ask.seen, "A-32: back in time");
+                self.count("scanned");
+            }
             Outcome::Unknown => {
                 assert!(write, "a read is never unknown");
                 self.count("unknown");

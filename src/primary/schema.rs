@@ -1,0 +1,115 @@
+//! What a primary table is told when it is made.
+//!
+//! Must never know: who is primary.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::roster::Acknowledge;
+use crate::base::{NodeId, Replicas};
+
+/// A primary table's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// Whose disks must hold a write before it is acknowledged. Default [`Acknowledge::All`]. What
+    /// counts is what the primary is configured with and has had decided.
+    pub acknowledge: Acknowledge,
+    /// Who is a replica by itself; others are when an operator says so. Default [`Replicas::All`].
+    pub replicas: Replicas,
+    /// How long a client waits for its answer at most. Default one second.
+    pub answer_within: Duration,
+    /// How long a replica may owe an acknowledgement before it is counted out. Default three
+    /// seconds.
+    pub patience: Duration,
+}
+
+impl Default for Schema {
+    fn default() -> Self {
+        Self {
+            acknowledge: Acknowledge::All,
+            replicas: Replicas::All,
+            answer_within: Duration::from_secs(1),
+            patience: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Every word of a primary table, for error messages.
+const WORDS: &str = "all, quorum, primary, on@1.2.3, answer@MILLISECONDS, patience@MILLISECONDS";
+
+impl Schema {
+    /// What words say, joined by `+`, over what a schema says already: each word changes one thing.
+    ///
+    /// # Errors
+    /// What is wrong, and which words there are.
+    pub fn with_words(mut self, words: &str) -> Result<Self, String> {
+        for word in words.split('+').map(str::trim).filter(|word| !word.is_empty()) {
+            apply(&mut self, word).ok_or_else(|| {
+                format!("'{word}' says nothing of a primary table; there are: {WORDS}")
+            })?;
+        }
+        Ok(self)
+    }
+
+    /// Words that say the same over the default; nothing for what is as by default.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let default = Self::default();
+        let mut words = Vec::new();
+        if self.acknowledge != default.acknowledge {
+            words.push(self.acknowledge.to_string());
+        }
+        if let Replicas::Only(nodes) = &self.replicas {
+            let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
+            words.push(format!("on@{}", nodes.join(".")));
+        }
+        if self.answer_within != default.answer_within {
+            words.push(format!("answer@{}", self.answer_within.as_millis()));
+        }
+        if self.patience != default.patience {
+            words.push(format!("patience@{}", self.patience.as_millis()));
+        }
+        words.join("+")
+    }
+}
+
+fn apply(schema: &mut Schema, word: &str) -> Option<()> {
+    let milliseconds = |text: &str| Some(Duration::from_millis(text.parse().ok()?));
+    match word.split_once('@') {
+        None => schema.acknowledge = word.parse().ok()?,
+        Some(("on", nodes)) => {
+            let nodes: Result<Vec<NodeId>, _> =
+                nodes.split('.').map(|node| node.parse().map(NodeId)).collect();
+            schema.replicas = Replicas::Only(nodes.ok()?);
+        }
+        Some(("answer", time)) => schema.answer_within = milliseconds(time)?,
+        Some(("patience", time)) => schema.patience = milliseconds(time)?,
+        Some(_) => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_say_what_a_table_is() {
+        let said = |words: &str| Schema::default().with_words(words).expect(words);
+        assert_eq!(said("all"), Schema::default());
+        let all = "quorum+on@1.3+answer@500+patience@2000";
+        let expected = Schema {
+            acknowledge: Acknowledge::Quorum,
+            replicas: Replicas::Only([NodeId(1), NodeId(3)].to_vec()),
+            answer_within: Duration::from_millis(500),
+            patience: Duration::from_secs(2),
+        };
+        assert_eq!((said(all), expected.words().as_str()), (expected, all));
+        for word in ["some", "on@x", "answer", "answer@-1", "all@1"] {
+            let error = Schema::default().with_words(word).expect_err(word);
+            assert!(error.contains(&format!("'{word}'")), "{error}");
+        }
+    }
+}
