@@ -465,7 +465,8 @@ impl Node {
     fn check_merged(&self, table: TableId, command: &Command) -> Result<(), Refusal> {
         match self.config.tables.get(usize::from(table.0)) {
             Some(found) if found.schema().is_none() => return Err(Refusal::Discipline(table)),
-            Some(_) if self.copies.hash(table).is_some() => {}
+            // What a node that takes no part has not begun may be there all the same.
+            Some(_) if self.copies.hash(table).is_some() || !self.merges() => {}
             Some(_) | None => return Err(Refusal::NoSuchTable(table)),
         }
         // What is on the list is changed by making and dropping tables.
