@@ -70,6 +70,21 @@ fn a_put_sent_again_takes_effect_exactly_once() {
     }
 }
 
+/// A-15, P4: a put that others of its round follow is not named in the cell. Sent again elsewhere
+/// it cannot be told, and is not applied again.
+#[test]
+fn a_put_that_others_follow_is_not_done_again() {
+    let mut cluster = Cluster::new(3);
+    let mine = cluster.ask_as(1, CLIENT, 1, Sent::First, put("k", "mine", vec![]));
+    cluster.ask(1, put("k", "theirs", vec![]));
+    cluster.deliver_all();
+    assert!(matches!(cluster.answered(mine), Some(Outcome::Written { .. })));
+    let again = cluster.call_as(2, CLIENT, 1, Sent::Again, put("k", "mine", vec![]));
+    assert_eq!(again, Outcome::Unknown);
+    assert_eq!(births(&cluster, "k", "mine"), 1);
+    assert_eq!(value(&cluster.call(3, get("k"))).as_deref(), Some("theirs"));
+}
+
 /// what took effect once and was then overwritten is not applied again by a repeat.
 #[test]
 fn a_put_sent_again_never_undoes_what_came_after() {

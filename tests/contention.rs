@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Cluster, Fate, get, ms, put, put_if_absent, value};
-use synod::{ClientId, OnNoQuorum, Outcome, RequestId};
+use support::{Cluster, Fate, Flight, get, ms, put, put_if_absent, value};
+use synod::consensus::Message::Accept;
+use synod::{Body, ClientId, OnNoQuorum, Outcome, Previous, RequestId, Value};
 
 /// A small generator of its own: which messages are lost is the same in every run.
 struct Chance(u64);
@@ -108,18 +109,76 @@ fn two_proposers_in_lockstep_do_not_livelock() {
     assert!(value(&cluster.call(3, get("k"))).is_some());
 }
 
-/// Two requests of one node for one key do not race each other: one ballot each, in turn.
+/// P4: requests of one node for one key do not race each other: those that wait follow in the round
+/// of the first, in the order of asking, each with a ballot of its own.
 #[test]
-fn requests_of_one_node_take_turns() {
+fn requests_of_one_node_follow_each_other() {
     let mut cluster = Cluster::new(3);
     let asked: Vec<_> =
         (0..20).map(|n| cluster.ask(1, put("k", &format!("v{n}"), vec![]))).collect();
     cluster.deliver_all();
-    for asked in asked {
-        assert!(matches!(cluster.answered(asked), Some(Outcome::Written { .. })));
-    }
-    assert_eq!(ballots(&cluster, "k"), 20);
+    let versions: Vec<_> = asked
+        .into_iter()
+        .map(|asked| match cluster.answered(asked) {
+            Some(Outcome::Written { version, .. }) => version,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(
+        versions.windows(2).all(|pair| pair[1] > pair[0] && pair[1].follows(*pair[0])),
+        "{versions:?}"
+    );
+    assert_eq!(ballots(&cluster, "k"), 1, "one promise for all");
     assert_eq!(value(&cluster.call(2, get("k"))).as_deref(), Some("v19"), "in the order of asking");
+}
+
+/// At which place of its round an accept is.
+fn place(flight: &Flight) -> Option<u32> {
+    match &flight.message.body {
+        Body::Consensus(Accept { ballot, .. }) => Some(ballot.sequence),
+        _ => None,
+    }
+}
+
+/// P4: what a quorum has accepted has in it what it follows, though that was lost on the way.
+#[test]
+fn what_is_lost_takes_effect_with_what_follows() {
+    let mut cluster = Cluster::new(3);
+    cluster.rule(|flight| if place(flight) == Some(0) { Fate::Lose } else { Fate::Deliver });
+    let asked = ["a", "b"].map(|value| cluster.ask(1, put("k", value, vec![])));
+    cluster.deliver_all();
+    let [first, second] = asked.map(|asked| cluster.answered(asked).cloned());
+    let Some(Outcome::Written { version: first, .. }) = first else { panic!("{first:?}") };
+    let Some(Outcome::Written { version: second, previous, .. }) = second else {
+        panic!("{second:?}")
+    };
+    assert!(second > first && second.follows(first), "{first} {second}");
+    let Previous::Known(Some(previous)) = previous else { panic!("{previous:?}") };
+    assert_eq!((previous.version, &previous.value), (first, &Value::from("a")));
+}
+
+/// P4, AMB: those whose round another proposer ends are settled together, by one promise, and done
+/// in the order of asking: none of them is left in doubt.
+#[test]
+fn followers_that_are_preempted_are_settled_together() {
+    let mut cluster = Cluster::new(3);
+    cluster.rule(|flight| if place(flight) >= Some(2) { Fate::Lose } else { Fate::Deliver });
+    let asked: Vec<_> =
+        (0..6).map(|n| cluster.ask(1, put("k", &format!("v{n}"), vec![]))).collect();
+    cluster.deliver_all();
+    let answered = |cluster: &Cluster| asked.iter().filter_map(|&it| cluster.answered(it)).count();
+    assert_eq!(answered(&cluster), 2);
+    cluster.no_rule();
+    cluster.split(&[1], &[2, 3]);
+    let other = cluster.call(2, put("k", "other", vec![]));
+    assert!(matches!(other, Outcome::Written { .. }), "{other}");
+    cluster.heal();
+    cluster.run(Duration::from_secs(2));
+    for &asked in &asked {
+        let answer = cluster.answered(asked);
+        assert!(matches!(answer, Some(Outcome::Written { .. })), "{answer:?}");
+    }
+    assert_eq!(value(&cluster.call(3, get("k"))).as_deref(), Some("v5"), "in the order of asking");
 }
 
 /// P-35: a proposer that stops in the middle holds nobody up.

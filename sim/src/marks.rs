@@ -43,6 +43,8 @@ marks! {
         "A proposer that was rejected got a later ballot of the same operation chosen.";
     EraseRacedPut, "erase_raced_put",
         "An erasure and a client's write of one register were in flight together.";
+    Followed, "followed",
+        "A proposal followed another of its node in the same round (P4).";
     ReadCompleted, "read_completed",
         "A read completed somebody's unfinished proposal at its own ballot (R3).";
     AgainTookEffect, "again_took_effect",

@@ -9,8 +9,8 @@ use crate::base::{OpId, RegisterId, Value};
 use crate::monitor::{Binding, Cause, NodeSession};
 use crate::paxos::Ballot;
 
-/// How many of the last changes a cell remembers. One is enough for safety; two let a writer that
-/// was overtaken once still learn that it won.
+/// How many of the last rounds that changed it a cell remembers. One is enough for safety; two let
+/// a writer that was overtaken once still learn that it won.
 pub const LINEAGE_MAX: usize = 2;
 
 /// A register's whole content, replaced as one by every accepted proposal.
@@ -18,10 +18,10 @@ pub const LINEAGE_MAX: usize = 2;
 pub struct Cell {
     /// What a reader sees.
     pub state: State,
-    /// Which operations made it so, the last [`LINEAGE_MAX`] of them.
+    /// Which operations made it so, in the last [`LINEAGE_MAX`] rounds that did.
     pub lineage: Lineage,
-    /// Operations that changed the register at or below this ballot may be missing from
-    /// `lineage`; above it, none is.
+    /// Rounds that changed the register at or below this ballot may be missing from `lineage`;
+    /// above it, none is.
     pub truncated: Ballot,
 }
 
@@ -55,7 +55,8 @@ pub enum Content {
     Value(Value),
 }
 
-/// One operation that changed the register, and the ballot at which it did.
+/// The last operation of a round that changed the register, and the ballot at which it did. What
+/// its round changed before, at ballots that this one follows, it stands for (P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Change {
     /// Which operation.
@@ -86,8 +87,20 @@ impl Lineage {
         self.iter().any(|change| change.op == op)
     }
 
+    /// Whether changes took effect that are not named, for others in the same rounds are.
+    #[must_use]
+    pub(crate) fn hides_any(&self) -> bool {
+        self.iter().any(|change| change.ballot.sequence > 0)
+    }
+
     /// Adds the newest change; returns the one that is forgotten for it.
     fn push(&mut self, change: Change) -> Option<Change> {
+        if let Some(last) = &mut self.0[0]
+            && change.ballot.follows(last.ballot)
+        {
+            *last = change;
+            return None;
+        }
         let forgotten = self.0[LINEAGE_MAX - 1];
         self.0.copy_within(..LINEAGE_MAX - 1, 1);
         self.0[0] = Some(change);

@@ -224,10 +224,22 @@ impl Operation {
         if let Some(change) = cell.lineage.iter().find(|change| change.op == self.op) {
             return Effect::Took(change.ballot);
         }
-        match self.ambiguous {
-            None => Effect::Fresh,
-            Some(lowest) if accepted < lowest || cell.truncated < lowest => Effect::Fresh,
-            Some(_) => Effect::Untold,
+        // P4: a change that followed one of ours took effect with it.
+        let known = cell.lineage.iter().map(|change| change.ballot).chain([cell.truncated]);
+        for known in known {
+            if let Some(tried) = self.tries.iter().find(|tried| known.follows(tried.ballot)) {
+                return Effect::Took(tried.ballot);
+            }
+        }
+        let Some(lowest) = self.ambiguous else {
+            return Effect::Fresh;
+        };
+        // Of what other nodes have proposed for this, only the operation itself would tell.
+        let complete = !(lowest.is_genesis() && cell.lineage.hides_any());
+        if accepted < lowest || cell.truncated < lowest && complete {
+            Effect::Fresh
+        } else {
+            Effect::Untold
         }
     }
 

@@ -59,19 +59,23 @@ impl Node {
                 let message = format!("{} waits for nothing: {:?}", operation.op, operation.stage);
                 return violated("I10", message);
             }
-            let queued = self
-                .proposing
-                .get(&operation.register)
-                .is_some_and(|queue| queue.front() == Some(number));
-            let proposes =
-                matches!(operation.stage, Stage::Preparing { .. } | Stage::Accepting { .. });
-            if proposes && !queued {
+            let turns = self.proposing.get(&operation.register);
+            let in_turn = match operation.stage {
+                Stage::Preparing { .. } => {
+                    turns.is_some_and(|turns| turns.first() == Some(*number))
+                }
+                Stage::Accepting { .. } => {
+                    turns.is_some_and(|turns| turns.iter().any(|waiting| waiting == *number))
+                }
+                _ => true,
+            };
+            if !in_turn {
                 return violated("I11", format!("{} proposes out of turn", operation.op));
             }
         }
-        for (register, queue) in &self.proposing {
-            if queue.is_empty() || queue.iter().any(|number| !self.operations.contains_key(number))
-            {
+        for (register, turns) in &self.proposing {
+            let gone = |number| !self.operations.contains_key(&number);
+            if turns.first().is_none() || turns.iter().any(gone) {
                 return violated("I11", format!("{register}: somebody gone holds a turn"));
             }
         }

@@ -94,8 +94,12 @@ impl Node {
 /// How the life in `before` ended, given that `after` is chosen later.
 fn ending(before: &Cell, after: &Cell) -> Ending {
     // Only the change directly behind what we knew is surely the one that ended that life.
-    let directly = after.lineage.iter().nth(1).map_or(after.truncated, |change| change.ballot)
-        == before.version();
+    let last = after.version();
+    let directly = before.version()
+        == match last.sequence.checked_sub(1) {
+            Some(sequence) => Ballot { sequence, ..last },
+            None => after.lineage.iter().nth(1).map_or(after.truncated, |change| change.ballot),
+        };
     match &after.state {
         State::Dead(Cause::Erased(binding)) if directly => Ending::Erased(binding.clone()),
         State::Dead(Cause::Removed) if directly => Ending::Removed,

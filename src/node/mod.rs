@@ -25,6 +25,7 @@ mod requests;
 mod resolving;
 mod seam;
 mod timers;
+mod turns;
 mod writes;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +51,7 @@ use catalogue::Catalogue;
 use copies::Copies;
 use replicas::Replicas;
 use timers::{Timer, Timers};
+use turns::Turns;
 
 /// One member of a cluster.
 ///
@@ -95,9 +97,8 @@ pub struct Node {
     operations: BTreeMap<u64, Operation>,
     operation_next: u64,
     requests: BTreeMap<OpId, u64>,
-    /// Proposing operations of this node by register, the one at work first: two of one node need
-    /// not race each other.
-    proposing: BTreeMap<RegisterId, VecDeque<u64>>,
+    /// Proposing operations of this node by register: two of one node need not race each other.
+    proposing: BTreeMap<RegisterId, Turns>,
     round: u64,
 
     /// Who inquires into which remote session.

@@ -86,6 +86,9 @@ impl Node {
         operation.stage = Stage::Backoff;
         operation.attempt += 1;
         operation.losses += 1;
+        if let Some(turns) = self.proposing.get_mut(&operation.register) {
+            turns.cut();
+        }
         let timing = &self.config.timing;
         let most = timing.backoff.saturating_mul(1 << operation.losses.min(16));
         let wait = self.random.up_to(most.min(timing.backoff_max));
@@ -156,8 +159,8 @@ impl Node {
         if matches!(operation.goal, Goal::Bury { .. }) {
             return self.propose(number, effects);
         }
-        let proposing = self.proposing.get(&operation.register);
-        if proposing.is_some_and(|queue| queue.contains(&number)) {
+        let turns = self.proposing.get(&operation.register);
+        if turns.is_some_and(|turns| turns.iter().any(|waiting| waiting == number)) {
             self.propose(number, effects);
         } else {
             self.begin(number, effects);

@@ -1,9 +1,11 @@
-//! Ballots: one change of a register, from the queue of proposers to the commit (P1-P3).
+//! Ballots: one change of a register, from the queue of proposers to the commit (P1-P4).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::acceptors::{ROUND_LEAP_MAX, ROUND_MAX};
 use super::burials::over;
+use super::turns::Turns;
 use super::{Effects, Node};
 use crate::base::RegisterId;
 use crate::consensus::{
@@ -17,14 +19,16 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&number) else {
             return;
         };
-        let queue = self.proposing.entry(operation.register.clone()).or_default();
-        if !queue.contains(&number) {
-            queue.push_back(number);
+        let turns = self.proposing.entry(operation.register.clone()).or_default();
+        let is_new = turns.join(number);
+        if turns.first() == Some(number) {
+            return self.prepare(number, effects);
         }
-        if queue.front() == Some(&number) {
-            self.prepare(number, effects);
-        } else {
-            operation.stage = Stage::Queued;
+        operation.stage = Stage::Queued;
+        let before = turns.before_last();
+        let before = before.and_then(|before| self.operations.get(&before));
+        let goes_on = before.is_some_and(|it| matches!(it.stage, Stage::Accepting { .. }));
+        if !(is_new && goes_on && self.propose_behind(number, None, effects)) {
             self.wait_for_others(number);
         }
     }
@@ -34,21 +38,107 @@ impl Node {
         let Some(operation) = self.operations.get(&number) else {
             return;
         };
-        let Some(queue) = self.proposing.get_mut(&operation.register) else {
+        let Some(turns) = self.proposing.get_mut(&operation.register) else {
             return;
         };
-        let was_first = queue.front() == Some(&number);
-        queue.retain(|&waiting| waiting != number);
-        let Some(&next) = queue.front() else {
+        let was_first = turns.leave(number);
+        let Some(next) = turns.first() else {
             let register = operation.register.clone();
             self.proposing.remove(&register);
             return;
         };
-        // One that is about to be given up, too, need not begin.
+        // One that is about to be given up, too, need not begin; one that waits for nobody has.
         let has_quorum = self.reach.has_quorum();
-        let gives_up = |next: &Operation| next.on_no_quorum.gives_up(has_quorum);
-        if was_first && !self.operations.get(&next).is_some_and(gives_up) {
+        let waits = |next: &Operation| {
+            matches!(next.stage, Stage::Queued) && !next.on_no_quorum.gives_up(has_quorum)
+        };
+        if was_first && self.operations.get(&next).is_some_and(waits) {
             self.prepare(next, effects);
+        }
+    }
+
+    /// P4: proposes behind the last proposal of this node's round under way on the register, if
+    /// there is one and the operation changes what that leaves. Nobody need promise again.
+    ///
+    /// What a quorum has just `promised` for this round settles what became of earlier proposals
+    /// of the operation; without that, one that has made any may not follow.
+    fn propose_behind(
+        &mut self,
+        number: u64,
+        promised: Option<(Ballot, &Cell)>,
+        effects: &mut Effects,
+    ) -> bool {
+        let has_quorum = self.reach.has_quorum();
+        let Some(operation) = self.operations.get_mut(&number) else {
+            return false;
+        };
+        let turns = self.proposing.get(&operation.register);
+        let Some((ballot, tip)) = turns.and_then(Turns::next) else {
+            return false;
+        };
+        let waits = matches!(operation.stage, Stage::Queued | Stage::Backoff);
+        let writes = matches!(operation.goal, Goal::Write { .. } | Goal::Remove { .. });
+        if !waits || !writes || operation.on_no_quorum.gives_up(has_quorum) {
+            return false;
+        }
+        let fresh = match promised {
+            Some((accepted, before)) => operation.resolve(accepted, before) == Effect::Fresh,
+            None => !operation.is_ambiguous(),
+        };
+        if !fresh {
+            return false;
+        }
+        // Neither writes nor removals ask what the quorum testified.
+        let tip = tip.clone();
+        let Some(after) = operation.evaluate(&tip, ballot, &Quorum::UNHEARD) else {
+            return false;
+        };
+        operation.attempt += 1;
+        self.ask_accept(number, ballot, after, Accepting::Changed, effects);
+        true
+    }
+
+    /// Has those that wait behind `number` follow it, as far as they can.
+    fn let_follow(&mut self, number: u64, promised: (Ballot, &Cell), effects: &mut Effects) {
+        let Some(turns) = self
+            .operations
+            .get(&number)
+            .and_then(|operation| self.proposing.get(&operation.register))
+        else {
+            return;
+        };
+        let behind: Vec<u64> = turns.iter().skip(1).collect();
+        for number in behind {
+            if !self.propose_behind(number, Some(promised), effects) {
+                break;
+            }
+        }
+    }
+
+    /// What was proposed before `accepted` in its round took effect with it, whoever has heard of
+    /// it: links may have lost it, or brought it late.
+    fn settle_before(
+        &mut self,
+        register: &RegisterId,
+        accepted: Ballot,
+        (cell, suspect): (&Arc<Cell>, bool),
+        effects: &mut Effects,
+    ) {
+        let Some(turns) = self.proposing.get(register) else {
+            return;
+        };
+        let at = |number: u64| match self.operations.get(&number)?.stage {
+            Stage::Accepting { ballot, .. } if ballot < accepted && accepted.follows(ballot) => {
+                Some((number, ballot))
+            }
+            _ => None,
+        };
+        let settled: Vec<(u64, Ballot)> = turns.iter().filter_map(at).collect();
+        for (number, at) in settled {
+            if let Some(operation) = self.operations.get_mut(&number) {
+                operation.suspect |= suspect;
+            }
+            self.on_effected(number, at, accepted, cell, effects);
         }
     }
 
@@ -68,6 +158,9 @@ impl Node {
         operation.attempt += 1;
         operation.suspect = false;
         let register = operation.register.clone();
+        if let Some(turns) = self.proposing.get_mut(&register) {
+            turns.cut();
+        }
         let (proposer, quorum, asked) = (Proposer::default(), Quorum::UNHEARD, self.now.instant);
         operation.stage = Stage::Preparing { ballot, proposer, quorum, asked };
         let tag = self.tag(number);
@@ -137,7 +230,8 @@ impl Node {
             Effect::Untold => return self.give_up(number, effects),
             Effect::Fresh => match operation.evaluate(&before, ballot, quorum) {
                 Some(after) => {
-                    return self.ask_accept(number, ballot, after, Accepting::Changed, effects);
+                    self.ask_accept(number, ballot, after, Accepting::Changed, effects);
+                    return self.let_follow(number, (accepted, &before), effects);
                 }
                 None => Accepting::Kept,
             },
@@ -199,11 +293,14 @@ impl Node {
         };
         let register = operation.register.clone();
         operation.suspect = false;
-        let Stage::Preparing { proposer, .. } = &mut operation.stage else {
-            return;
+        let mut proposer = match &mut operation.stage {
+            Stage::Preparing { proposer, .. } => core::mem::take(proposer),
+            _ => Proposer::default(),
         };
-        let mut proposer = core::mem::take(proposer);
         proposer.propose(cell.clone());
+        if content == Accepting::Changed {
+            self.proposing.entry(register.clone()).or_default().extend(ballot, cell.clone());
+        }
         operation.stage = Stage::Accepting { ballot, proposer, content, repeats: 0 };
         let tag = self.tag(number);
         self.wake_after(number, self.config.timing.round);
@@ -236,8 +333,9 @@ impl Node {
                 let Proposer::Accepting { content: cell, .. } = proposer else {
                     return;
                 };
-                let (cell, content) = (cell.clone(), *content);
+                let (cell, content, suspect) = (cell.clone(), *content, operation.suspect);
                 self.commit(register, accepted, effects);
+                self.settle_before(register, accepted, (&cell, suspect), effects);
                 match content {
                     Accepting::Kept => self.on_chosen(number, accepted, Some(cell), effects),
                     Accepting::Changed => {
@@ -293,8 +391,9 @@ impl Node {
         let Some(asked) = operation.stage.ballot() else {
             return;
         };
-        // A duplicate of our own prepare is rejected with our own ballot: that preempts nobody.
-        if asked != rejected || promised <= asked {
+        // A duplicate of our own prepare is rejected with our own ballot, and what comes late with
+        // one that follows it: that preempts nobody.
+        if asked != rejected || promised <= asked || promised.follows(asked) {
             return;
         }
         let completing = matches!(operation.stage, Stage::Completing { .. });

@@ -20,7 +20,7 @@ pub struct Ballot {
     pub node: NodeId,
     /// In which of its lives.
     pub incarnation: Incarnation,
-    /// Position under one lead of a slice; 0 on the slow path.
+    /// Position in the round: 0 is prepared, what follows builds on the one before it (P4).
     pub sequence: u32,
 }
 
@@ -32,6 +32,13 @@ impl Ballot {
     #[must_use]
     pub const fn genesis(epoch: Epoch) -> Self {
         Self { epoch, round: 0, node: NodeId(0), incarnation: Incarnation(0), sequence: 0 }
+    }
+
+    /// Whether this is `earlier` or follows it in the same round: a content proposed here has in it
+    /// what was proposed there (P4).
+    #[must_use]
+    pub fn follows(&self, earlier: Self) -> bool {
+        Self { sequence: earlier.sequence, ..*self } == earlier && self.sequence >= earlier.sequence
     }
 
     /// Whether this is the floor of an epoch rather than somebody's proposal.

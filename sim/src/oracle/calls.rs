@@ -6,6 +6,7 @@
 //!
 //! Must never know: what an answer says of a key.
 
+use synod::consensus::Cell;
 use synod::{
     Ballot, Bind, Command, OnNoQuorum, OpId, Outcome, Refusal, Request, Sent, SessionId, Topic,
 };
@@ -149,12 +150,15 @@ impl Oracle {
         let Some(slot) = self.asked_of(call.op).and_then(|asked| asked.slot) else { return false };
         let register = &self.registers[slot];
         let lowest = if call.again { None } else { self.first_attempt(call.op) };
-        let is_cut = |truncated: Ballot| match lowest {
-            Some((_, lowest)) => truncated >= lowest,
-            None => !truncated.is_genesis(),
+        let is_cut = |cell: &Cell| match lowest {
+            Some((_, lowest)) => cell.truncated >= lowest,
+            None => {
+                let hides = cell.lineage.iter().any(|change| change.ballot.sequence > 0);
+                hides || !cell.truncated.is_genesis()
+            }
         };
         register.forgotten == Ballot::ZERO
-            && !register.proposals.iter().any(|proposal| is_cut(proposal.cell.truncated))
+            && !register.proposals.iter().any(|proposal| is_cut(&proposal.cell))
     }
 
     /// A node has been woken, and has seen to all that was due: no call has outlasted its client's

@@ -271,6 +271,9 @@ impl Oracle {
         };
         let proposal = register::Proposal { ballot, cell: cell.clone(), votes: 0, chosen: false };
         register.proposals.insert(place, proposal);
+        if ballot.sequence > 0 {
+            marks.hit(Mark::Followed);
+        }
         if usize::from(ballot.node.0) != node + 1
             || Some(ballot.incarnation) != self.truths[node].incarnation
         {

@@ -194,6 +194,17 @@ impl Register {
     /// *Paxos Made Simple* P2b: every proposal above a chosen one, whether it is chosen or not.
     pub(super) fn check_builds(&self, place: usize) -> Result<(), Wrong> {
         let upper = &self.proposals[place];
+        if let Some(sequence) = upper.ballot.sequence.checked_sub(1) {
+            let before = Ballot { sequence, ..upper.ballot };
+            match self.find(before) {
+                Ok(before) => follows(upper, &self.proposals[before])?,
+                Err(_) if self.is_dropped(before) => {}
+                Err(_) => {
+                    let text = format!("{} follows what was not proposed", upper.ballot);
+                    return Err(("W2", "follows nothing", text));
+                }
+            }
+        }
         let below = self.chosen.partition_point(|chosen| chosen.ballot < upper.ballot);
         match below.checked_sub(1) {
             Some(lower) => builds_on(upper.ballot, &upper.cell, &self.chosen[lower]),
@@ -232,8 +243,8 @@ impl Register {
     /// Enters the changes that took effect with the choice of the proposal at `place`: its own, and
     /// those that it builds on though they were never chosen themselves.
     fn take_effect(&mut self, place: usize, step: u64) -> Result<(), Wrong> {
-        let mut next = Some(self.proposals[place].cell.clone());
-        while let Some(cell) = next.take() {
+        let mut cells = vec![self.proposals[place].cell.clone()];
+        while let Some(cell) = cells.pop() {
             // What it names, and the last change that it names no more.
             let named = cell.lineage.iter().map(|change| (change.ballot, true));
             for (ballot, is_named) in named.chain([(cell.truncated, false)]) {
@@ -265,7 +276,13 @@ impl Register {
                 self.fresh.push(origin.clone());
                 let change = Version { version: ballot, cell: origin.clone(), since: step };
                 self.versions.insert(at, change);
-                next = Some(origin);
+                cells.push(origin);
+                // What its round changed before is not named.
+                if let Some(sequence) = ballot.sequence.checked_sub(1)
+                    && let Ok(before) = self.find(Ballot { sequence, ..ballot })
+                {
+                    cells.push(self.proposals[before].cell.clone());
+                }
             }
         }
         Ok(())
@@ -287,6 +304,19 @@ impl Register {
     }
 }
 
+/// P4: what follows in a round is the proposal before it, changed once.
+fn follows(upper: &Proposal, lower: &Proposal) -> Result<(), Wrong> {
+    if let Some(last) = upper.cell.lineage.last()
+        && last.ballot == upper.ballot
+        && *upper.cell == lower.cell.changed(upper.cell.state.clone(), last.op, last.ballot)
+    {
+        return Ok(());
+    }
+    let (ballot, upper, lower) = (upper.ballot, &upper.cell, &lower.cell);
+    let text = format!("{ballot} proposes {upper} behind {lower}, and does not build on it");
+    Err(("W2", "follows without building on it", text))
+}
+
 /// W2 of one pair.
 fn builds_on(ballot: Ballot, upper: &Cell, lower: &Chosen) -> Result<(), Wrong> {
     let Some(last) = lower.cell.lineage.last() else { return Ok(()) };
@@ -306,8 +336,9 @@ fn builds_on(ballot: Ballot, upper: &Cell, lower: &Chosen) -> Result<(), Wrong> 
             ))
         };
     }
-    let built = upper.lineage.iter().any(|change: &Change| change == last)
-        || upper.truncated >= last.ballot;
+    let built = upper.lineage.iter().any(|change: &Change| {
+        change == last || change.ballot > last.ballot && change.ballot.follows(last.ballot)
+    }) || upper.truncated >= last.ballot;
     if built && version > lower.version {
         return Ok(());
     }
