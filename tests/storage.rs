@@ -219,11 +219,42 @@ fn a_directory_of_somebody_else_is_refused_and_left_alone() {
     }
 }
 
+/// A key belongs to a table by the table's place, and may have been written once there for ever: a
+/// directory keeps its tables, and takes new ones behind them.
+#[test]
+fn tables_stay_what_they_were() {
+    let tables = |tables: &[(usize, &str)]| {
+        let tables = tables.iter().map(|(place, table)| (*place, (*table).to_owned()));
+        Owner { tables: tables.collect(), ..owner() }
+    };
+    for store in ON_DISK {
+        let (directory, model) = used(store);
+        let open = |owner: &Owner| store.open(directory.path(), owner);
+        let refused = |owner: &Owner| {
+            let before = files(directory.path());
+            let error = open(owner).map(|_| ()).expect_err("refuses");
+            assert!(matches!(error, OpenError::Tables { .. }), "{error}");
+            assert_eq!(files(directory.path()), before);
+            error.to_string()
+        };
+        let text = refused(&tables(&[(0, "write-once default")]));
+        assert!(text.contains("is \"consensus default\", not \"write-once default\""), "{text}");
+        refused(&tables(&[(0, "consensus first"), (1, "consensus default")]));
+        let text = refused(&tables(&[]));
+        assert!(text.contains("no consensus table now"), "{text}");
+        let more = tables(&[(0, "consensus default"), (2, "write-once locks")]);
+        model.clone().expect(&open(&more).expect("takes a new one").found, "with one more");
+        let text = refused(&owner());
+        assert!(text.contains("table 2") && text.contains("write-once locks"), "{text}");
+        model.clone().expect(&open(&more).expect("opens").found, "again");
+    }
+}
+
 #[test]
 fn another_format_is_refused() {
     for store in ON_DISK {
         let (directory, _) = used(store);
-        for format in ["0", "1", "3", "later"] {
+        for format in ["0", "1", "2", "4", "later"] {
             let path = directory.path().join("MANIFEST");
             let body = format!("synod state directory\nformat {format}\nanything else\n");
             let sum = crc32fast::hash(body.as_bytes());

@@ -104,8 +104,7 @@ impl Rig {
             // Started with the others, after another one died over it.
             return;
         }
-        let cluster = self.cluster.machines[&NodeId(node)].config.cluster;
-        let owner = Owner { cluster, name: "three".into(), node: NodeId(node) };
+        let owner = Owner::of(&self.cluster.machines[&NodeId(node)].config, "three");
         let Ok(Opened { storage, found }) = self.places[place].open(&owner) else {
             return self.strike(node);
         };

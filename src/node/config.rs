@@ -1,6 +1,7 @@
 //! What a node is told when it is made. Checked once, here; the rest of the engine trusts it.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -88,6 +89,17 @@ impl TableConfig {
     #[must_use]
     pub const fn is_write_once(&self) -> bool {
         matches!(self.discipline, Discipline::Consensus { write_once: true })
+    }
+
+    /// What it is, on one line, if its keys belong to it by its place among the tables: then that
+    /// must stay as it is. The copies of other tables know their table by its name.
+    #[must_use]
+    pub fn declaration(&self) -> Option<String> {
+        match &self.discipline {
+            Discipline::Consensus { write_once: false } => Some(format!("consensus {}", self.name)),
+            Discipline::Consensus { write_once: true } => Some(format!("write-once {}", self.name)),
+            Discipline::Merged(_) | Discipline::Primary(_) => None,
+        }
     }
 
     /// What a merged table was told.

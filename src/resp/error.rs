@@ -30,8 +30,8 @@ pub const CODES: [(&str, &str); 24] = [
     ("NOQUORUM", "No quorum of nodes was reached. No effect, now or later; safe to ask anew."),
     (
         "NOREPLICA",
-        "The node keeps no copy of this merged table, and none that does was reached; or it is no \
-         replica of this primary table. No effect.",
+        "The node keeps no copy of this merged table, and none that does was reached, or its disk \
+         was too slow for a read; or it is no replica of this primary table. No effect.",
     ),
     (
         "NOSUCCESSOR",

@@ -256,8 +256,7 @@ fn open(
     };
     // Wherever this was started.
     let path = std::path::absolute(path).map_err(RunError::System)?;
-    let owner =
-        Owner { cluster: settings.config(node).cluster, name: settings.cluster.clone(), node };
+    let owner = Owner::of(&settings.config(node), &settings.cluster);
     let opened = settings.store.open(&path, &owner).map_err(RunError::Open)?;
     match &opened.found {
         Found::New => {

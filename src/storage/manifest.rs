@@ -3,6 +3,7 @@
 //! It is text, so that whoever finds the directory knows what it is, and is only ever replaced as a
 //! whole. Without a line `life` nothing was ever synced here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
@@ -16,7 +17,7 @@ pub(super) const MARK: &str = "MARK";
 const NEXT: &str = "MANIFEST.new";
 const TITLE: &str = "synod state directory";
 /// Raised with every change that an older version would misread.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// More than a manifest ever has; what is longer is none.
 const LENGTH_MAX: u64 = 1 << 20;
 
@@ -70,7 +71,7 @@ impl Manifest {
 
     fn encode(&self) -> String {
         let mut text = String::new();
-        let Owner { cluster, name, node } = &self.owner;
+        let Owner { cluster, name, node, tables } = &self.owner;
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("a string takes everything");
         };
@@ -79,6 +80,9 @@ impl Manifest {
         line(format_args!("store {}", self.store));
         line(format_args!("cluster {:016x} {name}", cluster.0));
         line(format_args!("node {}", node.0));
+        for (place, table) in tables {
+            line(format_args!("table {place} {table}"));
+        }
         if let Some(life) = self.life {
             line(format_args!("life {:016x}", life.0));
         }
@@ -104,8 +108,13 @@ impl Manifest {
 
     /// `body` is a manifest without its checksum.
     fn decode(body: &str) -> Option<Self> {
-        let mut manifest =
-            Self::new("", &Owner { cluster: ClusterId(0), name: String::new(), node: NodeId(0) });
+        let owner = Owner {
+            cluster: ClusterId(0),
+            name: String::new(),
+            node: NodeId(0),
+            tables: BTreeMap::new(),
+        };
+        let mut manifest = Self::new("", &owner);
         for line in body.lines().skip(2) {
             let (word, rest) = line.split_once(' ')?;
             let mut words = rest.split(' ');
@@ -117,6 +126,10 @@ impl Manifest {
                     name.clone_into(&mut manifest.owner.name);
                 }
                 "node" => manifest.owner.node = NodeId(rest.parse().ok()?),
+                "table" => {
+                    let (place, table) = rest.split_once(' ')?;
+                    manifest.owner.tables.insert(place.parse().ok()?, table.to_owned());
+                }
                 "life" => manifest.life = Some(Life(u64::from_str_radix(rest, 16).ok()?)),
                 "checkpoint" => manifest.checkpoint = Some(sealed(&mut words)?),
                 "sealed" => manifest.sealed.push(sealed(&mut words)?),
@@ -125,6 +138,23 @@ impl Manifest {
             }
         }
         Some(manifest)
+    }
+
+    /// Sees that all that is in the directory is still in the tables that it was written to, and
+    /// notes those that are new before anything is written to them.
+    fn keep_tables<D: Disk>(&mut self, owner: &Owner, disk: &mut D) -> Result<(), OpenError> {
+        for (place, table) in &self.owner.tables {
+            let wanted = owner.tables.get(place);
+            if wanted != Some(table) {
+                let (path, place, found) = (disk.path().to_owned(), *place, table.clone());
+                return Err(OpenError::Tables { path, place, found, wanted: wanted.cloned() });
+            }
+        }
+        if self.owner.tables != owner.tables {
+            self.owner.tables.clone_from(&owner.tables);
+            self.write(disk).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Puts this manifest in the place of the one before: durably and at once, or not at all.
@@ -189,8 +219,10 @@ pub(super) fn claim<D: Disk>(
     is_ours: impl Fn(&str) -> bool,
 ) -> Result<Claim, OpenError> {
     let path = disk.path().to_owned();
-    if owner.name.contains(char::is_control) {
-        return Err(OpenError::Name(owner.name.clone()));
+    for text in [&owner.name].into_iter().chain(owner.tables.values()) {
+        if text.contains(char::is_control) {
+            return Err(OpenError::Name(text.clone()));
+        }
     }
     let io = |doing, error| OpenError::Io { doing, path: path.clone(), error };
     let names = disk.list().map_err(|error| io("list", error))?;
@@ -224,7 +256,7 @@ pub(super) fn claim<D: Disk>(
         let found = found.unwrap_or("without a number").to_owned();
         return Err(OpenError::Version { path, found, supported: FORMAT });
     }
-    let Some(manifest) = Manifest::decode(body) else { return damaged("it makes no sense") };
+    let Some(mut manifest) = Manifest::decode(body) else { return damaged("it makes no sense") };
     if (manifest.owner.cluster, manifest.owner.node) != (owner.cluster, owner.node) {
         let (found, wanted) = (manifest.owner, owner.clone());
         return Err(OpenError::Foreign { path, found, wanted });
@@ -233,6 +265,7 @@ pub(super) fn claim<D: Disk>(
         return Err(OpenError::Store { path, found: manifest.store, wanted: store });
     }
     if manifest.life.is_some() {
+        manifest.keep_tables(owner, disk)?;
         return Ok(Claim::Used(manifest));
     }
     if names.iter().any(|name| name == MARK) {
@@ -242,6 +275,7 @@ pub(super) fn claim<D: Disk>(
             return damaged("it is an old one: something had been synced here");
         }
     }
+    manifest.owner.tables.clone_from(&owner.tables);
     // Its name may be in memory only, after a sync that failed; other names must not outlive it.
     manifest.write(disk).map_err(refused)?;
     Ok(Claim::New)

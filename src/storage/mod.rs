@@ -22,6 +22,7 @@ mod records;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub use records::{IntoIter, Records};
 pub use sqlite::Sqlite;
 
 use crate::base::{ClusterId, NodeId, Ticket};
-use crate::node::{Config, ConfigError, Node, Record};
+use crate::node::{Config, ConfigError, Node, Record, TableConfig};
 
 /// Makes records durable, in order.
 pub trait Storage: Send {
@@ -205,6 +206,26 @@ pub struct Owner {
     pub name: String,
     /// Which node.
     pub node: NodeId,
+    /// Its consensus tables, by their place among all tables, as they are declared
+    /// ([`TableConfig::declaration`]). A directory remembers them: the same keys in other tables
+    /// would be other keys, and what was written once could be written again. There may be more
+    /// later, but none may be changed, moved or left out.
+    pub tables: BTreeMap<usize, String>,
+}
+
+impl Owner {
+    /// The owner that a node of this configuration is.
+    #[must_use]
+    pub fn of(config: &Config, name: &str) -> Self {
+        Self {
+            cluster: config.cluster,
+            name: name.to_owned(),
+            node: config.node,
+            tables: (config.tables.iter().enumerate())
+                .filter_map(|(place, table)| Some((place, table.declaration()?)))
+                .collect(),
+        }
+    }
 }
 
 impl fmt::Display for Owner {
@@ -280,8 +301,19 @@ pub enum OpenError {
         /// One of those things.
         by: String,
     },
-    /// The owner's name cannot be written on one line.
+    /// The owner's name, or what it says of a table, cannot be written on one line.
     Name(String),
+    /// Its tables are others.
+    Tables {
+        /// Which directory.
+        path: PathBuf,
+        /// Which table, counted from 0.
+        place: usize,
+        /// What it was declared as.
+        found: String,
+        /// What is declared in its place now, if it is a consensus table.
+        wanted: Option<String>,
+    },
     /// The operating system says no.
     Io {
         /// What was tried.
@@ -323,7 +355,16 @@ impl fmt::Display for OpenError {
                 "{} is no state directory and not empty (it has {by}); name another directory",
                 path.display()
             ),
-            Self::Name(name) => write!(f, "the cluster's name {name:?} is not one line of text"),
+            Self::Name(name) => write!(f, "the name {name:?} is not one line of text"),
+            Self::Tables { path, place, found, wanted } => {
+                let directory = path.display();
+                write!(f, "table {place} of state directory {directory} is \"{found}\", ")?;
+                match wanted {
+                    Some(wanted) => write!(f, "not \"{wanted}\"")?,
+                    None => write!(f, "and no consensus table now")?,
+                }
+                write!(f, "; declare its tables in the order in which they were, new ones last")
+            }
             Self::Io { doing, path, error } => {
                 write!(f, "cannot {doing} {}: {error}", path.display())
             }

@@ -13,7 +13,12 @@ use synod::{
 use tempfile::TempDir;
 
 pub(crate) fn owner() -> Owner {
-    Owner { cluster: ClusterId(7), name: "test cluster".to_owned(), node: NodeId(1) }
+    Owner {
+        cluster: ClusterId(7),
+        name: "test cluster".to_owned(),
+        node: NodeId(1),
+        tables: [(0, "consensus default".to_owned())].into(),
+    }
 }
 
 /// A directory, in memory where that is to be had: nothing depends on a device, and syncs are many.

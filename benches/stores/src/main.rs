@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use redb::{ReadableDatabase, ReadableTable};
 use synod::storage::{Found, Owner, Storage, Store};
-use synod::{ClusterId, Life, NodeId, Record, Ticket, wire};
+use synod::{ClusterId, Config, Life, NodeId, Record, Ticket, wire};
 use synod_bench_stores::record;
 
 /// Rates are measured in turns of this length, and the best turn counts: others use the disk too.
@@ -34,7 +34,8 @@ type Open = fn(&Path) -> (Box<dyn Engine>, usize);
 struct Ours(Box<dyn Storage>, u64);
 
 fn ours(store: Store, path: &Path) -> (Box<dyn Engine>, usize) {
-    let owner = Owner { cluster: ClusterId(1), name: "bench".to_owned(), node: NodeId(1) };
+    let config = Config { cluster: ClusterId(1), ..Config::new(NodeId(1)) };
+    let owner = Owner::of(&config, "bench");
     let opened = store.open(path, &owner).expect("opens");
     let count = match &opened.found {
         Found::New => 0,

@@ -188,8 +188,7 @@ impl Builder {
             Some(Listen::Address(address)) => bind(&address)?,
             None => bind(address)?,
         };
-        let Config { cluster, node, .. } = self.config;
-        let owner = Owner { cluster, name: self.name.clone(), node };
+        let owner = Owner::of(&self.config, &self.name);
         let (opened, syncing) = match state {
             State::Directory(path) => {
                 (Log::open(&path, &owner).map(Opened::boxed), Syncing::Thread)

@@ -28,8 +28,7 @@ fn config() -> Config {
 }
 
 fn open(path: &Path) -> Opened<Log<synod::storage::Directory>> {
-    let owner = Owner { cluster: config().cluster, name: "bench".to_owned(), node: NodeId(1) };
-    Log::open(path, &owner).expect("opens")
+    Log::open(path, &Owner::of(&config(), "bench")).expect("opens")
 }
 
 /// Kibibytes, by the name that the kernel has for them.
