@@ -12,7 +12,9 @@ use synod::merged::{
     Actor, Dot, Message, Mutation, Pace, Replica, Row, Schema, Step, Table, TableName,
     VersionVector,
 };
-use synod::{Body, ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Value, Wall, wire};
+use synod::{
+    Body, ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire,
+};
 
 fn main() {
     let keys: u64 = 1_000_000;
@@ -63,7 +65,7 @@ impl Pair {
             let mut step = Step::default();
             let from = NodeId(2 - to as u16);
 
-            self.replicas[to].on_message(from, message.body, self.now, &mut step);
+            self.replicas[to].on_message(from, message.body, self.now(), &mut step);
             flying.extend(step.sends.into_iter().rev().map(|(_, message)| (1 - to, message)));
         }
     }
@@ -72,7 +74,7 @@ impl Pair {
         self.now = self.now + Duration::from_millis(250);
         for place in 0..2 {
             let mut step = Step::default();
-            self.replicas[place].on_tick(self.now, &mut step);
+            self.replicas[place].on_tick(self.now(), &mut step);
             self.carry(place, step);
         }
     }
@@ -82,6 +84,10 @@ impl Pair {
         let change = self.replicas[place].table().write(mutations, wall).expect("it fits");
         let mut step = Step::default();
         self.replicas[place].write(change, |_| false, &mut step);
+    }
+
+    const fn now(&self) -> Now {
+        Now { instant: self.now, wall: Wall(1_700_000_000_000 + self.now.0 / 1_000_000) }
     }
 
     fn seen(&self, place: usize) -> &VersionVector {

@@ -231,7 +231,7 @@ fn a_resolver_that_fails_harms_its_own_keys_only() {
 #[test]
 fn a_bag_holds_elements_by_themselves() {
     run(async {
-        let kind = Kind::Bag { secondary: Some(Field { offset: 0, len: 1 }) };
+        let kind = Kind::Bag { secondary: Some(Field::bytes(0, 1)) };
         let (cluster, table) = alone(Schema { kind, ..Schema::default() }).await;
         table.put_many([("k", "a1"), ("k", "b1"), ("k", "a2")]).await.expect("put");
         assert_eq!(values(&table.get("k").await.expect("get")), ["a2", "b1"]);

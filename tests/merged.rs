@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use synod::merged::{
-    Actor, Change, Content, Contest, Dot, Event, Field, Kind, Message, Mutation, Origin, Pace,
-    Replica, Row, Schema, Stamp, Step, Strategy, Table, TableName, Unfit, Version, VersionVector,
+    Actor, Answer, Body, Change, Command, Content, Contest, Dot, Event, Field, Function, Keep,
+    Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy, Table,
+    TableName, Unfit, Version, VersionVector,
 };
-use synod::{Incarnation, Instant, Key, Life, NodeId, Value, Wall};
+use synod::{Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall};
 
 /// Numbers that are even enough, the same on every machine.
 struct Lottery(u64);
@@ -107,6 +108,10 @@ impl World {
         Wall((now + self.hosts[place].shift) as u64)
     }
 
+    fn now_at(&self, place: usize) -> Now {
+        Now { instant: self.now, wall: self.wall(place) }
+    }
+
     fn table(&self, place: usize) -> &Table {
         self.hosts[place].replica.table()
     }
@@ -165,8 +170,8 @@ impl World {
     }
 
     fn tick(&mut self, place: usize) {
-        let mut step = Step::default();
-        self.hosts[place].replica.on_tick(self.now, &mut step);
+        let (mut step, now) = (Step::default(), self.now_at(place));
+        self.hosts[place].replica.on_tick(now, &mut step);
         self.take(place, step);
     }
 
@@ -176,8 +181,8 @@ impl World {
             return;
         }
         let place = usize::from(to.0) - 1;
-        let mut step = Step::default();
-        self.hosts[place].replica.on_message(from, message.body, self.now, &mut step);
+        let (mut step, now) = (Step::default(), self.now_at(place));
+        self.hosts[place].replica.on_message(from, message.body, now, &mut step);
         self.take(place, step);
     }
 
@@ -259,15 +264,15 @@ impl World {
                 values.push(value);
             }
         }
-        match self.schema.strategy {
+        match &self.schema.strategy {
             Strategy::LastModified => values.truncate(1),
             Strategy::LastVersion(field) => {
-                let of = |value: &Value| field.of(value).map(<[u8]>::to_vec);
+                let of = |value: &Value| field.of(value).map(|found| found.into_owned());
                 let best = values.iter().map(of).max().flatten();
                 values.retain(|value| of(value) == best);
                 values.truncate(1);
             }
-            Strategy::Custom | Strategy::Ignore | Strategy::Siblings => {}
+            Strategy::Custom | Strategy::Ignore | Strategy::Manual | Strategy::Siblings => {}
         }
         values
     }
@@ -322,7 +327,12 @@ fn schema(strategy: Strategy, contest: Contest) -> Schema {
     Schema { strategy, contest, ..Schema::default() }
 }
 
-const FIELD: Field = Field { offset: 0, len: 1 };
+const FIELD: Field = Field::bytes(0, 1);
+
+/// The same, found otherwise: values are digits, so they are JSON too.
+fn first(value: &Value) -> Option<Vec<u8>> {
+    value.as_bytes().first().map(|byte| vec![*byte])
+}
 
 fn any_schema(lottery: &mut Lottery) -> Schema {
     let strategies = [
@@ -330,17 +340,18 @@ fn any_schema(lottery: &mut Lottery) -> Schema {
         Strategy::LastModified,
         Strategy::LastVersion(FIELD),
         Strategy::Custom,
+        Strategy::LastVersion(Field::Function(Function::new("first", first))),
     ];
     let contests = [Contest::LaterWins, Contest::DeleteWins, Contest::UpdateWins];
     let kinds = [
         Kind::Set,
         Kind::OrderedSet,
         Kind::Bag { secondary: None },
-        Kind::Bag { secondary: Some(Field { offset: 1, len: 1 }) },
+        Kind::Bag { secondary: Some(Field::bytes(1, 1)) },
     ];
     Schema {
-        kind: kinds[lottery.below(4) as usize],
-        strategy: strategies[lottery.below(4) as usize],
+        kind: kinds[lottery.below(4) as usize].clone(),
+        strategy: strategies[lottery.below(5) as usize].clone(),
         contest: contests[lottery.below(3) as usize],
         ..Schema::default()
     }
@@ -477,6 +488,7 @@ fn history(count: usize, mut choice: usize) -> Vec<Version> {
             stamp: Stamp::default().next(Wall(100 - place as u64)),
             origin: Origin::Written,
             content: Content::Live(Value::from(format!("v{place}").as_str())),
+            field: None,
         });
     }
     versions
@@ -501,7 +513,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 /// clocks break ties, only rows with concurrent versions do.
 #[test]
 fn other_clocks_change_nothing_but_ties() {
-    let mut ties = 0;
+    let (mut rows, mut ties, mut writes) = (0, 0, 0);
     for seed in 0..400 {
         let run = |shifted: bool, clockless: bool| {
             let mut lottery = Lottery::new(seed);
@@ -520,7 +532,9 @@ fn other_clocks_change_nothing_but_ties() {
         };
         for clockless in [true, false] {
             let (one, other) = (run(false, clockless), run(true, clockless));
+            writes += one.writes.len();
             for row in one.rows().union(&other.rows()) {
+                rows += 1;
                 let concurrent = |world: &World| {
                     let of_row = || world.writes.iter().filter(|(_, write)| write.row == *row);
                     of_row().any(|(dot, write)| {
@@ -543,6 +557,7 @@ fn other_clocks_change_nothing_but_ties() {
             }
         }
     }
+    println!("800 histories of {writes} writes: of {rows} rows {ties} differ, all by ties");
     assert!(ties > 20, "clocks broke only {ties} ties: the test sees too little");
 }
 
@@ -567,7 +582,7 @@ fn bags_are_united_and_deletions_stay() {
 /// stays. Others are united.
 #[test]
 fn elements_with_one_secondary_key_are_versions_of_one() {
-    let kind = Kind::Bag { secondary: Some(Field { offset: 1, len: 1 }) };
+    let kind = Kind::Bag { secondary: Some(Field::bytes(1, 1)) };
     let schema = Schema { kind, strategy: Strategy::LastVersion(FIELD), ..Schema::default() };
     let mut world = World::new(2, schema, true, &[]);
     world.isolate(&[&[1], &[2]]);
@@ -727,7 +742,7 @@ fn the_cost_is_that_of_the_difference() {
     let mut carried = 0;
     world.tick(0);
     while let Some((_, _, message)) = world.flying.first() {
-        if let synod::merged::Body::Chunk(chunk) = &message.body {
+        if let Body::Chunk(chunk) = &message.body {
             carried += chunk.versions.len();
         }
         world.deliver(0);
@@ -757,7 +772,7 @@ fn writes_between_chunks_are_not_lost() {
             world.tick(1);
             continue;
         };
-        if matches!(message.body, synod::merged::Body::Chunk(_)) {
+        if matches!(message.body, Body::Chunk(_)) {
             chunks += 1;
             world.put(0, 2_000 + round, "here");
             world.put(1, 3_000 + round, "there");
@@ -862,4 +877,278 @@ fn an_answer_of_a_resolver_replaces_what_it_was_asked_about() {
     assert!(world.table(0).conflicts().is_empty());
     let moved = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), Wall(1));
     assert_eq!(moved, None, "it was asked about something else");
+}
+
+impl World {
+    /// As [`World::round`], but messages of which `lose` says so are lost.
+    fn round_but(&mut self, lose: impl Fn(u16, u16, &Body) -> bool) {
+        self.now = self.now + Duration::from_millis(250);
+        for place in 0..self.hosts.len() {
+            self.tick(place);
+        }
+        while let Some((from, to, message)) = self.flying.first() {
+            if lose(from.0, to.0, &message.body) {
+                self.flying.swap_remove(0);
+            } else {
+                self.deliver(0);
+            }
+        }
+    }
+
+    fn holds_tombstones(&self, place: usize) -> bool {
+        self.table(place).versions().any(|(_, version)| version.content == Content::Dead)
+    }
+
+    /// Cuts islands off from each other, and has everybody notice.
+    fn split(&mut self, islands: &[&[u16]]) {
+        self.isolate(islands);
+        for (from, to) in self.cut.clone() {
+            self.hosts[usize::from(to) - 1].replica.on_lost(NodeId(from));
+        }
+    }
+
+    fn ask(&mut self, place: usize, command: &Command) -> Result<Answer, Unfit> {
+        let (mut step, now) = (Step::default(), self.now_at(place));
+        let answer = self.hosts[place].replica.serve(command, now, |_| false, &mut step);
+        self.take(place, step);
+        answer
+    }
+
+    fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+/// What a copy writes that has just begun is taken away by no removal that it did not know of: some
+/// copies may have forgotten that removal, and others not.
+#[test]
+fn what_a_new_copy_writes_shows_the_same_everywhere() {
+    let hour = 3_600_000;
+    let mut world = World::new(3, Schema::default(), false, &[0, 0, -hour]);
+    // The second never hears the third, so it forgets nothing.
+    let deaf = |from: u16, to: u16, _: &Body| (from, to) == (3, 2);
+    for _ in 0..4 {
+        world.round_but(deaf);
+    }
+    world.put(0, 1, "old");
+    world.round_but(deaf);
+    world.remove(0, 1);
+    for _ in 0..8 {
+        world.round_but(deaf);
+    }
+    assert!(!world.holds_tombstones(0) && world.holds_tombstones(1), "one has forgotten");
+    // The third begins anew, and meets first who has not forgotten.
+    world.restart(2);
+    world.put(2, 1, "new");
+    world.flying.clear();
+    for _ in 0..4 {
+        world.round_but(|from, to, _| from == 1 || to == 1);
+    }
+    world.heal();
+    for place in 0..3 {
+        assert_eq!(world.get(place, 1), values(&["new"]), "copy {}", place + 1);
+    }
+}
+
+/// C3: a removal is not forgotten while something is on its way that was written without knowledge
+/// of it, though every copy has seen the removal.
+#[test]
+fn a_removal_is_kept_for_what_is_still_on_its_way() {
+    let hour = 3_600_000;
+    let mut world = World::new(3, Schema::default(), true, &[0, -hour, 0]);
+    world.put(0, 1, "old");
+    world.heal();
+    world.put(1, 1, "on its way");
+    world.flying.clear();
+    world.remove(0, 1);
+    for _ in 0..8 {
+        // The second is heard to have seen the removal; what it has written does not come.
+        world
+            .round_but(|from, to, body| from == 2 && (to == 3 || !matches!(body, Body::Digest(_))));
+    }
+    assert!(world.table(1).seen().covers(world.table(0).seen()), "all have seen the removal");
+    assert!(world.holds_tombstones(0), "somebody may yet bring what it removes");
+    world.heal();
+    for place in 0..3 {
+        assert!(world.get(place, 1).is_empty(), "copy {}", place + 1);
+    }
+}
+
+/// L-31, Z69: what a copy has seen that is gone counts for nothing: the one that has begun in its
+/// place has not seen it.
+#[test]
+fn a_copy_that_begins_anew_is_waited_for() {
+    let mut world = World::new(3, Schema::default(), false, &[]);
+    world.put(0, 1, "old");
+    world.heal();
+    world.remove(0, 1);
+    // The third is heard to have seen the removal, the second is not.
+    for _ in 0..4 {
+        world.round_but(|from, _, _| from == 2);
+    }
+    assert!(world.holds_tombstones(0));
+    world.restart(2);
+    for _ in 0..8 {
+        world.round_but(|_, to, _| to == 3);
+    }
+    assert_eq!(world.table(2).seen(), &VersionVector::EMPTY);
+    assert!(world.holds_tombstones(0), "the new copy has not seen it");
+    world.heal();
+}
+
+/// U-01: copies that were both written to while apart stay so, also over a restart, and say so;
+/// told to merge, all do, and what collides stays in conflict, or as one side has it.
+#[test]
+fn manual_copies_stay_apart_until_told_to_merge() {
+    for keep in [None, Some(Keep::Here), Some(Keep::There)] {
+        let mut world = World::new(4, schema(Strategy::Manual, Contest::default()), true, &[]);
+        world.put(0, 1, "old");
+        world.heal();
+        world.split(&[&[1, 2], &[3, 4]]);
+        for (place, number, value) in [(0, 1, "here"), (2, 1, "there"), (2, 2, "new"), (1, 3, "x")]
+        {
+            world.put(place, number, value);
+        }
+        for _ in 0..4 {
+            world.round();
+        }
+        world.cut.clear();
+        for round in 0..20 {
+            if round == 10 {
+                world.restart(3);
+            }
+            world.put(0, 4, &round.to_string());
+            world.put(3, 5, &round.to_string());
+            world.round();
+        }
+        for (places, one, two) in [([0, 1], &["here"], &[][..]), ([2, 3], &["there"], &["new"])] {
+            for place in places {
+                assert_eq!(world.get(place, 1), values(one));
+                assert_eq!(world.get(place, 2), values(two));
+            }
+        }
+        assert_eq!(world.count(|event| matches!(event, Event::Apart { .. })), 10, "8, and again");
+        let apart = world.hosts[0].replica.info(world.now_at(0)).peers;
+        assert_eq!(apart.iter().filter(|peer| peer.apart).count(), 2);
+        world.ask(0, &Command::Merge { keep }).expect("it is manual");
+        for round in 0..4 {
+            // It goes on although nobody pauses for it.
+            world.put(1, 6, &round.to_string());
+            world.put(2, 7, &round.to_string());
+            world.round();
+        }
+        world.heal();
+        let mut expected = match keep {
+            None => vec!["here", "there"],
+            Some(Keep::Here) => vec!["here"],
+            Some(Keep::There) => vec!["there"],
+        };
+        let mut shown = world.get(3, 1);
+        shown.sort();
+        expected.sort_unstable();
+        assert_eq!(shown, values(&expected), "{keep:?}");
+        assert_eq!(world.get(0, 2), values(&["new"]));
+        let apart = world.hosts[3].replica.info(world.now_at(3)).peers;
+        assert!(apart.iter().all(|peer| !peer.apart));
+    }
+}
+
+/// U-01: who was away and was not written to takes what it missed without being told.
+#[test]
+fn manual_copies_that_are_only_behind_catch_up() {
+    let mut world = World::new(3, schema(Strategy::Manual, Contest::default()), true, &[]);
+    world.put(0, 1, "old");
+    world.heal();
+    world.split(&[&[1, 2], &[3]]);
+    world.put(0, 1, "new");
+    world.round();
+    world.heal();
+    assert_eq!(world.get(2, 1), values(&["new"]));
+    assert_eq!(world.count(|event| matches!(event, Event::Apart { .. })), 0);
+    let mut other = World::new(2, Schema::default(), true, &[]);
+    assert_eq!(other.ask(0, &Command::Merge { keep: None }), Err(Unfit::NotManual));
+}
+
+/// M-06: a clock that is ahead of most others by more than a minute stamps as if it were ahead by a
+/// minute, and says so; one that is not is believed, whatever a minority shows.
+#[test]
+fn a_clock_of_another_year_wins_no_longer_than_a_minute() {
+    let year = 365 * 24 * 3_600_000;
+    let stamped = |shifts: &[i64; 3], place: usize| {
+        let mut world = World::new(3, Schema::default(), true, shifts);
+        for _ in 0..3 {
+            world.round();
+        }
+        let put = Command::write(Mutation::Put(key(1), Value::from("v")));
+        world.ask(place, &put).expect("it fits");
+        let row = Row { key: key(1), element: None };
+        let stamp = world.table(place).row(&row)[0].stamp;
+        let ahead = stamp.wall.0 as i64 - (world.wall(place).0 as i64 - shifts[place]);
+        let told = world.count(|event| matches!(event, Event::ClockAhead { .. }));
+        let info = world.hosts[place].replica.info(world.now_at(place));
+        assert_eq!(info.clock_ahead.is_some(), ahead != shifts[place]);
+        world.hosts[place].shift = 0;
+        world.round();
+        let over = world.count(|event| matches!(event, Event::ClockSteady));
+        (ahead, told, over)
+    };
+    assert_eq!(stamped(&[0, year, 0], 1), (60_000, 1, 1));
+    assert_eq!(stamped(&[-year, 59_000, 0], 1), (59_000, 0, 0), "within a minute of one");
+    assert_eq!(stamped(&[0, -year, 0], 0), (0, 0, 0), "one that is behind is no reason");
+    assert_eq!(stamped(&[year, year, 0], 1), (year, 0, 0), "nor is being right with a majority");
+}
+
+/// M-36: a peer that is heard and whose writes do not come is an alarm, until they do.
+#[test]
+fn a_merge_that_stalls_is_told() {
+    let mut world = World::new(2, Schema::default(), true, &[]);
+    world.heal();
+    world.put(0, 1, "a");
+    world.flying.clear();
+    let (stalled, resumed) = (
+        |event: &Event| matches!(event, Event::Stalled { peer: NodeId(1) }),
+        |event: &Event| matches!(event, Event::Resumed { peer: NodeId(1) }),
+    );
+    for round in 0..60 {
+        world.round_but(|_, _, body| matches!(body, Body::Chunk(_)));
+        assert_eq!(world.count(stalled), usize::from(round >= 40), "round {round}");
+    }
+    assert!(world.hosts[1].replica.info(world.now_at(1)).peers[0].stalled);
+    assert_eq!(world.count(resumed), 0);
+    world.heal();
+    assert_eq!(world.count(resumed), 1);
+    assert!(!world.hosts[1].replica.info(world.now_at(1)).peers[0].stalled);
+}
+
+/// M-18, M-21: fields found by a JSON pointer, or by a function, decide as those at an offset do.
+#[test]
+fn fields_are_found_by_pointer_and_by_function() {
+    let version = Field::Json("/meta/version".into());
+    let mut world =
+        World::new(2, schema(Strategy::LastVersion(version), Contest::LaterWins), true, &[]);
+    let json = |version: &str| format!("{{\"meta\":{{\"version\":{version}}}}}");
+    world.isolate(&[&[1], &[2]]);
+    for (number, here, there) in [(1, "9", "10"), (2, "2.5", "2"), (3, "7", "\"7\"")] {
+        world.put(0, number, &json(here));
+        world.put(1, number, &json(there));
+    }
+    world.heal();
+    for (number, expected) in [(1, "10"), (2, "2.5"), (3, "\"7\"")] {
+        assert_eq!(world.get(0, number), values(&[&json(expected)]));
+    }
+    for unfit in ["", "{}", "9", r#"{"meta":{"version":null}}"#] {
+        let put = [Mutation::Put(key(4), Value::from(unfit))];
+        assert_eq!(world.table(0).write(&put, Wall(0)), Err(Unfit::NoField { key: key(4) }));
+    }
+    let kind = Kind::Bag { secondary: Some(Field::Json("/sku".into())) };
+    let backwards = |value: &Value| value.as_bytes().last().map(|byte| vec![255 - byte]);
+    let strategy = Strategy::LastVersion(Field::Function(Function::new("backwards", backwards)));
+    let mut world = World::new(2, Schema { kind, strategy, ..Schema::default() }, true, &[]);
+    world.isolate(&[&[1], &[2]]);
+    for (place, value) in [(0, r#"{"sku":7,"n":1}"#), (1, r#"{"sku":7,"n":2}"#)] {
+        world.put(place, 1, value);
+    }
+    world.put(1, 1, r#"{"sku":"7","n":1}"#);
+    world.heal();
+    assert_eq!(world.get(0, 1).len(), 2, "7 and \"7\" are two");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use support::{Cluster, Fate, config, ms};
 use synod::merged::{
-    Answer, Command as Merged, Durability, Entry, Event as TableEvent, Guard, Info, Kind, Match,
-    Mutation, Pattern, Replicas, Row, Schema, Strategy,
+    Answer, Command as Merged, Durability, Entry, Event as TableEvent, Field, Function, Guard,
+    Info, Kind, Match, Mutation, Pattern, Replicas, Row, Schema, Strategy, TableCommand,
 };
 use synod::{
     Body, Command, Config, ConfigError, Event, Foreign, Genesis, Impossible, Key, MergeEvent, Node,
@@ -119,7 +119,7 @@ fn writes_say_what_they_replaced() {
 /// L-08: nothing of a batch is written if one part of it cannot be.
 #[test]
 fn a_batch_that_does_not_fit_writes_nothing() {
-    let field = synod::merged::Field { offset: 0, len: 2 };
+    let field = Field::bytes(0, 2);
     let schema = Schema { strategy: Strategy::LastVersion(field), ..Schema::default() };
     let mut cluster = cluster(schema);
     let half = batch(vec![
@@ -605,7 +605,7 @@ fn what_cannot_work_is_found_before_it_runs() {
         config.check().map(|_| ())
     };
     assert_eq!(check(Schema::default()), Ok(()));
-    let field = |offset, len| synod::merged::Field { offset, len };
+    let field = |offset, len| Field::bytes(offset, len);
     let wrong = [
         (
             Schema { retention: Duration::from_millis(100), ..Schema::default() },
@@ -680,4 +680,32 @@ fn a_flapping_link_does_not_merge_at_every_flap() {
     heal(&mut cluster);
     cluster.run(Duration::from_secs(5));
     assert_eq!(rows(&cluster.at_once(3, mget("a"))), ["a=1"]);
+}
+
+/// M-18: a table goes by a function of the application, also after a restart; such a table cannot
+/// be made while nodes run, since the others could not know the function.
+#[test]
+fn a_function_decides_also_after_a_restart() {
+    let len = |value: &Value| Some(vec![u8::try_from(value.len()).unwrap_or(u8::MAX)]);
+    let longest = Field::Function(Function::new("length", len));
+    let schema = Schema { strategy: Strategy::LastVersion(longest), ..Schema::default() };
+    let mut cluster = cluster(schema.clone());
+    cluster.at_once(1, mput("a", "1"));
+    for node in 1..=3 {
+        cluster.restart(node);
+    }
+    split(&mut cluster, &[&[1], &[2, 3]]);
+    cluster.run(Duration::from_secs(3));
+    cluster.at_once(1, mput("a", "longest"));
+    cluster.at_once(2, mput("a", "long"));
+    heal(&mut cluster);
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(everywhere(&mut cluster, "a"), [["a=longest"], ["a=longest"], ["a=longest"]]);
+    for node in 1..=3 {
+        cluster.restart(node);
+    }
+    assert_eq!(everywhere(&mut cluster, "a"), [["a=longest"], ["a=longest"], ["a=longest"]]);
+    let create = TableCommand::Create { name: "made".into(), schema };
+    let outcome = cluster.at_once(1, Command::Table(create));
+    assert!(outcome.to_string().contains("goes by a function"), "{outcome}");
 }

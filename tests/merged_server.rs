@@ -210,3 +210,55 @@ fn tables_are_made_while_nodes_run() {
     assert_eq!(code, 0, "{complaint}");
     until("it is gone", || second.say("SELECT tins").starts_with("-NOSUCHTABLE"));
 }
+
+/// U-01, M-18: a manual table stays in two halves after the heal until somebody says that it shall
+/// be one; a pointer into JSON decides where the words say so.
+#[test]
+fn a_manual_table_waits_to_be_merged() {
+    let (nodes, cut) = cluster();
+    let mut first = nodes.connect(1);
+    first.say("HELLO 3");
+    assert_eq!(first.say("SYNOD.CREATE plan AS manual"), "OK");
+    assert_eq!(first.say("SYNOD.CREATE docs AS last-version@/v"), "OK");
+    assert!(first.say("SYNOD.CREATE docs AS last-version@/w").contains("last_version by /v"));
+    let mut second = nodes.connect(2);
+    second.say("HELLO 3");
+    until("it has heard of them", || {
+        second.say("SELECT docs") == "OK" && second.say("SELECT plan") == "OK"
+    });
+    until("the copies have met", || {
+        [&mut first, &mut second].into_iter().all(|client| {
+            client.say("SELECT plan") == "OK" && client.say("SYNOD.MERGED").contains("settled true")
+        })
+    });
+    cut.cut();
+    until("all have noticed", || {
+        let mut alone = nodes.connect(1);
+        alone.say("HELLO 3");
+        alone.say("SYNOD.STATUS").contains("quorum false")
+    });
+    assert_eq!(first.say("SET k here"), "OK");
+    assert_eq!(second.say("SET k there"), "OK");
+    assert_eq!(first.say("SET refused x PX 5").chars().next(), Some('-'));
+    for (client, json) in [(&mut first, r#"{"v":10}"#), (&mut second, r#"{"v":9}"#)] {
+        assert_eq!(client.say("SELECT docs"), "OK");
+        assert!(client.say("SET k {}").starts_with("-UNFIT"));
+        assert_eq!(client.say(&format!("SET k {json}")), "OK");
+    }
+    cut.heal();
+    until("the greater one is there", || second.say("GET k") == r#"{"v":10}"#);
+    assert!(second.say("SYNOD.MERGE").starts_with("-UNFIT"), "it is not manual");
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.say("SELECT plan"), "OK");
+    }
+    until("they are apart", || {
+        first.say("SYNOD.MERGED").contains("apart true")
+            && second.say("SYNOD.MERGED").contains("apart true")
+    });
+    assert_eq!((&*first.say("GET k"), &*second.say("GET k")), ("here", "there"));
+    // The first node is asked first, so its side is here.
+    let (code, _, complaint) =
+        ran(&mut nodes.client(["merge", "--keep", "here", "--table", "plan"]));
+    assert_eq!(code, 0, "{complaint}");
+    until("they are one", || first.say("GET k") == "here" && second.say("GET k") == "here");
+}

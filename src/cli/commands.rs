@@ -10,7 +10,7 @@ use serde_json::json;
 use super::client::{Connection, Failure, Repeat, Target, ask, in_turn};
 use super::options::{
     AddReplicaOptions, Bound, ClientOptions, CreateOptions, DropOptions, FenceOptions, GetOptions,
-    KeysOptions, PutOptions, ReconnectOptions, RemoveOptions, TableOptions,
+    KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions, TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict};
@@ -219,6 +219,12 @@ pub(super) fn merged(options: &TableOptions) -> Result {
     let words = Words::new("SYNOD.MERGED").table(options);
     let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
     options.client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn merge(options: &MergeOptions) -> Result {
+    let words = Words::new("SYNOD.MERGE").option("KEEP", options.keep.clone()).table(&options.at);
+    ask(&options.at.client.target()?, &words.0, Repeat::Freely)?;
     Ok(Verdict::Done)
 }
 

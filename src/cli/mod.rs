@@ -18,8 +18,8 @@ use clap_complete::Shell;
 use self::client::Failure;
 use self::options::{
     AddReplicaOptions, ClientOptions, CreateOptions, DropOptions, EventsOptions, FenceOptions,
-    GetOptions, KeysOptions, PutOptions, ReconnectOptions, RemoveOptions, SessionOptions,
-    TableOptions, WatchOptions,
+    GetOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions,
+    SessionOptions, TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, run};
 
@@ -127,6 +127,8 @@ The exit status is 0 if there are none, 1 if there are.")]
     Conflicts(TableOptions),
     /// Tell how a node's copy of a merged table stands with the others, and of its latest merges
     Merged(TableOptions),
+    /// Merge copies of a merged table that were left apart, since it is `manual`
+    Merge(MergeOptions),
     /// Tell of quorums reached and lost, and of the node's readiness; or of merges
     Events(EventsOptions),
     /// Ask every node how it is
@@ -244,6 +246,7 @@ pub fn main() -> ExitCode {
         Commands::Watch(options) => follow::watch(&options),
         Commands::Conflicts(options) => commands::conflicts(&options),
         Commands::Merged(options) => commands::merged(&options),
+        Commands::Merge(options) => commands::merge(&options),
         Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),

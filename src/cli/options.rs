@@ -66,6 +66,16 @@ pub(super) struct AddReplicaOptions {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct MergeOptions {
+    /// Where values collide, keep those of the side that the node asked is on, or of the other
+    /// [default: all, in conflict]
+    #[arg(long, value_name = "SIDE", value_parser = ["here", "there"])]
+    pub(super) keep: Option<String>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct DropOptions {
     /// Which table
     pub(super) name: String,

@@ -4,6 +4,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
@@ -28,6 +29,11 @@ pub enum Command {
     Get(Key),
     /// What the copy is, and how it stands with the others (L-20, M-02).
     Info,
+    /// Where the strategy is to leave copies apart that were both written to: merge them.
+    Merge {
+        /// What stays where values collide; nothing leaves them in conflict.
+        keep: Option<Keep>,
+    },
     /// End a conflict with an answer to exactly these versions; `None` removes the row.
     Resolve {
         /// Which row.
@@ -53,6 +59,15 @@ pub enum Command {
         /// What must still be so.
         guards: Vec<Guard>,
     },
+}
+
+/// Whose values stay when copies that were apart are told to merge (U-01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Keep {
+    /// Those of the side that is told.
+    Here,
+    /// Those of the other.
+    There,
 }
 
 /// What a key must show for a write to be done: so that what was read, changed and written back is
@@ -117,6 +132,8 @@ pub enum Unfit {
         /// Whose value.
         key: Key,
     },
+    /// The table is not one whose copies are left apart.
+    NotManual,
 }
 
 /// What a row shows (L-21).
@@ -147,6 +164,9 @@ pub struct Shown {
 pub struct Info {
     /// What the copies have to agree on.
     pub agreement: Agreement,
+    /// By how much the clock here is ahead of most of the others', if by more than a minute. An
+    /// alarm is up while it is.
+    pub clock_ahead: Option<Duration>,
     /// Whether the copy outlives the process.
     pub durability: Durability,
     /// Which node's copy this is.
@@ -182,6 +202,10 @@ pub struct PeerInfo {
     pub behind: u64,
     /// Whether what it has is being compared after it came back.
     pub merging: bool,
+    /// Whether it has what does not come. An alarm is up while it is so.
+    pub stalled: bool,
+    /// Whether both copies were written to and are left apart. An alarm is up while they are.
+    pub apart: bool,
 }
 
 /// A question to a node that keeps a copy from one that keeps none, and its answer (L-05).
@@ -209,7 +233,7 @@ impl Command {
     #[must_use]
     pub const fn changes(&self) -> bool {
         match self {
-            Self::Resolve { .. } | Self::Write { .. } => true,
+            Self::Merge { .. } | Self::Resolve { .. } | Self::Write { .. } => true,
             Self::Conflicts { .. } | Self::Get(_) | Self::Info | Self::Scan { .. } => false,
         }
     }
@@ -256,6 +280,9 @@ impl fmt::Display for Command {
             Self::Conflicts { limit, .. } => write!(f, "conflicts limit {limit}"),
             Self::Get(key) => write!(f, "get {key}"),
             Self::Info => write!(f, "info"),
+            Self::Merge { keep: None } => write!(f, "merge"),
+            Self::Merge { keep: Some(Keep::Here) } => write!(f, "merge keeping these"),
+            Self::Merge { keep: Some(Keep::There) } => write!(f, "merge keeping those"),
             Self::Resolve { row, value, .. } => match value {
                 Some(value) => write!(f, "resolve {row} {value}"),
                 None => write!(f, "resolve {row} by removal"),
@@ -313,6 +340,9 @@ impl fmt::Display for Unfit {
                 f,
                 "the value of {key} lacks a field that every value of the table must have"
             ),
+            Self::NotManual => {
+                write!(f, "the table is not 'manual': its copies merge without being told")
+            }
         }
     }
 }

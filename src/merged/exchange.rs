@@ -18,13 +18,13 @@ use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use super::command::{Answer, Command, Info, PeerInfo, Unfit};
-use super::message::{Body, Chunk, Digest, Message, Pull};
+use super::command::{Answer, Command, Info, Keep, PeerInfo, Unfit};
+use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::Cut;
 use super::table::{Applied, Change, Row, Table};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
-use crate::base::{Incarnation, Instant, NodeId, TableName, Wall};
+use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
 
 /// How many bytes of versions a chunk or a push holds, unless a single version is larger.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -32,6 +32,12 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// How many copies of one peer that are gone are remembered, so that what they said late is not
 /// taken for news.
 const RETIRED_MAX: usize = 16;
+
+/// How far ahead of the clocks of most of the others a write may be stamped.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// For how many rounds nothing of what a peer has may come, before that is worth an alarm.
+const STALL_ROUNDS: u32 = 100;
 
 /// How long an exchange waits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +69,20 @@ pub enum Event {
         /// With whom.
         peer: NodeId,
     },
+    /// Both copies have been written to while they were apart, and the table's strategy is to leave
+    /// them so: an alarm until [`Command::Merge`] or somebody who has merged both (U-01).
+    Apart {
+        /// From whom.
+        peer: NodeId,
+    },
+    /// The clock here is ahead of most of the others': an alarm until it is not. What is written
+    /// meanwhile is stamped as by a clock that is a minute ahead.
+    ClockAhead {
+        /// By so much.
+        by: Duration,
+    },
+    /// It is no more.
+    ClockSteady,
     /// The copies differ in what the table is, so they are not merged. Nothing is lost (L-27).
     Disagreed {
         /// With whom.
@@ -82,12 +102,35 @@ pub enum Event {
         /// Which.
         peer: NodeId,
     },
+    /// Something of what a peer has comes after all.
+    Resumed {
+        /// Which.
+        peer: NodeId,
+    },
+    /// A peer is heard, and for long nothing has come of what it has: an alarm until something
+    /// does. It is asked again and again (M-36).
+    Stalled {
+        /// Which.
+        peer: NodeId,
+    },
+    /// The copies are apart no more.
+    Together {
+        /// With whom.
+        peer: NodeId,
+    },
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Agreed { peer } => write!(f, "agreed with {peer}"),
+            Self::Apart { peer } => {
+                write!(f, "apart from {peer}: both were written to; waiting to be told to merge")
+            }
+            Self::ClockAhead { by } => {
+                write!(f, "clock ahead of most others by {} s", by.as_secs())
+            }
+            Self::ClockSteady => write!(f, "clock ahead no more"),
             Self::Disagreed { peer, theirs } => {
                 write!(f, "disagreed with {peer}, which has {theirs}")
             }
@@ -97,6 +140,9 @@ impl fmt::Display for Event {
                 totals.copied, totals.deleted, totals.conflicts, totals.skipped
             ),
             Self::MergeStarted { peer } => write!(f, "merge started with {peer}"),
+            Self::Resumed { peer } => write!(f, "resumed from {peer}"),
+            Self::Stalled { peer } => write!(f, "stalled: {peer} has what does not come"),
+            Self::Together { peer } => write!(f, "together with {peer}"),
         }
     }
 }
@@ -130,6 +176,41 @@ struct Peer {
     away: bool,
     /// Before this, no merge begins.
     patience: Instant,
+    /// What its clock showed, and when.
+    clock: Option<(Wall, Instant)>,
+    lack: Option<Lack>,
+    apart: Apart,
+    /// Whether the copies were told to merge since it was last lost.
+    told: bool,
+    /// What is to stay where they collide then.
+    keep: Option<Keep>,
+}
+
+/// What a peer has and this copy has not.
+#[derive(Debug)]
+struct Lack {
+    upto: VersionVector,
+    /// Since when nothing came.
+    since: Instant,
+    stalled: bool,
+}
+
+/// Whether a copy is left alone, where the strategy wants that.
+#[derive(Debug, Default)]
+enum Apart {
+    /// Both were written to. What both had then.
+    Held { ours: VersionVector, theirs: VersionVector },
+    /// It is merged with.
+    #[default]
+    No,
+    /// It was not heard for a while, and what it has is not known yet.
+    Suspected,
+}
+
+impl Apart {
+    const fn is_no(&self) -> bool {
+        matches!(self, Self::No)
+    }
 }
 
 /// A question under way.
@@ -167,6 +248,10 @@ pub struct Replica {
     session_next: u64,
     cut: Option<Cut>,
     started: bool,
+    /// Whether copies that were both written to are left apart.
+    manual: bool,
+    /// Whether the clock here was said to be ahead.
+    ahead: bool,
 }
 
 impl Replica {
@@ -181,14 +266,17 @@ impl Replica {
         incarnation: Incarnation,
         pace: Pace,
     ) -> Self {
+        let manual = schema.strategy == Strategy::Manual;
         Self {
             table,
             name,
+            manual,
+            ahead: false,
             ignored: schema.strategy == Strategy::Ignore,
             durability: schema.durability,
             retention: schema.retention,
             pace,
-            peers: peers.into_iter().map(|peer| (peer, Peer::new(Instant::ZERO))).collect(),
+            peers: peers.into_iter().map(|peer| (peer, Peer::new(Instant::ZERO, manual))).collect(),
             session: None,
             session_next: u64::from(incarnation.0) << 32,
             cut: None,
@@ -200,7 +288,7 @@ impl Replica {
     /// before they have met.
     pub fn meet(&mut self, peers: impl IntoIterator<Item = NodeId>, now: Instant) {
         for peer in peers {
-            self.peers.entry(peer).or_insert_with(|| Peer::new(now));
+            self.peers.entry(peer).or_insert_with(|| Peer::new(now, self.manual));
         }
         self.cut = None;
     }
@@ -228,24 +316,31 @@ impl Replica {
         applied
     }
 
-    /// Answers a client at `wall`. What it writes is pushed to the peers that `reach` says can be
-    /// heard.
+    /// Answers a client. What it writes is pushed to the peers that `reach` says can be heard.
     ///
     /// # Errors
     /// If it does not fit the table; nothing was changed.
     pub fn serve(
         &mut self,
         command: &Command,
-        wall: Wall,
+        now: Now,
         reach: impl Fn(NodeId) -> bool,
         step: &mut Step,
     ) -> Result<Answer, Unfit> {
+        let (wall, _) = self.trusted(now);
         let change = match command {
             Command::Conflicts { after, limit } => {
                 return Ok(self.table.conflicts_page(after.as_ref(), *limit as usize));
             }
             Command::Get(key) => return Ok(self.table.found(key, usize::MAX)),
-            Command::Info => return Ok(Answer::Info(self.info())),
+            Command::Info => return Ok(Answer::Info(self.info(now))),
+            Command::Merge { keep } => {
+                if !self.manual {
+                    return Err(Unfit::NotManual);
+                }
+                self.release(*keep, step);
+                return Ok(Answer::Written { previous: Vec::new() });
+            }
             Command::Scan { pattern, after, limit } => {
                 return Ok(self.table.page(pattern, after.as_ref(), *limit as usize));
             }
@@ -269,7 +364,7 @@ impl Replica {
 
     /// What the copy is, and how it stands with the others.
     #[must_use]
-    pub fn info(&self) -> Info {
+    pub fn info(&self, now: Now) -> Info {
         let table = &self.table;
         let behind = |known: &VersionVector| {
             let missing =
@@ -281,10 +376,13 @@ impl Replica {
             agrees: peer.agrees,
             behind: behind(&peer.known),
             merging: peer.merging.is_some(),
+            stalled: peer.lack.as_ref().is_some_and(|lack| lack.stalled),
+            apart: matches!(peer.apart, Apart::Held { .. }),
         });
         let tombstones = table.versions().filter(|(_, version)| version.value().is_none());
         Info {
-            agreement: table.agreement(),
+            agreement: table.agreement().clone(),
+            clock_ahead: self.trusted(now).1,
             durability: self.durability,
             node: table.actor().node,
             versions: table.len() as u64,
@@ -306,7 +404,8 @@ impl Replica {
         let size: usize = change.versions.iter().map(size).sum();
         if !self.ignored && size <= CHUNK_BYTES {
             let push = self.message(Body::Push(change.versions.clone()));
-            for (peer, _) in self.peers.iter().filter(|(node, _)| reach(**node)) {
+            let merged = |(node, peer): &(&NodeId, &Peer)| reach(**node) && peer.apart.is_no();
+            for (peer, _) in self.peers.iter().filter(merged) {
                 step.sends.push((*peer, push.clone()));
             }
         }
@@ -317,6 +416,11 @@ impl Replica {
     pub fn on_lost(&mut self, peer: NodeId) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.away = true;
+            known.lack = None;
+            if self.manual && known.apart.is_no() {
+                known.apart = Apart::Suspected;
+                (known.told, known.keep) = (false, None);
+            }
         }
     }
 
@@ -336,7 +440,7 @@ impl Replica {
     }
 
     /// To be called again and again, a few times in the time after which a peer counts as gone.
-    pub fn on_tick(&mut self, now: Instant, step: &mut Step) {
+    pub fn on_tick(&mut self, Now { instant: now, wall }: Now, step: &mut Step) {
         if !self.started {
             self.started = true;
             self.peers.values_mut().for_each(|peer| peer.heard = now);
@@ -344,24 +448,28 @@ impl Replica {
         if self.ignored {
             return;
         }
+        self.watch_clock(Now { instant: now, wall }, step);
         self.retry(now, step);
         self.settle(now, step);
         self.advance(now, step);
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             let digest = Digest {
-                agreement: self.table.agreement(),
+                agreement: self.table.agreement().clone(),
                 actor: self.table.actor(),
                 seen: self.table.seen().clone(),
                 stable: self.table.stable().clone(),
                 counting: self.peers[&node].actor,
+                wall,
+                stance: self.peers[&node].stance(),
             };
             step.sends.push((node, self.message(Body::Digest(digest))));
         }
     }
 
     /// What a peer's copy says.
-    pub fn on_message(&mut self, from: NodeId, body: Body, now: Instant, step: &mut Step) {
+    pub fn on_message(&mut self, from: NodeId, body: Body, now: Now, step: &mut Step) {
+        let now = now.instant;
         if self.ignored || !self.peers.contains_key(&from) {
             return;
         }
@@ -381,6 +489,71 @@ impl Replica {
         }
     }
 
+    // ------------------------------------------------------------------ clocks
+
+    /// The time to stamp writes with: that of the clock here, unless it is too far ahead of those
+    /// of more than half of the replicas; and by how much it is, then. A clock that shows another
+    /// century is not believed for long: what it stamps would win for as long (`docs/MERGED.md`).
+    /// Only who writes does this: if those who merge did, each would come to something else.
+    fn trusted(&self, now: Now) -> (Wall, Option<Duration>) {
+        let shows = |(wall, at): (Wall, Instant)| {
+            let since = u64::try_from(now.instant.since(at).as_millis()).unwrap_or(u64::MAX);
+            wall.0.saturating_add(since)
+        };
+        let clocks = self.peers.values().filter_map(|peer| peer.clock);
+        let mut behind: Vec<u64> =
+            clocks.map(|clock| now.wall.0.saturating_sub(shows(clock))).collect();
+        behind.sort_unstable_by_key(|behind| core::cmp::Reverse(*behind));
+        let replicas = self.peers.len() + 1;
+        match behind.get(replicas / 2).map(|behind| Duration::from_millis(*behind)) {
+            Some(by) if by > AHEAD_MAX => {
+                let back = u64::try_from((by - AHEAD_MAX).as_millis()).unwrap_or(u64::MAX);
+                (Wall(now.wall.0.saturating_sub(back)), Some(by))
+            }
+            Some(_) | None => (now.wall, None),
+        }
+    }
+
+    fn watch_clock(&mut self, now: Now, step: &mut Step) {
+        let ahead = self.trusted(now).1;
+        if ahead.is_some() == self.ahead {
+            return;
+        }
+        self.ahead = ahead.is_some();
+        step.events.push(ahead.map_or(Event::ClockSteady, |by| Event::ClockAhead { by }));
+    }
+
+    // ------------------------------------------------------------------ told to merge
+
+    /// Merges with whoever is left apart. They are told, too.
+    fn release(&mut self, keep: Option<Keep>, step: &mut Step) {
+        for (node, peer) in &mut self.peers {
+            if let Apart::Held { .. } = peer.apart {
+                step.events.push(Event::Together { peer: *node });
+                peer.apart = Apart::No;
+                (peer.told, peer.keep) = (true, keep);
+            }
+        }
+    }
+
+    /// Ends conflicts that merging has brought, for one of the sides.
+    fn decide(&mut self, rows: &[Row], keep: Keep, ours: &VersionVector, step: &mut Step) {
+        for row in rows {
+            let shown = self.table.shown(row);
+            let is_ours = |version: &&&Version| ours.contains(&version.dot);
+            let found = match keep {
+                Keep::Here => shown.iter().find(is_ours),
+                Keep::There => shown.iter().find(|version| !is_ours(version)),
+            };
+            let Some(value) = found.and_then(|version| version.value()).cloned() else { continue };
+            let dots: Vec<Dot> = self.table.row(row).iter().map(|version| version.dot).collect();
+            // It is stamped later than what it replaces, whatever the clock shows.
+            if let Some(change) = self.table.resolve(row, &dots, Some(&value), Wall(0)) {
+                self.apply(change, step);
+            }
+        }
+    }
+
     // ------------------------------------------------------------------ who has what
 
     fn on_digest(&mut self, from: NodeId, digest: Digest, now: Instant, step: &mut Step) {
@@ -388,10 +561,10 @@ impl Replica {
         if digest.actor.node != from || peer.is_over(&digest.actor) {
             return;
         }
-        let agrees = digest.agreement == self.table.agreement();
+        let agrees = digest.agreement == *self.table.agreement();
         if peer.agrees != Some(agrees) {
             if !agrees {
-                let theirs = digest.agreement;
+                let theirs = digest.agreement.clone();
                 step.events.push(Event::Disagreed { peer: from, theirs });
             } else if peer.agrees == Some(false) {
                 step.events.push(Event::Agreed { peer: from });
@@ -413,11 +586,17 @@ impl Replica {
             }
         }
         peer.heard = now;
+        peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
             peer.patience = now + self.pace.debounce;
         }
         peer.known.join(&digest.seen);
-        let equal = self.table.seen().covers(&digest.seen);
+        let seen = self.table.seen();
+        let equal = seen.covers(&digest.seen);
+        if self.manual && !peer.meets(from, seen, &digest, step) {
+            return self.advance(now, step);
+        }
+        peer.misses(from, seen, &digest.seen, now, self.pace.round * STALL_ROUNDS, step);
         if equal {
             if let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
                 step.events.push(Event::MergeFinished { peer: from, totals });
@@ -520,6 +699,8 @@ impl Replica {
         session.staged.extend(chunk.versions);
         session.asked = now;
         session.tries = 0;
+        // Whoever is waited for beside this one is not to blame.
+        self.peers.values_mut().filter_map(|p| p.lack.as_mut()).for_each(|l| l.since = now);
         let first = session.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
         if !chunk.complete {
             let pull = session.pull();
@@ -560,6 +741,10 @@ impl Replica {
         } else {
             self.apply(change, step)
         };
+        let keep = self.peers.get_mut(&session.peer).and_then(|peer| peer.keep.take());
+        if let Some(keep) = keep {
+            self.decide(&applied.raised, keep, &session.have, step);
+        }
         if let Some(peer) = self.peers.get_mut(&session.peer) {
             peer.known.join(&session.got);
             if let Some(totals) = &mut peer.merging {
@@ -613,7 +798,8 @@ impl Replica {
     // ------------------------------------------------------------------ answering
 
     fn on_pull(&self, from: NodeId, pull: Pull, step: &mut Step) {
-        if self.peers.get(&from).is_none_or(|peer| peer.agrees != Some(true)) {
+        let Some(peer) = self.peers.get(&from) else { return };
+        if peer.agrees != Some(true) || !peer.apart.is_no() {
             return;
         }
         if !pull.full && !pull.have.covers(self.table.stable()) {
@@ -660,6 +846,7 @@ impl Replica {
             version.dot == Dot { actor, number: first.saturating_add(place as u64) }
         };
         if peer.agrees != Some(true)
+            || !peer.apart.is_no()
             || peer.actor != Some(actor)
             || !peer.known.covers(self.table.stable())
             || !versions.iter().enumerate().all(counted)
@@ -692,7 +879,7 @@ impl Replica {
 }
 
 impl Peer {
-    const fn new(heard: Instant) -> Self {
+    const fn new(heard: Instant, manual: bool) -> Self {
         Self {
             actor: None,
             retired: Vec::new(),
@@ -703,6 +890,76 @@ impl Peer {
             merging: None,
             away: false,
             patience: Instant::ZERO,
+            clock: None,
+            lack: None,
+            // What was before this process is not known.
+            apart: if manual { Apart::Suspected } else { Apart::No },
+            told: false,
+            keep: None,
+        }
+    }
+
+    const fn stance(&self) -> Stance {
+        match self.apart {
+            Apart::Held { .. } => Stance::Apart,
+            Apart::No if self.told => Stance::Told,
+            Apart::No | Apart::Suspected => Stance::Merged,
+        }
+    }
+
+    /// Whether the copies are merged, where that is not a matter of course: if one of them has all
+    /// that the other has; if somebody says so; or if each has come to have what the other had when
+    /// they were found apart, since somebody who hears both has merged them.
+    fn meets(
+        &mut self,
+        node: NodeId,
+        seen: &VersionVector,
+        theirs: &Digest,
+        step: &mut Step,
+    ) -> bool {
+        let told = self.told || theirs.stance == Stance::Told;
+        let behind = seen.covers(&theirs.seen) || theirs.seen.covers(seen);
+        match &self.apart {
+            Apart::No if theirs.stance != Stance::Apart || self.told || behind => return true,
+            Apart::Suspected if told || behind => self.apart = Apart::No,
+            Apart::No | Apart::Suspected => {
+                self.apart = Apart::Held { ours: seen.clone(), theirs: theirs.seen.clone() };
+                step.events.push(Event::Apart { peer: node });
+            }
+            Apart::Held { ours, theirs: had } => {
+                if told || behind || (seen.covers(had) && theirs.seen.covers(ours)) {
+                    self.apart = Apart::No;
+                    step.events.push(Event::Together { peer: node });
+                }
+            }
+        }
+        self.apart.is_no()
+    }
+
+    /// Keeps in mind what it has and this copy has not, and for how long.
+    fn misses(
+        &mut self,
+        node: NodeId,
+        seen: &VersionVector,
+        theirs: &VersionVector,
+        now: Instant,
+        patience: Duration,
+        step: &mut Step,
+    ) {
+        match &mut self.lack {
+            Some(lack) if !seen.covers(&lack.upto) => {
+                if !lack.stalled && now.since(lack.since) >= patience {
+                    lack.stalled = true;
+                    step.events.push(Event::Stalled { peer: node });
+                }
+            }
+            lack => {
+                if lack.as_ref().is_some_and(|lack| lack.stalled) {
+                    step.events.push(Event::Resumed { peer: node });
+                }
+                let more = !seen.covers(theirs);
+                *lack = more.then(|| Lack { upto: theirs.clone(), since: now, stalled: false });
+            }
         }
     }
 

@@ -40,10 +40,11 @@ impl Journal {
         &self.table
     }
 
-    /// The copy that goes on from it.
+    /// The copy that goes on from it, as what it was begun as.
     #[must_use]
-    pub fn into_table(self, alone: bool) -> Table {
+    pub fn into_table(self, agreement: Agreement, alone: bool) -> Table {
         let mut table = self.table;
+        table.configure(agreement);
         table.apply(&Change { settled: alone, ..Change::default() });
         table
     }

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use super::schema::Agreement;
 use super::table::Row;
 use super::version::{Actor, Version, VersionVector};
-use crate::base::{Life, NodeId, TableName};
+use crate::base::{Life, NodeId, TableName, Wall};
 
 /// What a copy says, and about which table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -50,6 +50,22 @@ pub struct Digest {
     pub stable: VersionVector,
     /// Which copy of the receiver's it takes into account before it forgets anything.
     pub counting: Option<Actor>,
+    /// What the clock shows there.
+    pub wall: Wall,
+    /// Whether the copies are merged.
+    pub stance: Stance,
+}
+
+/// Whether a copy merges with another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Stance {
+    /// It does not: both were written to, and the strategy is to leave them apart.
+    Apart,
+    /// It does.
+    #[default]
+    Merged,
+    /// It does, since it was told to; and so shall the other.
+    Told,
 }
 
 /// A question for versions. The answer needs no memory of earlier ones.

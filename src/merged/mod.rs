@@ -11,6 +11,7 @@ mod answers;
 mod catalogue;
 mod command;
 mod exchange;
+mod field;
 mod journal;
 mod message;
 mod resolver;
@@ -26,14 +27,15 @@ pub use crate::base::{Replicas, TableName};
 pub(crate) use catalogue::Listed;
 pub use catalogue::{CATALOGUE, TableCommand, Unmade, is_table_name};
 pub use command::{
-    Answer, Command, Content as RemoteContent, Entry, Guard, Info, Match, Pattern, PeerInfo,
+    Answer, Command, Content as RemoteContent, Entry, Guard, Info, Keep, Match, Pattern, PeerInfo,
     Remote, Shown, Unfit,
 };
 pub use exchange::{Event, Pace, Replica, Step, Totals};
+pub use field::{Field, Function};
 pub use journal::Journal;
-pub use message::{Body, Chunk, Digest, Message, Pull};
+pub use message::{Body, Chunk, Digest, Message, Pull, Stance};
 pub use resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
 pub use rounds::{Round, Rounds};
-pub use schema::{Agreement, Contest, Durability, Field, Kind, Schema, Strategy};
+pub use schema::{Agreement, Contest, Durability, Kind, Schema, Strategy};
 pub use table::{Applied, Change, Mutation, Row, Table};
 pub use version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector};

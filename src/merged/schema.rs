@@ -8,7 +8,8 @@ use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use crate::base::{Replicas, Value};
+use super::field::Field;
+use crate::base::Replicas;
 
 /// A merged table's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ impl Default for Schema {
 }
 
 /// What a key holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Kind {
     /// Any number of elements, each there or not by itself. With a secondary field, elements of one
     /// key that agree in it are versions of one element (M-21); without, only equal ones are.
@@ -60,7 +61,7 @@ pub enum Kind {
 }
 
 /// What becomes of values written without knowledge of each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Strategy {
     /// The host's resolver is asked. Until it has answered, and if it does not, as with siblings.
     Custom,
@@ -70,6 +71,9 @@ pub enum Strategy {
     LastModified,
     /// The one with the greatest field stays; of equal ones, the one stamped latest (M-18, M-19).
     LastVersion(Field),
+    /// As with siblings; and copies that have both been written to while they could not hear each
+    /// other stay apart until they are told to merge (U-01).
+    Manual,
     /// All are kept and shown, and an alarm is up until somebody writes (M-15).
     #[default]
     Siblings,
@@ -87,24 +91,6 @@ pub enum Contest {
     UpdateWins,
 }
 
-/// Bytes inside a value that are compared as they are, so numbers should be big-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub struct Field {
-    /// Where they begin.
-    pub offset: u32,
-    /// How many there are.
-    pub len: u32,
-}
-
-impl Field {
-    /// The bytes, unless the value ends before they do.
-    #[must_use]
-    pub fn of<'a>(&self, value: &'a Value) -> Option<&'a [u8]> {
-        let start = self.offset as usize;
-        value.as_bytes().get(start..start.checked_add(self.len as usize)?)
-    }
-}
-
 /// Whether copies outlive processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Durability {
@@ -117,7 +103,7 @@ pub enum Durability {
 
 /// What replicas must agree on for their copies to be merged. Equal versions then look the same at
 /// all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Agreement {
     /// What a key holds.
     pub kind: Kind,
@@ -130,25 +116,36 @@ pub struct Agreement {
 impl Schema {
     /// What the others must have likewise.
     #[must_use]
-    pub const fn agreement(&self) -> Agreement {
-        Agreement { kind: self.kind, strategy: self.strategy, contest: self.contest }
+    pub fn agreement(&self) -> Agreement {
+        let (kind, strategy) = (self.kind.clone(), self.strategy.clone());
+        Agreement { kind, strategy, contest: self.contest }
     }
 }
 
 impl Agreement {
-    /// The fields that every value of the table must have.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field> + use<> {
-        let secondary = match self.kind {
-            Kind::Bag { secondary } => secondary,
+    /// The field that tells elements of a bag apart.
+    const fn secondary(&self) -> Option<&Field> {
+        match &self.kind {
+            Kind::Bag { secondary } => secondary.as_ref(),
             Kind::OrderedSet | Kind::Set => None,
-        };
-        let version = match self.strategy {
+        }
+    }
+
+    /// The field that decides which value stays.
+    pub(crate) const fn decisive(&self) -> Option<&Field> {
+        match &self.strategy {
             Strategy::LastVersion(field) => Some(field),
-            Strategy::Custom | Strategy::Ignore | Strategy::LastModified | Strategy::Siblings => {
-                None
-            }
-        };
-        secondary.into_iter().chain(version)
+            Strategy::Custom
+            | Strategy::Ignore
+            | Strategy::LastModified
+            | Strategy::Manual
+            | Strategy::Siblings => None,
+        }
+    }
+
+    /// The fields that every value of the table must have.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.secondary().into_iter().chain(self.decisive())
     }
 }
 
@@ -170,6 +167,7 @@ impl fmt::Display for Strategy {
             Self::Ignore => write!(f, "ignore"),
             Self::LastModified => write!(f, "last_modified"),
             Self::LastVersion(field) => write!(f, "last_version by {field}"),
+            Self::Manual => write!(f, "manual"),
             Self::Siblings => write!(f, "siblings"),
         }
     }
@@ -182,12 +180,6 @@ impl fmt::Display for Contest {
             Self::LaterWins => "later_wins",
             Self::UpdateWins => "update_wins",
         })
-    }
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bytes {}+{}", self.offset, self.len)
     }
 }
 

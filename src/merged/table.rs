@@ -98,10 +98,10 @@ impl Applied {
 
 impl Row {
     /// The row that a value of a key belongs to; nothing if it lacks the field that says which.
-    fn of(kind: Kind, key: &Key, value: &Value) -> Option<Self> {
+    fn of(kind: &Kind, key: &Key, value: &Value) -> Option<Self> {
         let element = match kind {
             Kind::Bag { secondary: None } => Some(value.clone()),
-            Kind::Bag { secondary: Some(field) } => Some(Value::from(field.of(value)?)),
+            Kind::Bag { secondary: Some(field) } => Some(field.identity(value)?),
             Kind::OrderedSet | Kind::Set => None,
         };
         Some(Self { key: key.clone(), element })
@@ -143,8 +143,15 @@ impl Table {
 
     /// What it must have in common with other copies.
     #[must_use]
-    pub const fn agreement(&self) -> Agreement {
-        self.agreement
+    pub const fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// Takes it for what is configured: the same, with functions where only their names were
+    /// written down.
+    pub(super) fn configure(&mut self, agreement: Agreement) {
+        debug_assert_eq!(self.agreement, agreement);
+        self.agreement = agreement;
     }
 
     /// The dots that it has seen.
@@ -274,7 +281,7 @@ impl Table {
             match mutation {
                 Mutation::Put(key, value) => {
                     let fits = self.agreement.fields().all(|field| field.of(value).is_some());
-                    let row = Row::of(self.agreement.kind, key, value).filter(|_| fits);
+                    let row = Row::of(&self.agreement.kind, key, value).filter(|_| fits);
                     let row = row.ok_or_else(|| Unfit::NoField { key: key.clone() })?;
                     wanted.insert(row, Content::Live(value.clone()));
                 }
@@ -289,7 +296,7 @@ impl Table {
                     }
                 }
                 Mutation::RemoveValue(key, value) => {
-                    let Some(row) = Row::of(self.agreement.kind, key, value) else { continue };
+                    let Some(row) = Row::of(&self.agreement.kind, key, value) else { continue };
                     let there = wanted.get(&row).cloned().or_else(|| self.content(&row));
                     if there == Some(Content::Live(value.clone())) {
                         wanted.insert(row, Content::Dead);
@@ -348,7 +355,17 @@ impl Table {
             past.insert(known.dot);
             latest = latest.max(known.stamp);
         }
-        Version { dot, past, stamp: latest.next(wall), origin, content }
+        let field = match &content {
+            Content::Live(value) => self.decisive(value),
+            Content::Dead => None,
+        };
+        Version { dot, past, stamp: latest.next(wall), origin, content, field }
+    }
+
+    /// What is written down beside a value, since whoever merges could not find it.
+    fn decisive(&self, value: &Value) -> Option<Value> {
+        let field = self.agreement.decisive().filter(|field| field.is_written())?;
+        field.of(value).map(|found| Value::from(&*found))
     }
 
     /// What an answer of a resolver comes to: one version that replaces exactly those that it was
@@ -367,7 +384,7 @@ impl Table {
         }
         if let Some(value) = value {
             let fits = self.agreement.fields().all(|field| field.of(value).is_some());
-            if !fits || Row::of(self.agreement.kind, &row.key, value).as_ref() != Some(row) {
+            if !fits || Row::of(&self.agreement.kind, &row.key, value).as_ref() != Some(row) {
                 return None;
             }
         }

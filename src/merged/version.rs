@@ -9,6 +9,7 @@ use bincode::de::{BorrowDecode, BorrowDecoder, Decoder};
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
+use super::field::Field;
 use crate::base::{Incarnation, Life, NodeId, Value, Wall};
 
 /// One life of one node's copy of a table. A copy on disk lives as long as the disk; one in memory
@@ -195,6 +196,9 @@ pub struct Version {
     pub origin: Origin,
     /// What.
     pub content: Content,
+    /// What decides about it, if the table's strategy goes by a [`Field`](super::Field) that is not
+    /// simply a piece of the value.
+    pub field: Option<Value>,
 }
 
 impl Version {
@@ -210,6 +214,14 @@ impl Version {
         match &self.content {
             Content::Dead => None,
             Content::Live(value) => Some(value),
+        }
+    }
+
+    /// What decides about it where the table's strategy goes by this field.
+    pub(crate) fn decisive(&self, field: &Field) -> Option<&[u8]> {
+        match &self.field {
+            Some(found) => Some(found.as_bytes()),
+            None => field.read(self.value()?),
         }
     }
 

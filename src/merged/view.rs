@@ -24,19 +24,17 @@ pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'
     if shown.len() < 2 {
         return shown;
     }
-    match agreement.strategy {
+    match &agreement.strategy {
         Strategy::LastModified => shown.truncate(1),
         Strategy::LastVersion(field) => {
             // Stable: of equal fields the latest stays first.
-            shown.sort_by_key(|version| {
-                core::cmp::Reverse(version.value().and_then(|v| field.of(v)))
-            });
+            shown.sort_by_key(|version| core::cmp::Reverse(version.decisive(field)));
             shown.truncate(1);
         }
         Strategy::Custom if shown.iter().all(|version| version.origin == Origin::Resolved) => {
             shown.truncate(1);
         }
-        Strategy::Custom | Strategy::Ignore | Strategy::Siblings => {}
+        Strategy::Custom | Strategy::Ignore | Strategy::Manual | Strategy::Siblings => {}
     }
     shown
 }

@@ -7,12 +7,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::schema::{Contest, Durability, Field, Kind, Schema, Strategy};
+use super::field::Field;
+use super::schema::{Contest, Durability, Kind, Schema, Strategy};
 use crate::base::{NodeId, Replicas};
 
 /// Every word of a merged table, for error messages.
-const WORDS: &str = "set, ordered-set, bag, bag@OFFSET:LENGTH, siblings, last-modified, \
-                     last-version@OFFSET:LENGTH, custom, ignore, later-wins, update-wins, \
+const WORDS: &str = "set, ordered-set, bag, bag@FIELD, siblings, manual, last-modified, \
+                     last-version@FIELD (a FIELD is OFFSET:LENGTH or a JSON pointer such as \
+                     /version), custom, ignore, later-wins, update-wins, \
                      delete-wins, disk, memory, on@1.2.3, retention@MILLISECONDS";
 
 impl Schema {
@@ -34,7 +36,10 @@ impl Schema {
     pub fn words(&self) -> String {
         let default = Self::default();
         let mut words = Vec::new();
-        let at = |field: &Field| format!("{}:{}", field.offset, field.len);
+        let at = |field: &Field| match field {
+            Field::Bytes { offset, len } => format!("{offset}:{len}"),
+            Field::Function(_) | Field::Json(_) => field.to_string(),
+        };
         match &self.kind {
             Kind::Bag { secondary: None } => words.push("bag".to_string()),
             Kind::Bag { secondary: Some(field) } => words.push(format!("bag@{}", at(field))),
@@ -46,6 +51,7 @@ impl Schema {
             Strategy::Ignore => words.push("ignore".to_string()),
             Strategy::LastModified => words.push("last-modified".to_string()),
             Strategy::LastVersion(field) => words.push(format!("last-version@{}", at(field))),
+            Strategy::Manual => words.push("manual".to_string()),
             Strategy::Siblings => {}
         }
         match self.contest {
@@ -75,6 +81,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
         ("bag", None) => schema.kind = Kind::Bag { secondary: None },
         ("bag", Some(field)) => schema.kind = Kind::Bag { secondary: Some(parse_field(field)?) },
         ("siblings", None) => schema.strategy = Strategy::Siblings,
+        ("manual", None) => schema.strategy = Strategy::Manual,
         ("last-modified", None) => schema.strategy = Strategy::LastModified,
         ("last-version", Some(of)) => schema.strategy = Strategy::LastVersion(parse_field(of)?),
         ("custom", None) => schema.strategy = Strategy::Custom,
@@ -98,8 +105,11 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
 }
 
 fn parse_field(text: &str) -> Option<Field> {
+    if text.starts_with('/') {
+        return Some(Field::Json(text.to_string()));
+    }
     let (offset, len) = text.split_once(':')?;
-    Some(Field { offset: offset.parse().ok()?, len: len.parse().ok()? })
+    Some(Field::bytes(offset.parse().ok()?, len.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -122,22 +132,25 @@ mod tests {
         assert_eq!(loose.with_words("disk"), Ok(strict));
         let all = "bag@4:2+last-version@0:4+update-wins+memory+on@1.3+retention@60000";
         let expected = Schema {
-            kind: Kind::Bag { secondary: Some(Field { offset: 4, len: 2 }) },
-            strategy: Strategy::LastVersion(Field { offset: 0, len: 4 }),
+            kind: Kind::Bag { secondary: Some(Field::bytes(4, 2)) },
+            strategy: Strategy::LastVersion(Field::bytes(0, 4)),
             contest: Contest::UpdateWins,
             replicas: Replicas::Only([NodeId(1), NodeId(3)].to_vec()),
             durability: Durability::Memory,
             retention: Duration::from_secs(60),
         };
         assert_eq!((said(all), expected.words().as_str()), (expected, all));
-        for words in ["set", "ordered-set", "bag", "custom", "ignore", "delete-wins", "memory"] {
+        let others = ["set", "ordered-set", "bag", "custom", "ignore", "delete-wins", "memory"];
+        for words in others.into_iter().chain(["manual", "bag@/a/0+last-version@/b~1c"]) {
             assert_eq!(said(&said(words).words()), said(words), "{words}");
         }
     }
 
     #[test]
     fn words_that_say_nothing_are_refused() {
-        for word in ["sets", "bag@1", "bag@1:x", "on@x", "retention", "retention@-1", "set@1:1"] {
+        for word in
+            ["sets", "bag@1", "bag@1:x", "on@x", "retention", "retention@-1", "set@1:1", "bag@a"]
+        {
             let error = Schema::default().with_words(word).expect_err(word);
             assert!(error.contains(&format!("'{word}'")), "{error}");
         }

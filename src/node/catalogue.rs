@@ -122,8 +122,17 @@ impl Node {
     }
 
     fn check_schema(&self, schema: &Schema) -> Result<(), Unmade> {
-        let why = self.config.impossible(schema, &self.members);
-        why.map_or(Ok(()), |why| Err(Unmade::Impossible(why.to_string())))
+        if let Some(why) = self.config.impossible(schema, &self.members) {
+            return Err(Unmade::Impossible(why.to_string()));
+        }
+        // The others learn of it in words.
+        match Schema::default().with_words(&schema.words()) {
+            Ok(same) if same == *schema => Ok(()),
+            Ok(_) | Err(_) => {
+                let why = "a table that goes by a function has to be declared on every node";
+                Err(Unmade::Impossible(why.to_string()))
+            }
+        }
     }
 
     fn make_table(

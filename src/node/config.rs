@@ -293,7 +293,7 @@ pub enum Impossible {
     /// A bag that is told by what field values are versions of each other, but not by what field
     /// they are of one element: nothing could ever collide (M-21).
     NoSecondary,
-    /// A field of no bytes, or of more than a value can have (M-18).
+    /// A field that no value can have, or that there are no words for (M-18).
     Field,
     /// Its name is longer than `key_max`: the name is a key of the engine's own table.
     NameTooLong,
@@ -329,7 +329,11 @@ impl fmt::Display for Impossible {
             Self::RowTooLong => {
                 write!(f, "`value_max` and `key_max` must let two rows into one message")
             }
-            Self::Field => write!(f, "a field must have a length, and end within `value_max`"),
+            Self::Field => write!(
+                f,
+                "a field is bytes that end within `value_max`, at least one; or a JSON pointer of \
+                 at most 256 bytes, without white space, + and commas; or a function with a name"
+            ),
         }
     }
 }
@@ -519,16 +523,13 @@ impl Config {
         if schema.retention < self.timing.down {
             return Some(Impossible::RetentionTooShort);
         }
-        let chooses = matches!(schema.strategy, merged::Strategy::LastVersion(_));
+        let chooses = schema.agreement().decisive().is_some();
         if chooses && schema.kind == (merged::Kind::Bag { secondary: None }) {
             return Some(Impossible::NoSecondary);
         }
         let max = self.limits.value_max;
-        let fits = |field: merged::Field| {
-            let end = field.offset as usize + field.len as usize;
-            field.len > 0 && end <= max
-        };
-        (!schema.agreement().fields().all(fits)).then_some(Impossible::Field)
+        let possible = schema.agreement().fields().all(|field| field.is_possible(max));
+        (!possible).then_some(Impossible::Field)
     }
 }
 

@@ -91,7 +91,7 @@ impl Copies {
     /// As what a copy was begun that was recovered and holds something.
     pub(super) fn recovered(&self, name: TableName) -> Option<Agreement> {
         let table = self.journals.get(&name)?.table();
-        (!table.seen().is_empty()).then(|| table.agreement())
+        (!table.seen().is_empty()).then(|| table.agreement().clone())
     }
 
     pub(super) fn all_recovered_of(&self, node: NodeId, life: Life) -> bool {
@@ -111,7 +111,7 @@ impl Copies {
         let name = self.hashes.remove(&table)?;
         self.names.remove(&name);
         let copy = self.copies.remove(&table).filter(|copy| copy.durable)?;
-        Some((name, copy.replica.table().actor(), copy.replica.table().agreement()))
+        Some((name, copy.replica.table().actor(), copy.replica.table().agreement().clone()))
     }
 
     pub(super) fn recover_begun(&mut self, table: TableName, actor: Actor, agreement: Agreement) {
@@ -192,18 +192,18 @@ impl Node {
         let journal = journal.filter(|journal| !journal.table().seen().is_empty());
         let copy = match journal {
             Some(journal) if durable => {
-                if journal.table().agreement() != agreement {
+                if *journal.table().agreement() != agreement {
                     return Err(Foreign::Agreement);
                 }
                 let of = journal.table().actor();
                 if of.node != node || of.life != self.life {
                     return Err(Foreign::Node);
                 }
-                journal.into_table(alone)
+                journal.into_table(agreement, alone)
             }
             stale => {
                 if durable || stale.is_some() {
-                    self.log(Record::Begun { table: name, actor, agreement });
+                    self.log(Record::Begun { table: name, actor, agreement: agreement.clone() });
                 }
                 Table::new(agreement, actor, alone)
             }
@@ -303,7 +303,7 @@ impl Node {
         if !self.merges() {
             return;
         }
-        let now = self.now.instant;
+        let now = self.now;
         for table in self.copies.copies.keys().copied().collect::<Vec<_>>() {
             self.step_copy(table, effects, |replica, _, step| replica.on_tick(now, step));
         }
@@ -353,7 +353,7 @@ impl Node {
             self.begin_catalogue();
         }
         let Some(&table) = self.copies.names.get(&message.table) else { return };
-        let now = self.now.instant;
+        let now = self.now;
         self.step_copy(table, effects, |replica, _, step| {
             replica.on_message(from, message.body, now, step);
         });
@@ -402,9 +402,9 @@ impl Node {
         command: &Command,
         effects: &mut Effects,
     ) -> Result<Answer, Refusal> {
-        let wall = self.now.wall;
+        let now = self.now;
         let answer = self.step_copy(table, effects, |replica, heard, step| {
-            replica.serve(command, wall, |peer| heard.contains(&peer), step)
+            replica.serve(command, now, |peer| heard.contains(&peer), step)
         });
         let mut answer = answer.ok_or(Refusal::NoReplica(table))?.map_err(Refusal::Unfit)?;
         if let (Answer::Info(info), Some(copy)) = (&mut answer, self.copies.copies.get(&table)) {
@@ -498,7 +498,7 @@ impl Node {
                 page(*limit)
             }
             Command::Get(wanted) => key(wanted),
-            Command::Info => Ok(()),
+            Command::Info | Command::Merge { .. } => Ok(()),
             Command::Resolve { row: at, dots, value: answer } => {
                 row(at)?;
                 check_len("list of versions", dots.len(), BATCH_MAX)?;

@@ -9,7 +9,8 @@ use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Outcome};
 use crate::merged::{
-    self, Answer, Entry, Info, Kind, Match, Mutation, Pattern, Row, Schema, Strategy, TableCommand,
+    self, Answer, Entry, Info, Keep, Kind, Match, Mutation, Pattern, Row, Schema, Strategy,
+    TableCommand,
 };
 use crate::node::{MergeEvent, TableConfig};
 
@@ -161,6 +162,8 @@ fn described(info: &Info) -> Reply {
             ("agrees", peer.agrees.map_or(Reply::Null, Reply::Boolean)),
             ("behind", number(peer.behind)),
             ("merging", Reply::Boolean(peer.merging)),
+            ("stalled", Reply::Boolean(peer.stalled)),
+            ("apart", Reply::Boolean(peer.apart)),
         ])
     });
     let history = info
@@ -169,14 +172,15 @@ fn described(info: &Info) -> Reply {
         .map(|(wall, event)| Reply::map([("at", number(wall.0)), ("event", text(event))]));
     let durable = info.durability == merged::Durability::Disk;
     Reply::map([
-        ("kind", text(info.agreement.kind)),
-        ("strategy", text(info.agreement.strategy)),
+        ("kind", text(&info.agreement.kind)),
+        ("strategy", text(&info.agreement.strategy)),
         ("contest", text(info.agreement.contest)),
         ("durability", Reply::bulk(if durable { "disk" } else { "memory" })),
         ("node", number(u64::from(info.node.0))),
         ("versions", number(info.versions)),
         ("tombstones", number(info.tombstones)),
         ("conflicts", number(info.conflicts)),
+        ("clock_ahead", info.clock_ahead.map_or(Reply::Null, |by| number(by.as_secs()))),
         ("settled", Reply::Boolean(info.settled)),
         ("peers", Reply::Array(peers.collect())),
         ("history", Reply::Array(history.collect())),
@@ -307,6 +311,24 @@ pub(super) fn conflicts(
     let mut options = Options::read(arguments, state, surroundings, true)?;
     let (after, limit) = (options.after.take(), options.limit);
     Ok(options.ask(merged::Command::Conflicts { after, limit }))
+}
+
+/// Of a table whose copies are left apart.
+pub(super) fn merge(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let keep = if arguments.take("KEEP") {
+        match arguments.word().as_deref() {
+            Some("HERE") => Some(Keep::Here),
+            Some("THERE") => Some(Keep::There),
+            _ => return Err(arguments.error("KEEP is HERE or THERE")),
+        }
+    } else {
+        None
+    };
+    Ok(Options::read(arguments, state, surroundings, false)?.ask(merged::Command::Merge { keep }))
 }
 
 pub(super) fn info(

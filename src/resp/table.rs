@@ -68,7 +68,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 56] = {
+pub const COMMANDS: [Spec; 57] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -500,6 +500,18 @@ pub const COMMANDS: [Spec; 56] = {
             "Lists keys in order, a page at a time; `more` is where to go on, null at the end.",
             "",
             own::keys,
+        ),
+        row(
+            "SYNOD.MERGE",
+            -1,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "[KEEP HERE | THERE] [TABLE table]",
+            "Of a merged table that is `manual`: merges this node's copy with those that it was \
+             left apart from.",
+            "Values that collide stay in conflict, unless those of one side are kept.",
+            merged::merge,
         ),
         row(
             "SYNOD.MERGED",

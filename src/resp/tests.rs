@@ -280,7 +280,7 @@ fn the_commands_of_redis() {
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
             ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
-            ("COMMAND COUNT", ":56"),
+            ("COMMAND COUNT", ":57"),
             ("RESET", "+RESET"),
         ],
     );

@@ -205,7 +205,7 @@ pub(super) fn fold(records: &[Record]) -> Vec<Record> {
         match record {
             Record::Begun { actor, agreement, .. } => {
                 begun = Some(record.clone());
-                journal = Some(Journal::new(*agreement, *actor));
+                journal = Some(Journal::new(agreement.clone(), *actor));
             }
             Record::Changed { by, change, last, .. } => {
                 if let Some(journal) = &mut journal {

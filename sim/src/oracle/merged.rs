@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::merged::{
-    Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Message, Origin,
+    Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Field, Message, Origin,
     Pattern, Row, Schema, Strategy, Table, TableName, Version, VersionVector,
 };
 use synod::{Key, MergeEvent, NodeId, OpId, TableId, Value};
@@ -147,19 +147,22 @@ impl Merged {
         live.sort_by_key(|write| std::cmp::Reverse(latest(write)));
         let mut values = BTreeSet::new();
         live.retain(|write| values.insert(write.version.value().cloned()));
-        let settled = match self.schema.strategy {
+        let settled = match &self.schema.strategy {
             Strategy::LastModified => true,
             Strategy::LastVersion(field) => {
+                let Field::Bytes { offset, len } = *field else {
+                    unreachable!("no plan has other fields")
+                };
                 let of = |write: &&Write| {
                     let value = write.version.value().map_or(&[][..], Value::as_bytes);
-                    let start = field.offset as usize;
-                    std::cmp::Reverse(value[start..start + field.len as usize].to_vec())
+                    let start = offset as usize;
+                    std::cmp::Reverse(value[start..start + len as usize].to_vec())
                 };
                 live.sort_by_key(of);
                 true
             }
             Strategy::Custom => live.iter().all(|write| write.version.origin == Origin::Resolved),
-            Strategy::Ignore | Strategy::Siblings => false,
+            Strategy::Ignore | Strategy::Manual | Strategy::Siblings => false,
         };
         if settled {
             live.truncate(1);
@@ -205,7 +208,10 @@ impl Merged {
                 let is_seen = shown.iter().all(|write| dots.contains(&write.version.dot));
                 if is_seen { Wanted::Resolved } else { Wanted::Missed }
             }
-            Command::Conflicts { .. } | Command::Info | Command::Scan { .. } => return,
+            Command::Conflicts { .. }
+            | Command::Info
+            | Command::Merge { .. }
+            | Command::Scan { .. } => return,
         };
         // What comes twice is answered once, as it was when it first came.
         self.wanted.entry((node, op)).or_insert(wanted);

@@ -200,27 +200,27 @@ fn resolvers(draws: &mut Seeded, heartbeat: Nanos) -> Resolvers {
 
 fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
     // Values are `CLIENT.ID`: the first byte tells who wrote, and three are always there.
-    let (writer, start) = (Field { offset: 0, len: 1 }, Field { offset: 0, len: 3 });
+    let (writer, start) = (Field::bytes(0, 1), Field::bytes(0, 3));
     let siblings = Strategy::Siblings;
-    let kinds = [Holds::Set, Holds::Set, Holds::OrderedSet, Holds::Bag { secondary: None }];
+    let kinds = [
+        Holds::Set,
+        Holds::Set,
+        Holds::OrderedSet,
+        Holds::Bag { secondary: None },
+        Holds::Bag { secondary: Some(writer) },
+    ];
     let mut schema = Schema {
-        kind: *draws.one(&[
-            kinds[0],
-            kinds[1],
-            kinds[2],
-            kinds[3],
-            Holds::Bag { secondary: Some(writer) },
-        ]),
+        kind: draws.one(&kinds).clone(),
         contest: *draws.one(&[Contest::LaterWins, Contest::UpdateWins, Contest::DeleteWins]),
         ..Schema::default()
     };
     schema.strategy = match draws.below(20) {
-        0..9 => siblings,
+        0..9 => siblings.clone(),
         9..12 => Strategy::LastModified,
         12..15 if schema.kind != (Holds::Bag { secondary: None }) => Strategy::LastVersion(start),
         15..19 => Strategy::Custom,
         19 => Strategy::Ignore,
-        _ => siblings,
+        _ => siblings.clone(),
     };
     if draws.percent(30) {
         schema.durability = Durability::Memory;

@@ -15,7 +15,7 @@ use crate::base::{Key, TableId, Value};
 use crate::consensus::{Command, Outcome, Refusal, Topic};
 use crate::host::{CallOptions, Contained, Handle};
 use crate::merged::{
-    Answer, Command as Ask, Dot, Entry, Guard, Info, Kind, MergeContext, Mutation, Pattern,
+    Answer, Command as Ask, Dot, Entry, Guard, Info, Keep, Kind, MergeContext, Mutation, Pattern,
     Resolver, Round, Rounds, Row, Stamp,
 };
 use crate::node::MergeEvent;
@@ -165,6 +165,15 @@ impl<K, V> MergedTable<K, V> {
             Answer::Info(info) => Ok(info),
             Answer::Changed | Answer::Found { .. } | Answer::Written { .. } => Err(Error::Unknown),
         }
+    }
+
+    /// Merges this node's copy with those that it was left apart from, where the strategy is to
+    /// leave them so. Of values that collide those of one side are kept, or all, in conflict.
+    ///
+    /// # Errors
+    /// As said above; and [`Refusal::Unfit`] if the table has another strategy.
+    pub async fn merge(&self, keep: Option<Keep>) -> Result<(), Error> {
+        self.ask(Ask::Merge { keep }).await.map(drop)
     }
 
     /// Tells of peers lost and back, of merges, of conflicts, from now on: of all merged tables.
