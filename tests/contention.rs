@@ -134,10 +134,8 @@ fn requests_of_one_node_follow_each_other() {
 
 /// At which place of its round an accept is.
 fn place(flight: &Flight) -> Option<u32> {
-    match &flight.message.body {
-        Body::Consensus(Accept { ballot, .. }) => Some(ballot.sequence),
-        _ => None,
-    }
+    let Body::Consensus(Accept { ballot, .. }) = &flight.message.body else { return None };
+    Some(ballot.sequence)
 }
 
 /// P4: what a quorum has accepted has in it what it follows, though that was lost on the way.

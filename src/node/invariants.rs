@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::turns::Turns;
 use super::{Node, Timer};
 use crate::consensus::Stage;
 
@@ -60,14 +61,11 @@ impl Node {
                 return violated("I10", message);
             }
             let turns = self.proposing.get(&operation.register);
-            let in_turn = match operation.stage {
-                Stage::Preparing { .. } => {
-                    turns.is_some_and(|turns| turns.first() == Some(*number))
-                }
-                Stage::Accepting { .. } => {
-                    turns.is_some_and(|turns| turns.iter().any(|waiting| waiting == *number))
-                }
-                _ => true,
+            let is_waiting = |turns: &Turns| turns.iter().any(|waiting| waiting == *number);
+            let in_turn = if matches!(operation.stage, Stage::Preparing { .. }) {
+                turns.is_some_and(|turns| turns.first() == Some(*number))
+            } else {
+                !matches!(operation.stage, Stage::Accepting { .. }) || turns.is_some_and(is_waiting)
             };
             if !in_turn {
                 return violated("I11", format!("{} proposes out of turn", operation.op));

@@ -127,11 +127,11 @@ impl Node {
         let Some(turns) = self.proposing.get(register) else {
             return;
         };
-        let at = |number: u64| match self.operations.get(&number)?.stage {
-            Stage::Accepting { ballot, .. } if ballot < accepted && accepted.follows(ballot) => {
-                Some((number, ballot))
-            }
-            _ => None,
+        let at = |number: u64| {
+            let Stage::Accepting { ballot, .. } = self.operations.get(&number)?.stage else {
+                return None;
+            };
+            (ballot < accepted && accepted.follows(ballot)).then_some((number, ballot))
         };
         let settled: Vec<(u64, Ballot)> = turns.iter().filter_map(at).collect();
         for (number, at) in settled {
@@ -293,10 +293,11 @@ impl Node {
         };
         let register = operation.register.clone();
         operation.suspect = false;
-        let mut proposer = match &mut operation.stage {
-            Stage::Preparing { proposer, .. } => core::mem::take(proposer),
-            _ => Proposer::default(),
-        };
+        // Whoever follows has gathered no promises of its own.
+        let mut proposer = Proposer::default();
+        if let Stage::Preparing { proposer: prepared, .. } = &mut operation.stage {
+            core::mem::swap(&mut proposer, prepared);
+        }
         proposer.propose(cell.clone());
         if content == Accepting::Changed {
             self.proposing.entry(register.clone()).or_default().extend(ballot, cell.clone());

@@ -258,7 +258,7 @@ pub(super) fn claim<D: Disk>(
     }
     let Some(mut manifest) = Manifest::decode(body) else { return damaged("it makes no sense") };
     if (manifest.owner.cluster, manifest.owner.node) != (owner.cluster, owner.node) {
-        let (found, wanted) = (manifest.owner, owner.clone());
+        let (found, wanted) = (Box::new(manifest.owner), Box::new(owner.clone()));
         return Err(OpenError::Foreign { path, found, wanted });
     }
     if manifest.store != store {

@@ -38,7 +38,7 @@ pub use records::{IntoIter, Records};
 pub use sqlite::Sqlite;
 
 use crate::base::{ClusterId, NodeId, Ticket};
-use crate::node::{Config, ConfigError, Node, Record, TableConfig};
+use crate::node::{Config, ConfigError, Node, Record};
 
 /// Makes records durable, in order.
 pub trait Storage: Send {
@@ -207,7 +207,7 @@ pub struct Owner {
     /// Which node.
     pub node: NodeId,
     /// Its consensus tables, by their place among all tables, as they are declared
-    /// ([`TableConfig::declaration`]). A directory remembers them: the same keys in other tables
+    /// ([`declaration`](crate::TableConfig::declaration)). A directory remembers them: the same keys in other tables
     /// would be other keys, and what was written once could be written again. There may be more
     /// later, but none may be changed, moved or left out.
     pub tables: BTreeMap<usize, String>,
@@ -272,9 +272,9 @@ pub enum OpenError {
         /// Which directory.
         path: PathBuf,
         /// To whom.
-        found: Owner,
+        found: Box<Owner>,
         /// Who wanted it.
-        wanted: Owner,
+        wanted: Box<Owner>,
     },
     /// It was made by another kind of store.
     Store {
