@@ -207,9 +207,9 @@ pub struct Owner {
     /// Which node.
     pub node: NodeId,
     /// Its consensus tables, by their place among all tables, as they are declared
-    /// ([`declaration`](crate::TableConfig::declaration)). A directory remembers them: the same keys in other tables
-    /// would be other keys, and what was written once could be written again. There may be more
-    /// later, but none may be changed, moved or left out.
+    /// ([`declaration`](crate::TableConfig::declaration)). A directory remembers them: the same
+    /// keys in other tables would be other keys, and what was written once could be written again.
+    /// There may be more later, but none may be changed, moved or left out.
     pub tables: BTreeMap<usize, String>,
 }
 
