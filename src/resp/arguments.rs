@@ -73,16 +73,27 @@ impl<'a> Arguments<'a> {
         what: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, Reply> {
+        self.parse_within(what, "", parse)
+    }
+
+    /// Something of which the error says between what limits it must lie.
+    pub(super) fn parse_within<T>(
+        &mut self,
+        what: &str,
+        limit: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Reply> {
         let bytes = self.next(what)?;
         core::str::from_utf8(bytes).ok().and_then(parse).ok_or_else(|| {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
-            self.error(format_args!("{what} cannot be '{shown}'"))
+            let link = if limit.is_empty() { "" } else { ": " };
+            self.error(format_args!("{what} cannot be '{shown}'{link}{limit}"))
         })
     }
 
     /// Milliseconds, a day at most.
     pub(super) fn duration(&mut self, what: &str) -> Result<Duration, Reply> {
-        self.parse_with(what, |text| {
+        self.parse_within(what, "it is in milliseconds, 86400000 (24 h) at most", |text| {
             let duration = Duration::from_millis(text.parse().ok()?);
             (duration <= DURATION_MAX).then_some(duration)
         })

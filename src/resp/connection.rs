@@ -84,6 +84,8 @@ pub enum Closing {
     Protocol(ProtocolError),
     /// It asked to.
     Quit,
+    /// It goes on behind a `MULTI` that was refused.
+    Refused,
     /// It does not read its messages.
     TooManyMessages,
     /// It does not know the password, and goes on trying.
@@ -420,6 +422,9 @@ impl Connection {
         if self.state.wrong_passwords >= State::WRONG_PASSWORDS_MAX {
             self.closing = Some(Closing::WrongPasswords);
         }
+        if self.state.behind_multi.is_some_and(|count| count >= State::BEHIND_MULTI_MAX) {
+            self.closing = Some(Closing::Refused);
+        }
     }
 
     /// What a request comes down to.
@@ -429,6 +434,7 @@ impl Connection {
         surroundings: &dyn Surroundings,
     ) -> Result<Action, Reply> {
         let name = &request[0];
+        redis::check_transaction(name, &mut self.state)?;
         let Some(spec) = table::find(name) else { return Err(table::refusal(name)) };
         let open = ["AUTH", "HELLO", "QUIT", "RESET"].contains(&spec.name);
         if surroundings.password().is_some() && !self.state.admitted && !open {
@@ -459,7 +465,7 @@ impl Connection {
         // What changes the protocol is answered in the new one.
         let protocol = match action {
             Action::Answer(_) => self.state.protocol,
-            Action::Alone(..) | Action::Ask(..) | Action::Session(_) | Action::Several(_) => {
+            Action::Alone(..) | Action::Ask(..) | Action::Session(..) | Action::Several(_) => {
                 protocol
             }
         };
@@ -468,7 +474,7 @@ impl Connection {
             Action::Answer(reply) => return self.push(protocol, Vec::new(), None, Some(reply)),
             Action::Alone(call, then) => (vec![What::Call(call)], then, true),
             Action::Ask(calls, then) => (calls.into_iter().map(What::Call).collect(), then, false),
-            Action::Session(call) => (vec![What::Session(call)], Then::Session, true),
+            Action::Session(call, then) => (vec![What::Session(call)], then, true),
             Action::Several(_) => return,
         };
         if matches!(then, Then::Subscribed { .. }) && !calls.is_empty() {
@@ -606,7 +612,7 @@ impl Connection {
         }
     }
 
-    /// The connection in one line, for `CLIENT LIST`.
+    /// The connection in one line, for `CLIENT LIST`, its number left out.
     #[must_use]
     pub fn describe(&self, surroundings: &dyn Surroundings) -> String {
         redis::client_line(&self.state, surroundings)

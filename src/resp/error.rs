@@ -37,7 +37,11 @@ pub const CODES: [(&str, &str); 24] = [
         "NOSUCCESSOR",
         "No other replica of the primary table, or not that one, is in sync and well. No effect.",
     ),
-    ("NOSUCHSESSION", "The session is not hosted by the node asked, or it has ended. No effect."),
+    (
+        "NOSUCHSESSION",
+        "The session is not hosted by the node asked, is not this connection's, or has ended. No \
+         effect.",
+    ),
     ("NOSUCHTABLE", "The table is not in the configuration. No effect."),
     (
         "NOTGONE",

@@ -77,7 +77,7 @@ pub(super) fn translate_action(action: Action, tables: &[TableConfig]) -> Action
         other @ (Action::Alone(..)
         | Action::Answer(_)
         | Action::Ask(..)
-        | Action::Session(_)
+        | Action::Session(..)
         | Action::Several(_)) => other,
     }
 }

@@ -5,11 +5,11 @@
 use core::time::Duration;
 
 use super::arguments::{Arguments, parse_ballot, parse_session};
-use super::plan::{Action, Channel, Identity, SessionCall, State, Surroundings, Then};
+use super::plan::{Action, Channel, Identity, SessionCall, Source, State, Surroundings, Then};
 use super::plan::{confirmation, find_table};
-use super::redis::Read;
+use super::redis::{Read, deadline};
 use super::reply::Reply;
-use crate::base::{Key, NodeId, TableId, Value, Wall};
+use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
 use crate::merged::CATALOGUE;
 use crate::monitor::Bind;
@@ -122,13 +122,11 @@ impl Options {
                 self.bindings.push(Bind::Key { table, key: arguments.key()? });
             }
             (Takes::Bindings, "UNTIL") => {
-                self.bindings.push(Bind::Until(Wall(arguments.parse("a time")?)));
+                self.bindings.push(Bind::Until(deadline(arguments, 0, 1)?));
             }
             (Takes::Bindings, "FOR") => {
-                let duration = arguments.duration("a duration")?;
-                let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                let until = surroundings.wall().0.saturating_add(milliseconds);
-                self.bindings.push(Bind::Until(Wall(until)));
+                let until = deadline(arguments, surroundings.wall().0, 1)?;
+                self.bindings.push(Bind::Until(until));
             }
             (Takes::Generation, "GENERATION") => {
                 self.generation = Some(arguments.parse_with("a generation", parse_ballot)?);
@@ -261,12 +259,16 @@ pub(super) fn keys(
 
 pub(super) fn session(
     arguments: &mut Arguments<'_>,
-    _: &mut State,
+    state: &mut State,
     _: &dyn Surroundings,
 ) -> Result {
     let word = arguments.word().unwrap_or_default();
     let mut call = match word.as_str() {
-        "OPEN" => SessionCall::Open { grace: GRACE },
+        "OPEN" => SessionCall::Open {
+            grace: GRACE,
+            patience: state.patience,
+            on_no_quorum: state.on_no_quorum,
+        },
         "ATTACH" => SessionCall::Attach {
             session: arguments.parse_with("a session", parse_session)?,
             secret: arguments.parse("the secret")?,
@@ -283,13 +285,13 @@ pub(super) fn session(
             ));
         }
     };
-    if let SessionCall::Open { grace } | SessionCall::Attach { grace, .. } = &mut call
+    if let SessionCall::Open { grace, .. } | SessionCall::Attach { grace, .. } = &mut call
         && arguments.take("GRACE")
     {
         *grace = arguments.duration("the grace time")?;
     }
     arguments.end()?;
-    Ok(Action::Session(call))
+    Ok(Action::Session(call, Then::Session))
 }
 
 pub(super) fn reconnect(
@@ -358,23 +360,14 @@ pub(super) fn defaults(
 }
 
 /// What `SUBSCRIBE` and `SYNOD.WATCH` come down to.
-pub(super) fn subscription(
-    channel: Channel,
-    state: &mut State,
-    surroundings: &dyn Surroundings,
-    plain: bool,
-) -> Action {
+pub(super) fn subscription(channel: Channel, state: &mut State, plain: bool) -> Action {
     state.channels.insert(channel.clone());
     let count = i64::try_from(state.channels.len()).unwrap_or(i64::MAX);
-    match channel.topic() {
-        Some(topic) => {
-            let call = state.call(Command::Subscribe(topic));
-            Action::Ask(vec![call], Then::Subscribed { channel, count, plain })
-        }
-        None => {
-            let name = channel.name(&surroundings.tables());
-            Action::Answer(confirmation("subscribe", name, count))
-        }
+    let source = channel.source();
+    let then = Then::Subscribed { channel, count, plain };
+    match source {
+        Source::Engine(topic) => Action::Ask(vec![state.call(Command::Subscribe(topic))], then),
+        Source::Session(session) => Action::Session(SessionCall::Follow { session }, then),
     }
 }
 
@@ -392,11 +385,11 @@ pub(super) fn unsubscription(
     } else {
         confirmation("unsubscribe", channel.name(&surroundings.tables()), count)
     };
-    match channel.topic() {
-        Some(topic) if was_there => {
+    match channel.source() {
+        Source::Engine(topic) if was_there => {
             Action::Ask(vec![state.call(Command::Unsubscribe(topic))], Then::Say(reply))
         }
-        _ => Action::Answer(reply),
+        Source::Engine(_) | Source::Session(_) => Action::Answer(reply),
     }
 }
 
@@ -420,7 +413,7 @@ pub(super) fn watch(
     surroundings: &dyn Surroundings,
 ) -> Result {
     let channel = watched(arguments, state, surroundings)?;
-    Ok(subscription(channel, state, surroundings, true))
+    Ok(subscription(channel, state, true))
 }
 
 pub(super) fn unwatch(

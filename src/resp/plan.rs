@@ -86,6 +86,8 @@ pub struct State {
     pub admitted: bool,
     /// How many times it has said another one.
     pub wrong_passwords: u32,
+    /// Behind a `MULTI` that was refused: how many commands were refused since.
+    pub behind_multi: Option<u32>,
     /// Whether it asked to be closed.
     pub quitting: bool,
 }
@@ -93,6 +95,9 @@ pub struct State {
 impl State {
     /// Wrong passwords after which a connection is closed.
     pub const WRONG_PASSWORDS_MAX: u32 = 5;
+
+    /// Commands behind a refused `MULTI` after which a connection is closed.
+    pub const BEHIND_MULTI_MAX: u32 = 100_000;
 
     /// A connection that has just been made.
     #[must_use]
@@ -109,6 +114,7 @@ impl State {
             channels: BTreeSet::new(),
             admitted: false,
             wrong_passwords: 0,
+            behind_multi: None,
             quitting: false,
         }
     }
@@ -157,7 +163,7 @@ impl Channel {
         }
         Err(Reply::Error(
             "UNSUPPORTED",
-            "there are no channels to publish to; subscribe to quorum, merges, \
+            "there are no channels to publish to; subscribe to quorum, merges, roles, \
              key:TABLE:KEY or session:ID"
                 .to_owned(),
         ))
@@ -179,16 +185,24 @@ impl Channel {
         }
     }
 
-    /// What to subscribe to at the engine. Of its own sessions a client is told unasked.
-    pub(super) fn topic(&self) -> Option<Topic> {
+    /// Who is to be asked for it.
+    pub(super) fn source(&self) -> Source {
         match self {
-            Self::Key(table, key) => Some(Topic::Key(*table, key.clone())),
-            Self::Merges => Some(Topic::Merges),
-            Self::Quorum => Some(Topic::Quorum),
-            Self::Roles => Some(Topic::Roles),
-            Self::Session(_) => None,
+            Self::Key(table, key) => Source::Engine(Topic::Key(*table, key.clone())),
+            Self::Merges => Source::Engine(Topic::Merges),
+            Self::Quorum => Source::Engine(Topic::Quorum),
+            Self::Roles => Source::Engine(Topic::Roles),
+            Self::Session(session) => Source::Session(*session),
         }
     }
+}
+
+/// Where the messages of a channel come from.
+pub(super) enum Source {
+    /// The engine, if it is asked for this.
+    Engine(Topic),
+    /// The engine unasked, but only to the connection that keeps the session.
+    Session(SessionId),
 }
 
 /// The table of this name, or of this number.
@@ -253,10 +267,19 @@ pub enum SessionCall {
         /// The proof, unless this connection is its keeper.
         secret: Option<u64>,
     },
+    /// Find out whether this connection keeps it.
+    Follow {
+        /// Which.
+        session: SessionId,
+    },
     /// Open one.
     Open {
         /// How long it outlives its connection.
         grace: Duration,
+        /// How long that may take.
+        patience: Duration,
+        /// What to do while there is no quorum.
+        on_no_quorum: OnNoQuorum,
     },
 }
 
@@ -272,7 +295,7 @@ pub(super) enum Action {
     /// One after the other, while nothing else of this connection is in flight.
     Alone(Call, Then),
     /// Ask the server.
-    Session(SessionCall),
+    Session(SessionCall, Then),
 }
 
 /// What comes of the outcomes.
@@ -406,6 +429,9 @@ impl Then {
             && outcomes.iter().any(|outcome| *outcome != Outcome::Done)
         {
             state.channels.remove(channel);
+            if let Channel::Session(session) = channel {
+                return Step::Done(strangers(*session));
+            }
         }
         if let (Self::Rewrite(rewrite), [outcome]) = (&self, &outcomes[..])
             && rewrite.is_too_late(outcome)
@@ -437,7 +463,7 @@ impl Then {
     fn reply(self, outcome: Outcome, surroundings: &dyn Surroundings) -> Reply {
         let tables = &surroundings.tables();
         let result = match self {
-            Self::Bindings => found(outcome).map(|(entry, _)| {
+            Self::Bindings => of_entry(outcome, |entry| {
                 entry.map_or(Reply::Null, |entry| bindings(&entry.bindings, tables))
             }),
             Self::Chosen => return chosen(outcome, tables),
@@ -448,13 +474,13 @@ impl Then {
             Self::Merged => return merged::answered(&outcome),
             Self::Entry => found(outcome)
                 .map(|(entry, version)| Reply::Map(described(entry.as_ref(), version, tables))),
-            Self::Expiry(expiry) => found(outcome).map(|(entry, _)| {
+            Self::Expiry(expiry) => of_entry(outcome, |entry| {
                 Reply::Integer(entry.map_or(-2, |entry| expiry.of(&entry, surroundings.wall())))
             }),
             Self::Info(sections) => {
                 status(outcome).map(|status| Reply::Text(surroundings.info(&status, &sections)))
             }
-            Self::Length => found(outcome).map(|(entry, _)| {
+            Self::Length => of_entry(outcome, |entry| {
                 let len = entry.map_or(0, |entry| entry.value.len());
                 Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX))
             }),
@@ -468,14 +494,8 @@ impl Then {
             Self::Removed => return removed(outcome, tables),
             Self::Reset => Ok(Reply::Simple("RESET")),
             Self::Say(reply) => Ok(reply),
-            Self::Scan { pattern, table } => page(outcome).map(|(keys, more)| {
-                let glob = pattern.as_deref().map(Glob::new);
-                let fits =
-                    |key: &Key| glob.as_ref().is_none_or(|glob| glob.matches(key.as_bytes()));
-                let cursor = more.map_or(0, |more| surroundings.remember(table, more));
-                let keys = keys.into_iter().filter(fits).map(Reply::Key).collect();
-                Reply::Array(vec![Reply::bulk(cursor.to_string()), Reply::Array(keys)])
-            }),
+            Self::Scan { pattern, table } => page(outcome)
+                .map(|(keys, more)| scanned(keys, more, table, pattern.as_deref(), surroundings)),
             Self::Session => return session(&outcome),
             Self::Status => status(outcome).map(|status| describe(&status, surroundings)),
             Self::Subscribed { channel, count, plain } => Ok(if plain {
@@ -484,31 +504,15 @@ impl Then {
                 confirmation("subscribe", channel.name(tables), count)
             }),
             Self::Type => {
-                found(outcome).map(|(entry, _)| Reply::Simple(entry.map_or("none", |_| "string")))
+                of_entry(outcome, |entry| Reply::Simple(entry.map_or("none", |_| "string")))
             }
             Self::Value => return value(outcome),
             Self::WonNumber => won(outcome).map(|(won, _)| Reply::Integer(i64::from(won))),
             Self::WonOk => won(outcome).map(|(won, _)| if won { Reply::OK } else { Reply::Null }),
-            Self::WonPrevious => won(outcome).map(|(won, value)| match value {
-                Some(value) if !won => Reply::Value(value),
-                _ => Reply::Null,
-            }),
-            Self::Written => return written(outcome, tables),
-            Self::WrittenOk => match outcome {
-                Outcome::Written { .. } | Outcome::Merged(Answer::Written { .. }) => Ok(Reply::OK),
-                other @ (Outcome::Chosen { .. }
-                | Outcome::Done
-                | Outcome::Found { .. }
-                | Outcome::Keys { .. }
-                | Outcome::Merged(_)
-                | Outcome::Primary(_)
-                | Outcome::Mismatch { .. }
-                | Outcome::Refused(_)
-                | Outcome::Removed { .. }
-                | Outcome::Session(_)
-                | Outcome::Status(_)
-                | Outcome::Unknown) => Err(refused(&other)),
-            },
+            Self::WonPrevious => won(outcome)
+                .map(|(won, value)| value.filter(|_| !won).map_or(Reply::Null, Reply::Value)),
+            Self::Written => return written(outcome),
+            Self::WrittenOk => return written_ok(&outcome),
             // Of many outcomes, or of many steps: dealt with before.
             Self::Count | Self::Keys { .. } | Self::Rewrite(_) | Self::Values => {
                 Err(refused(&outcome))
@@ -552,6 +556,25 @@ fn found(outcome: Outcome) -> Result<(Option<Entry>, Ballot), Reply> {
     Err(refused(&outcome))
 }
 
+fn of_entry(outcome: Outcome, tell: impl FnOnce(Option<Entry>) -> Reply) -> Result<Reply, Reply> {
+    found(outcome).map(|(entry, _)| tell(entry))
+}
+
+/// A page of `SCAN`: where to go on, and the keys that fit.
+fn scanned(
+    keys: Vec<Key>,
+    more: Option<Key>,
+    table: TableId,
+    pattern: Option<&[u8]>,
+    surroundings: &dyn Surroundings,
+) -> Reply {
+    let glob = pattern.map(Glob::new);
+    let fits = |key: &Key| glob.as_ref().is_none_or(|glob| glob.matches(key.as_bytes()));
+    let cursor = more.map_or(0, |more| surroundings.remember(table, more));
+    let keys = keys.into_iter().filter(fits).map(Reply::Key).collect();
+    Reply::Array(vec![Reply::bulk(cursor.to_string()), Reply::Array(keys)])
+}
+
 fn page(outcome: Outcome) -> Result<(Vec<Key>, Option<Key>), Reply> {
     if let Outcome::Keys { keys, more } = outcome {
         return Ok((keys, more));
@@ -579,6 +602,17 @@ fn won(outcome: Outcome) -> Result<(bool, Option<Value>), Reply> {
         return Ok((true, None));
     }
     Err(refused(&outcome))
+}
+
+/// What whoever asks for the messages of a session that it does not keep is told.
+fn strangers(session: SessionId) -> Reply {
+    Reply::Error(
+        "NOSUCHSESSION",
+        format!(
+            "{session} is no session of this connection, and nobody else is told of it; \
+             SYNOD.SESSION ATTACH makes it one"
+        ),
+    )
 }
 
 fn session(outcome: &Outcome) -> Reply {
@@ -723,7 +757,14 @@ fn written_fields(
     ]
 }
 
-fn written(outcome: Outcome, _tables: &[TableConfig]) -> Reply {
+fn written_ok(outcome: &Outcome) -> Reply {
+    if matches!(outcome, Outcome::Written { .. } | Outcome::Merged(Answer::Written { .. })) {
+        return Reply::OK;
+    }
+    refused(outcome)
+}
+
+fn written(outcome: Outcome) -> Reply {
     let Outcome::Written { generation, version, previous } = outcome else {
         return refused(&outcome);
     };

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::arguments::{Arguments, is_word};
 use super::glob::{self, Glob};
 use super::own;
-use super::plan::{Action, Channel, Expiry, Rewrite, State, Surroundings, Then, confirmation};
-use super::plan::{find_table, table_name};
+use super::plan::{Action, Channel, Expiry, Rewrite, Source, State, Surroundings, Then};
+use super::plan::{confirmation, find_table, table_name};
 use super::reply::{Protocol, Reply};
 use super::table;
 use crate::base::{Key, Value, Wall};
@@ -190,8 +190,9 @@ fn set_for(
 }
 
 /// A time in `unit` milliseconds behind `origin`.
-fn deadline(arguments: &mut Arguments<'_>, origin: u64, unit: u64) -> Result<Wall> {
-    arguments.parse_with("a time", |text| {
+pub(super) fn deadline(arguments: &mut Arguments<'_>, origin: u64, unit: u64) -> Result<Wall> {
+    let limit = "it is at least 1, and ends less than 2^63 ms after 1970";
+    arguments.parse_within("a time", limit, |text| {
         let number: u64 = text.parse().ok().filter(|number| *number > 0)?;
         let wall = origin.checked_add(number.checked_mul(unit)?)?;
         // What a client reads back is a signed number.
@@ -440,6 +441,29 @@ fn admit(
     Ok(())
 }
 
+/// Has a refused `MULTI` keep what follows it from being done: whoever sends it counts on all or
+/// nothing, and has sent the rest before hearing that there is no such thing.
+pub(super) fn check_transaction(name: &[u8], state: &mut State) -> Result<()> {
+    let is = |word| is_word(name, word);
+    if is("MULTI") {
+        state.behind_multi.get_or_insert(0);
+    } else if is("EXEC") || is("DISCARD") {
+        state.behind_multi = None;
+    } else if let Some(count) = &mut state.behind_multi
+        && !(is("RESET") || is("QUIT"))
+    {
+        *count += 1;
+        return Err(Reply::Error(
+            "UNSUPPORTED",
+            "it was not done, for it is behind a MULTI: there are no transactions here; EXEC, \
+             DISCARD or RESET ends that. Send pipelines without one, in redis-py \
+             pipeline(transaction=False)"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// What whoever has not said the password is told.
 pub(super) fn not_admitted() -> Reply {
     Reply::Error(
@@ -525,7 +549,7 @@ pub(super) fn client(
             state.library[place] = client_name(arguments)?;
             Reply::OK
         }
-        "INFO" => Reply::Text(format!("{}\n", client_line(state, surroundings))),
+        "INFO" => Reply::Text(format!("id={} {}\n", state.id, client_line(state, surroundings))),
         "LIST" => Reply::Text(surroundings.clients()),
         "NO-EVICT" | "NO-TOUCH" if arguments.left() == 1 => {
             // Nothing is evicted here, and nothing is touched.
@@ -546,11 +570,10 @@ pub(super) fn client(
     Ok(Action::Answer(reply))
 }
 
-/// A connection in the words of `CLIENT LIST`.
+/// A connection in the words of `CLIENT LIST`, its number left out.
 pub(super) fn client_line(state: &State, surroundings: &dyn Surroundings) -> String {
     format!(
-        "id={} name={} table={} resp={} lib-name={} lib-ver={} sub={}",
-        state.id,
+        "name={} table={} resp={} lib-name={} lib-ver={} sub={}",
         state.name,
         table_name(&surroundings.tables(), state.table),
         if state.protocol == Protocol::Resp3 { 3 } else { 2 },
@@ -590,7 +613,10 @@ pub(super) fn reset(_: &mut Arguments<'_>, state: &mut State, _: &dyn Surroundin
     let topics = core::mem::take(&mut state.channels);
     let wrong_passwords = state.wrong_passwords;
     *state = State { wrong_passwords, ..State::new(state.id) };
-    let topics = topics.iter().filter_map(Channel::topic);
+    let topics = topics.iter().filter_map(|channel| match channel.source() {
+        Source::Engine(topic) => Some(topic),
+        Source::Session(_) => None,
+    });
     let calls: Vec<_> = topics.map(|topic| state.call(Command::Unsubscribe(topic))).collect();
     Ok(if calls.is_empty() {
         Action::Answer(Reply::Simple("RESET"))
@@ -662,7 +688,7 @@ pub(super) fn subscribe(
     while arguments.left() > 0 {
         channels.push(Channel::parse(arguments.next("a channel")?, &surroundings.tables())?);
     }
-    let subscribe = |channel| own::subscription(channel, state, surroundings, false);
+    let subscribe = |channel| own::subscription(channel, state, false);
     Ok(Action::Several(channels.into_iter().map(subscribe).collect()))
 }
 

@@ -294,7 +294,8 @@ pub const COMMANDS: [Spec; 57] = {
             NO_KEY,
             "",
             "Makes the connection as it was at first.",
-            "Sessions stay attached. The password is to be said again.",
+            "Also behind a refused `MULTI`. Sessions stay attached. The password is to be said \
+             again.",
             redis::reset,
         ),
         row(
@@ -373,8 +374,9 @@ pub const COMMANDS: [Spec; 57] = {
             READ,
             NO_KEY,
             "channel [channel ...]",
-            "Asks for messages: of `quorum`, `key:TABLE:KEY`, `session:ID`.",
-            "",
+            "Asks for messages: of `quorum`, `merges`, `roles`, `key:TABLE:KEY`, `session:ID`.",
+            "Of a session only the connection that opened or attached it can ask for them; any \
+             other is refused with `NOSUCHSESSION`.",
             redis::subscribe,
         ),
         row(
@@ -452,7 +454,7 @@ pub const COMMANDS: [Spec; 57] = {
             NO_KEY,
             "[TABLE table] [PATIENCE milliseconds] [RETRY | RETURN] [LOCAL | LINEARIZABLE]",
             "Sets this connection's defaults, which all commands use.",
-            "",
+            "Also those of Redis, and `SYNOD.SESSION OPEN`.",
             own::defaults,
         ),
         row(
@@ -682,16 +684,21 @@ pub const COMMANDS: [Spec; 57] = {
 
 /// Commands of Redis that are refused: they would mean something else here, or need what is not
 /// here. What each is, and what to use instead.
-pub const REFUSED: [(&str, &str); 26] = [
+pub const REFUSED: [(&str, &str); 28] = [
     ("APPEND", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
     ("DBSIZE", "counting keys means listing them all; page through them with SYNOD.KEYS"),
     ("DECR", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
     ("DECRBY", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    (
+        "DISCARD",
+        "there are no transactions: nothing behind MULTI was done, and what comes now is again",
+    ),
     ("EVAL", "there are no scripts; SYNOD.CAS decides on one key atomically"),
     ("EVALSHA", "there are no scripts; SYNOD.CAS decides on one key atomically"),
     (
         "EXEC",
-        "there are no transactions: every key is decided on its own; SYNOD.CAS is atomic on one",
+        "there are no transactions: nothing behind MULTI was done. Send pipelines without it, in \
+         redis-py pipeline(transaction=False); SYNOD.CAS is atomic on one key",
     ),
     (
         "EXPIRE",
@@ -716,7 +723,9 @@ pub const REFUSED: [(&str, &str); 26] = [
     ),
     (
         "MULTI",
-        "there are no transactions: every key is decided on its own; SYNOD.CAS is atomic on one",
+        "there are no transactions. What follows is refused until EXEC, DISCARD or RESET; send \
+         pipelines without it, in redis-py pipeline(transaction=False). SYNOD.CAS is atomic on one \
+         key",
     ),
     ("PERSIST", "a key's life is decided when it is written; write it with SET or SYNOD.CAS"),
     (
@@ -729,11 +738,13 @@ pub const REFUSED: [(&str, &str); 26] = [
     ),
     (
         "PSUBSCRIBE",
-        "there are no patterns of channels; SUBSCRIBE to quorum, key:TABLE:KEY or session:ID",
+        "there are no patterns of channels; SUBSCRIBE to quorum, merges, roles, key:TABLE:KEY \
+         or session:ID",
     ),
     ("PUBLISH", "messages tell of keys, sessions and the quorum, and nobody else can send any"),
     ("RENAME", "two keys are not decided in one step"),
     ("SETRANGE", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("UNWATCH", "there are no transactions; SYNOD.UNWATCH ends what SYNOD.WATCH began"),
     ("WAIT", "what is answered is chosen by a quorum already: there is nothing to wait for"),
     (
         "WATCH",

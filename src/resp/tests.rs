@@ -1,14 +1,15 @@
 //! Conversations with a node: what a client sends, and what it reads.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{ClientId, Key, NodeId, RequestId, TableId, Wall};
+use crate::base::{ClientId, Key, NodeId, RequestId, SessionId, TableId, Wall};
 use crate::consensus::{Outcome, Request, Sent, Status};
 use crate::node::{Config, Effect, Event, Input, Node, TableConfig};
 use crate::{Now, Refusal};
@@ -19,6 +20,10 @@ struct Server {
     now: Now,
     scene: Scene,
     connection: Connection,
+    /// Sessions that this connection keeps.
+    kept: BTreeSet<SessionId>,
+    /// How long the last one was to be waited for.
+    opening: Option<(Duration, crate::OnNoQuorum)>,
     /// Calls in flight, if they are to wait.
     held: Option<Vec<(CallId, Call)>>,
     closing: Option<Closing>,
@@ -95,6 +100,8 @@ impl Server {
             now: Now { wall: Wall(1_000_000), ..Now::default() },
             scene: Scene::default(),
             connection: Connection::new(7, ConnectionLimits::default()),
+            kept: BTreeSet::new(),
+            opening: None,
             held: None,
             closing: None,
         };
@@ -131,6 +138,7 @@ impl Server {
 
     fn answer(&mut self, id: CallId, outcome: Outcome) {
         if let Outcome::Session(session) = outcome {
+            self.kept.insert(session);
             return self.connection.opened(id, session, 42);
         }
         let config = self.node.config();
@@ -177,10 +185,16 @@ impl Server {
                         Some(held) => held.push((id, call)),
                         None => self.ask(id, call),
                     },
-                    Errand::Session(id, SessionCall::Open { .. }) => {
+                    Errand::Session(id, SessionCall::Open { patience, on_no_quorum, .. }) => {
                         let command = crate::Command::OpenSession;
-                        let call = self.connection.state().call(command);
-                        self.ask(id, call);
+                        let identity = None;
+                        self.opening = Some((patience, on_no_quorum));
+                        self.ask(id, Call { command, patience, on_no_quorum, identity });
+                    }
+                    Errand::Session(id, SessionCall::Follow { session }) => {
+                        let no = Outcome::Refused(Refusal::NoSuchSession(session));
+                        let kept = self.kept.contains(&session);
+                        self.answer(id, if kept { Outcome::Done } else { no });
                     }
                     Errand::Session(id, SessionCall::Close { session, .. }) => {
                         let command = crate::Command::CloseSession(session);
@@ -336,7 +350,14 @@ fn deadlines() {
             ("SET a 3", "+OK"),
             ("PTTL a", ":-1"),
             ("SET a 3 EX 10 KEEPTTL", "-ERR SET: KEEPTTL and a time exclude each other"),
-            ("SET a 3 EX 0", "-ERR SET: a time cannot be '0'"),
+            ("SET a 3 EX 0", "-ERR SET: a time cannot be '0': it is at least 1, and ends less…"),
+            ("SYNOD.PUT far 1 FOR 7776000000", "*8…"),
+            ("PTTL far", ":7776000000"),
+            ("SYNOD.PUT a 1 FOR 9223372036854775807", "-ERR SYNOD.PUT: a time cannot be…"),
+            (
+                "SYNOD.PUT a 1 PATIENCE 86400001",
+                "-ERR SYNOD.PUT: the patience cannot be '86400001': it is in milliseconds, 864…",
+            ),
             ("SET a 3 PX 9223372036854775807", "-ERR SET: a time cannot be…"),
             ("SETEX a 10 4", "+OK"),
             ("PTTL a", ":10000"),
@@ -425,6 +446,72 @@ fn our_own_commands() {
     );
     let status = server.say("SYNOD.STATUS");
     assert!(status.contains("$5 ready #t"), "{status}");
+}
+
+/// Of a session nobody hears but the connection that keeps it, and whoever asks is told so.
+#[test]
+fn messages_of_sessions_are_for_their_keepers() {
+    let mut server = Server::new();
+    conversation(
+        &mut server,
+        &[
+            ("SYNOD.SESSION OPEN", "*4 $7 session $6 s1.1.1…"),
+            ("SUBSCRIBE session:s1.1.1", "*3 $9 subscribe $14 session:s1.1.1 :1"),
+            ("SUBSCRIBE session:s1.1.9", "-NOSUCHSESSION s1.1.9 is no session of this…"),
+            ("SUBSCRIBE quorum session:s2.1.1", "*3 $9 subscribe $6 quorum :2…"),
+            ("UNSUBSCRIBE session:s2.1.1", "*3 $11 unsubscribe $14 session:s2.1.1 :2"),
+        ],
+    );
+    server.notify(&Event::SessionLost(SessionId { host: NodeId(1), node_session: 1, number: 1 }));
+    let answer = server.say("PING");
+    assert!(answer.ends_with("*3 $7 message $14 session:s1.1.1 $4 lost"), "{answer}");
+}
+
+/// `SYNOD.DEFAULTS` are those of sessions too.
+#[test]
+fn sessions_are_opened_with_the_defaults() {
+    let mut server = Server::new();
+    server.say("SYNOD.SESSION OPEN");
+    assert_eq!(server.opening, Some((Duration::from_secs(5), crate::OnNoQuorum::Return)));
+    server.say("SYNOD.DEFAULTS PATIENCE 70 RETRY | SYNOD.SESSION OPEN");
+    assert_eq!(server.opening, Some((Duration::from_millis(70), crate::OnNoQuorum::Retry)));
+}
+
+/// What was sent on trust in a `MULTI` is not done in part.
+#[test]
+fn nothing_behind_a_refused_multi_is_done() {
+    let mut server = Server::new();
+    for end in ["EXEC", "DISCARD"] {
+        let answer = server.say(&format!("SET a 1|multi|SET a 2|DEL a|FROB|SELECT 1|{end}|GET a"));
+        let (errors, rest) = answer.split_at(answer.find("$1").expect("a value"));
+        assert!(errors.starts_with("+OK -UNSUPPORTED MULTI would not be here"), "{answer}");
+        assert_eq!(errors.matches("-UNSUPPORTED it was not done, for it is behind").count(), 4);
+        assert!(errors.contains(&format!("-UNSUPPORTED {end} would not")), "{answer}");
+        assert!(errors.contains("pipeline(transaction=False)"), "{answer}");
+        assert_eq!(rest, "$1 1");
+    }
+    let answer = server.say("MULTI|SET a 2|RESET|GET a");
+    assert!(answer.ends_with("+RESET $1 1"), "{answer}");
+    conversation(
+        &mut server,
+        &[
+            ("UNWATCH", "-UNSUPPORTED UNWATCH would not be here…"),
+            ("EXEC", "-UNSUPPORTED EXEC would not be here…"),
+            ("SET a 3", "+OK"),
+            ("MULTI", "-UNSUPPORTED MULTI…"),
+            ("MULTI", "-UNSUPPORTED MULTI…"),
+        ],
+    );
+    // Whoever never ends it is not heard for ever.
+    let set = request(&[Bytes::from("SET"), Bytes::from("a"), Bytes::from("4")]);
+    let mut refused = 0;
+    while server.closing.is_none() {
+        server.connection.input().extend_from_slice(&set.repeat(1_000));
+        server.go_on();
+        refused += server.read().matches("-UNSUPPORTED it was not done").count();
+    }
+    assert_eq!(refused, usize::try_from(State::BEHIND_MULTI_MAX).unwrap());
+    assert_eq!(server.closing, Some(Closing::Refused));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use super::metrics::Metrics;
 use super::settings::Settings;
 use crate::base::{ClientId, Key, NodeId, RequestId, SessionId, TableId, Wall};
-use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Sent, Status};
+use crate::consensus::{Command, Outcome, Refusal, Sent, Status};
 use crate::host::{CallOptions, Clock, Local, LocalClient, News, Quiet, SystemClock};
 use crate::node::TableConfig;
 use crate::resp::{
@@ -63,7 +63,7 @@ pub(super) struct Shared {
     /// What all connections hold.
     held: Cell<usize>,
     /// A line for each connection, by its number.
-    lines: RefCell<BTreeMap<u64, String>>,
+    lines: RefCell<BTreeMap<u64, Line>>,
     /// Those of them that are nobody yet, the oldest first.
     strangers: RefCell<BTreeMap<u64, AbortHandle>>,
     places: RefCell<VecDeque<(u64, TableId, Key)>>,
@@ -160,7 +160,11 @@ impl Surroundings for Shared {
     }
 
     fn clients(&self) -> String {
-        self.lines.borrow().values().map(|line| format!("{line}\n")).collect()
+        let shown = |(id, line): (&u64, &Line)| {
+            let Line { from, since, described } = line;
+            format!("id={id} addr={from} age={}{described}\n", since.elapsed().as_secs())
+        };
+        self.lines.borrow().iter().map(shown).collect()
     }
 
     fn reconnect(&self, peer: Option<NodeId>) -> bool {
@@ -245,12 +249,19 @@ async fn make_room(shared: &Shared) -> bool {
     true
 }
 
+/// What `CLIENT LIST` says of a connection.
+struct Line {
+    from: SocketAddr,
+    since: Instant,
+    /// What it says of itself, behind a space; nothing at first.
+    described: String,
+}
+
 /// One connection.
 struct Task {
     id: u64,
     stream: TcpStream,
     from: SocketAddr,
-    since: Instant,
     connection: Connection,
     local: Local,
     client: LocalClient,
@@ -304,12 +315,12 @@ impl Task {
         let client = local.client();
         shared.metrics.connections.inc();
         shared.metrics.accepted.inc();
-        shared.lines.borrow_mut().insert(id, format!("id={id} addr={from}"));
+        let line = Line { from, since: Instant::now(), described: String::new() };
+        shared.lines.borrow_mut().insert(id, line);
         Self {
             id,
             stream,
             from,
-            since: Instant::now(),
             connection: Connection::new(id, ConnectionLimits::default()),
             client,
             local,
@@ -385,6 +396,15 @@ impl Task {
             Ending::Ours(Closing::Protocol(error)) => {
                 self.shared.metrics.malformed.inc();
                 self.shared.quiet.say(|more| warn!("{from} is disconnected: {error}{more}"));
+            }
+            Ending::Ours(Closing::Refused) => {
+                let max = State::BEHIND_MULTI_MAX;
+                self.shared.quiet.say(|more| {
+                    warn!(
+                        "{from} is disconnected: it has sent {max} commands behind a MULTI that \
+                         was refused, and no EXEC{more}"
+                    );
+                });
             }
             Ending::Ours(Closing::TooManyMessages) => {
                 self.shared.quiet.say(|more| {
@@ -674,8 +694,6 @@ impl Task {
     }
 
     fn ask_session(&mut self, id: CallId, call: &SessionCall) {
-        let options =
-            CallOptions { patience: Duration::from_secs(5), on_no_quorum: OnNoQuorum::Return };
         let answer = match call {
             SessionCall::Open { .. } | SessionCall::Attach { .. }
                 if self.sessions.len() + self.opening.len() >= SESSIONS_MAX =>
@@ -686,13 +704,16 @@ impl Task {
                     max: SESSIONS_MAX,
                 })
             }
-            SessionCall::Open { grace } => {
+            SessionCall::Open { grace, patience, on_no_quorum } => {
                 let client = self.local.client();
                 client.set_grace(*grace);
-                client.ask(Command::OpenSession, options);
+                let (patience, on_no_quorum) = (*patience, *on_no_quorum);
+                client.ask(Command::OpenSession, CallOptions { patience, on_no_quorum });
                 self.opening.push((client, id));
                 return;
             }
+            SessionCall::Follow { session } if self.sessions.contains_key(session) => Outcome::Done,
+            SessionCall::Follow { session } => Outcome::Refused(Refusal::NoSuchSession(*session)),
             SessionCall::Attach { session, secret, grace } => {
                 match self.attach(*session, *secret) {
                     Some(client) => {
@@ -740,9 +761,9 @@ impl Task {
     /// Keeps the line of `CLIENT LIST` true, where it has changed.
     fn describe(&mut self) {
         if self.described.as_ref() != Some(self.connection.state()) {
-            let line = self.connection.describe(&*self.shared);
-            let shown = format!("addr={} age={} {line}", self.from, self.since.elapsed().as_secs());
-            self.shared.lines.borrow_mut().insert(self.id, shown);
+            if let Some(line) = self.shared.lines.borrow_mut().get_mut(&self.id) {
+                line.described = format!(" {}", self.connection.describe(&*self.shared));
+            }
             self.described = Some(self.connection.state().clone());
         }
     }

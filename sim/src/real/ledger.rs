@@ -88,7 +88,11 @@ pub(super) fn wait_unbound(
         let mut rest = Vec::new();
         let mut last = String::new();
         for page in keys.chunks(PAGE) {
-            let requests: Vec<_> = page.iter().map(|key| words(["SYNOD.BINDING", key])).collect();
+            let requests = page.iter().map(|key| {
+                let [option, table] = table_of(key);
+                words(["SYNOD.BINDING", key, option, table])
+            });
+            let requests: Vec<_> = requests.collect();
             for (key, reply) in page.iter().zip(ask(cluster, node, &requests)?) {
                 let text = format!("{reply:?}");
                 if text.contains("SESSION") || text.contains("UNTIL") || text.contains("Error") {
