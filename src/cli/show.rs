@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json, json};
 const NAME: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
+const SOON: Style = AnsiColor::Yellow.on_default();
 
 /// Where answers go, and how they look. Colour is for terminals, and not if `NO_COLOR` is set.
 pub(super) struct Screen {
@@ -126,6 +127,10 @@ fn coloured(text: &str) -> String {
     match text {
         "yes" | "ready" => format!("{GOOD}{text}{GOOD:#}"),
         "no" | "unreachable" => format!("{BAD}{text}{BAD:#}"),
+        _ if text.starts_with("state lost") => format!("{BAD}{text}{BAD:#}"),
+        _ if text == "starting" || text.starts_with("first start") => {
+            format!("{SOON}{text}{SOON:#}")
+        }
         _ => text.to_owned(),
     }
 }
@@ -216,12 +221,22 @@ pub(super) fn as_json(frame: &Frame) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::Readiness;
 
     #[test]
     fn nothing_controls_the_terminal() {
         assert_eq!(printable(b"a\x1b[31mb\tc"), "a\\u{1b}[31mb\tc");
         assert_eq!(printable(&[b'a', 0xff, 0]), "a\\xff\\u{0}");
         assert_eq!(printable("naïve".as_bytes()), "naïve");
+    }
+
+    #[test]
+    fn what_is_wrong_is_red() {
+        let lost = Readiness::StateLost(String::from("node 2 remembers")).to_string();
+        assert!(coloured(&lost).starts_with("\x1b[31m"), "{lost}");
+        let new = Readiness::Unwitnessed.to_string();
+        assert!(coloured(&new).starts_with("\x1b[33m"), "{new}");
+        assert_eq!(coloured("31"), "31");
     }
 
     #[test]

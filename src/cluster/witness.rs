@@ -48,10 +48,14 @@ impl Witnesses {
         self.lives[member] = Some(life);
     }
 
-    /// A member has taken note of this node's storage.
-    pub(crate) fn recorded_by(&mut self, member: usize) -> u32 {
-        self.recorded_by.add(member);
-        self.recorded_by.count()
+    /// A member has taken note of this node's storage; false if that was known.
+    pub(crate) fn recorded_by(&mut self, member: usize) -> bool {
+        self.recorded_by.add(member)
+    }
+
+    /// Those that have.
+    pub(crate) const fn recorders(&self) -> Tally {
+        self.recorded_by
     }
 }
 

@@ -597,7 +597,11 @@ impl fmt::Display for Readiness {
             Self::Starting => write!(f, "starting"),
             Self::StateLost(why) => write!(f, "state lost: {why}"),
             Self::Unwitnessed => {
-                write!(f, "new storage that too few peers have taken note of yet")
+                write!(
+                    f,
+                    "first start: too few peers have taken note of its new storage yet; start the \
+                     other nodes, its log names them"
+                )
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Heartbeats, who is reachable, and coming to vote.
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Body, Effect, Effects, Event, Node, Record, Timer};
@@ -55,10 +56,13 @@ impl Node {
                 }
                 self.reach.ack(from, sequence);
                 if self.readiness == Readiness::Unwitnessed && self.activating.is_none() {
-                    let witnesses = self.witnesses.recorded_by(from);
-                    if witnesses >= Witnesses::required(&self.members) {
+                    let fresh = self.witnesses.recorded_by(from);
+                    let recorders = self.witnesses.recorders();
+                    if recorders.count() >= Witnesses::required(&self.members) {
                         let epoch = self.epoch;
                         self.activating = Some(self.log(Record::Active { epoch }));
+                    } else if fresh {
+                        self.tell_whom_it_awaits();
                     }
                 }
                 self.update_reach(effects);
@@ -118,8 +122,34 @@ impl Node {
         }
     }
 
+    /// A first start needs more than a quorum, and whoever reads the log has to start the rest.
+    pub(super) fn tell_whom_it_awaits(&self) {
+        if self.readiness != Readiness::Unwitnessed || self.activating.is_some() {
+            return;
+        }
+        let recorders = self.witnesses.recorders();
+        let members = self.members.nodes().iter().enumerate();
+        let missing = members.filter(|(member, _)| *member != self.me && !recorders.has(*member));
+        let missing: Vec<String> = missing.map(|(_, node)| node.0.to_string()).collect();
+        let (needed, size) = (Witnesses::required(&self.members) + 1, self.members.size());
+        let all = needed >= u32::from(size);
+        let needed = if all { format!("all {size}") } else { format!("{needed} of {size}") };
+        tracing::warn!(
+            node = self.config.node.0,
+            "first start: waits for node {}; the first start needs {needed}",
+            missing.join(", "),
+        );
+    }
+
     fn become_ready(&mut self, readiness: Readiness, effects: &mut Effects) {
-        tracing::info!(node = self.config.node.0, %readiness, "readiness");
+        let node = self.config.node.0;
+        match &readiness {
+            Readiness::Ready => tracing::info!(node, %readiness, "readiness"),
+            Readiness::Starting | Readiness::Unwitnessed => {
+                tracing::warn!(node, %readiness, "readiness");
+            }
+            Readiness::StateLost(_) => tracing::error!(node, %readiness, "readiness"),
+        }
         self.readiness = readiness.clone();
         self.notify(&Topic::Quorum, &Event::Readiness(readiness), effects);
         self.update_reach(effects);

@@ -263,6 +263,7 @@ impl Node {
         self.timers.set(Timer::Sweep, now + self.config.timing.sweep);
         self.start_replicas();
         self.update_reach(effects);
+        self.tell_whom_it_awaits();
         self.read_catalogue(effects);
     }
 
