@@ -5,6 +5,7 @@ mod processes;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use processes::{Nodes, ran, synod, until};
 use rustix::process::Signal;
@@ -56,8 +57,12 @@ fn a_signal_stops_a_node() {
     assert!(nodes.signal(2, Signal::TERM).success());
     assert!(nodes.log(2).contains("n2 stops: terminated"));
     assert_eq!(nodes.connect(1).say("SET a 1"), "OK");
-    assert!(nodes.signal(3, Signal::INT).success());
-    assert!(nodes.log(3).contains("n3 stops: interrupted"));
+    // Told twice at once, as by `timeout` in a process group, it is told once.
+    let child = nodes.running[2].as_ref().expect("it runs");
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), Signal::TERM)
+        .expect("told");
+    assert!(nodes.signal(3, Signal::INT).success(), "{}", nodes.log(3));
+    assert!(nodes.log(3).contains("n3 stops: "), "{}", nodes.log(3));
     until("node 1 has lost the quorum", || nodes.health(1).0 == 503);
     assert!(nodes.health(1).1.contains("\"quorum\":false"));
     assert!(nodes.log(1).contains("quorum lost"), "{}", nodes.log(1));
@@ -66,6 +71,49 @@ fn a_signal_stops_a_node() {
     let (code, _, complaint) = ran(&mut nodes.client(["put", "a", "2"]));
     assert_eq!(code, 3, "{complaint}");
     assert_eq!(ran(&mut nodes.client(["status"])).0, 1);
+}
+
+/// A node that starts for the first time says for whom it waits, and what to do.
+#[test]
+fn a_first_start_says_whom_it_awaits() {
+    let mut nodes = Nodes::new(3, &[]);
+    nodes.start(1);
+    until("it waits for both", || nodes.log(1).contains("waits for node 2, 3;"));
+    assert!(nodes.log(1).contains(" WARN first start: "), "{}", nodes.log(1));
+    until("it answers", || nodes.health(1).0 == 503);
+    let answer = nodes.connect(1).say("SET a 1");
+    assert!(answer.starts_with("-NOTREADY ") && answer.contains("start the other"), "{answer}");
+    nodes.start(2);
+    for node in [1, 2] {
+        let last = "first start: waits for node 3; the first start needs all 3";
+        until("it waits for the third", || nodes.log(node).contains(last));
+    }
+    nodes.start(3);
+    nodes.wait_ready();
+}
+
+/// Connections that come while the node does something else wait for it in the system's queue.
+#[test]
+fn a_burst_of_connections_has_room() {
+    let nodes = Nodes::start_all(1, &[]);
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let most = most.and_then(|most| most.trim().parse().ok()).unwrap_or(128);
+    if most < 1_024 {
+        return eprintln!("SKIPPED: the system lets no more than {most} connections wait");
+    }
+    let child = nodes.running[0].as_ref().expect("it runs");
+    let node = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(node, Signal::STOP).expect("stopped");
+    let ports = nodes.ports[0];
+    for port in [ports.clients, ports.peers, ports.metrics] {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        // The system's own patience would be longer.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(20));
+        let burst: Result<Vec<_>, _> = (0..200).map(connect).collect();
+        assert_eq!(burst.expect("all find room").len(), 200);
+    }
+    rustix::process::kill_process(node, Signal::CONT).expect("goes on");
+    assert_eq!(nodes.connect(1).say("PING"), "PONG");
 }
 
 /// P-31: whoever takes the next free number gets one of its own.
@@ -124,12 +172,22 @@ fn what_cannot_work_is_said_in_one_line() {
         ("size = 200", "size"),
         ("log_level = \"loud\"", "log_level"),
         ("reconnect = \"1s..20ms\"", "reconnect"),
+        (
+            "[listen]\nclients = \"localhost:4101\"",
+            "listen.clients: 'localhost:4101' is not IP:PORT",
+        ),
+        ("[listen]\npeers = \"localhost\"", "listen.peers: 'localhost' is not IP:PORT"),
+        ("[listen]\nmetrics = \"on\"", "listen.metrics: 'on' is not IP:PORT"),
+        ("[peers]\n1 = \"127.0.0.1:7\"\n2 = \"127.0.0.1:7\"", "nodes 1 and 2 are both at"),
         ("[timing]\nheartbeat = 0", "heartbeat"),
     ] {
         fs::write(&file, text).expect("written");
         refused(synod(["node", "1", "--memory", "--config"]).arg(&file), expected);
     }
     refused(synod(["node", "1", "--config"]).arg(folder.join("none")), "none");
+    refused(&mut synod(["node", "1", "--config", "/dev/zero"]), "/dev/zero: longer than");
+    refused(&mut synod(["node", "1", "--password-file", "/dev/zero"]), "/dev/zero: longer than");
+    refused(&mut synod(["get", "k", "--password-file", "/dev/zero"]), "/dev/zero: longer than");
     refused(&mut synod(["node", "4"]), "the cluster has nodes 1 to 3");
     refused(&mut synod(["get", "k", "--server", "127.0.0.1:1"]), "no server can be reached");
 }
@@ -245,6 +303,16 @@ fn what_excludes_each_other_is_weighed() {
     said("", &peers, &["--join", "127.0.0.1:1"], "no server can be reached");
     said("", &[], &["--memory", "--data-dir", "x"], "--memory and --data-dir exclude each other");
     said("", &[("SYNOD_MEMORY", "maybe")], &[], "invalid value 'maybe'");
+    // Whoever said something wrong is named.
+    let size = [("SYNOD_SIZE", "abc")];
+    said("", &size, &[], "the environment says so, in SYNOD_SIZE");
+    let complaint = ran(synod(["node", "1", "--size", "x"]).envs(size)).2;
+    assert!(complaint.contains("'x' for '--size") && !complaint.contains("SYNOD"), "{complaint}");
+    let clients = [("SYNOD_LISTEN_CLIENTS", "localhost:4101")];
+    let complaint = ran(synod(["node", "1"]).envs(clients)).2;
+    for part in ["in SYNOD_LISTEN_CLIENTS", "'localhost:4101' is not IP:PORT, such as 0.0.0.0:"] {
+        assert!(complaint.contains(part), "{complaint}");
+    }
 }
 
 /// Every verb, its output and its exit status.
@@ -417,6 +485,9 @@ fn a_graceful_stop_answers_and_ends_sessions() {
 fn disks_and_links_are_measured() {
     let nodes = Nodes::start_all(3, &[]);
     assert_eq!(nodes.connect(1).say("SET k v"), "OK");
+    let mut stranger = processes::Client::connect(nodes.ports[0].peers);
+    stranger.send(b"GET / HTTP/1.1\r\n\r\n");
+    until("a stranger is refused", || nodes.log(1).contains("refused 127.0.0.1:"));
     let page = nodes.page(1, "/metrics").1;
     let number = |name: &str| -> f64 {
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -425,15 +496,20 @@ fn disks_and_links_are_measured() {
     assert!(number("synod_disk_write_duration_seconds_count") > 0.0);
     assert!(number("synod_storage_bytes") > 0.0);
     assert!(number("synod_disk_waiting_bytes") < 1e6);
-    for name in ["disk_stalled_seconds", "disk_waiting_records", "link_queued_bytes{peer=\"2\"}"] {
-        assert!(number(&format!("synod_{name}")) >= 0.0);
+    // Whatever they are now: what moves them is tested where it can be made to happen.
+    for name in [
+        "disk_stalled_seconds",
+        "disk_waiting_records",
+        "link_queued_bytes{peer=\"2\"}",
+        "link_dropped_messages_total{peer=\"3\"}",
+    ] {
+        number(&format!("synod_{name}"));
     }
     for name in ["disk_dropped_messages_total", "disk_refused_requests_total"] {
         assert_eq!(number(&format!("synod_{name}")), 0.0);
     }
     assert_eq!(number("synod_link_up{peer=\"2\"}") + number("synod_link_up{peer=\"3\"}"), 2.0);
-    assert!(number("synod_link_dropped_messages_total{peer=\"3\"}") >= 0.0);
-    assert!(number("synod_handshakes_refused_total") >= 0.0);
+    assert!(number("synod_handshakes_refused_total") > 0.0);
     let (code, body) = nodes.health(1);
     assert!(code == 200 && body.contains("\"disk_stalled_seconds\""), "{body}");
 }
@@ -512,6 +588,13 @@ fn a_node_joins_by_asking_another() {
     nodes.start(1);
     nodes.wait_ready();
     assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--table", "b", "--if-absent"])).0, 0);
+    // What does not fit is not kept: the next start would believe it.
+    let elsewhere = nodes.folder.path().join("elsewhere");
+    let asked = format!("127.0.0.1:{}", nodes.ports[0].clients);
+    let mut command = synod(["node", "9", "--join", &asked, "--data-dir"]);
+    let (code, _, complaint) = ran(command.arg(&elsewhere));
+    assert!(code == 2 && complaint.contains("node 9 is not among them"), "{complaint}");
+    assert!(!elsewhere.join("node-9.joined.json").exists());
     let (code, _, complaint) = ran(&mut synod(["node", "2", "--join", "127.0.0.1:1", "--memory"]));
     assert!(code == 2 && complaint.contains("no server can be reached"), "{complaint}");
 }

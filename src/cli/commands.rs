@@ -15,6 +15,7 @@ use super::options::{
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict};
 use crate::resp::RequestLimits;
+use crate::server::read_password;
 
 /// The longest value that can be read from standard input: no node takes a longer request.
 fn value_max() -> usize {
@@ -28,7 +29,7 @@ type Result<T = Verdict> = std::result::Result<T, Trouble>;
 
 impl ClientOptions {
     pub(super) fn target(&self) -> Result<Target> {
-        let password = self.password_file.as_deref().map(password).transpose()?;
+        let password = password(self.password_file.as_deref())?;
         Ok(Target { servers: self.server.clone(), patience: self.timeout, password })
     }
 
@@ -37,10 +38,8 @@ impl ClientOptions {
     }
 }
 
-pub(super) fn password(path: &Path) -> Result<Bytes> {
-    let text = std::fs::read(path);
-    let text = text.map_err(|error| Trouble::Given(format!("{}: {error}", path.display())))?;
-    Ok(Bytes::copy_from_slice(text.trim_ascii()))
+pub(super) fn password(file: Option<&Path>) -> Result<Option<Bytes>> {
+    Ok(file.map(read_password).transpose()?.map(Bytes::from))
 }
 
 /// The words of a request.

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use resp_rs::resp3::Frame;
@@ -14,10 +14,10 @@ use super::client::{Failure, Target, in_turn};
 use super::options::{TIMEOUT, server};
 use super::show::{cell, complain, field};
 use super::{Trouble, commands};
-use crate::server::{Given, NodeChoice};
+use crate::server::{Given, NodeChoice, read_file};
 
 /// What a node says of its cluster, in the words of the flags that would say it.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Told {
     cluster: String,
     peers: String,
@@ -25,35 +25,49 @@ struct Told {
     tables: Option<String>,
 }
 
+/// What was learnt, and where to keep it once it has proved to make sense.
+pub(super) struct Learnt {
+    place: PathBuf,
+    told: Told,
+}
+
 /// Fills in what was not said with what a node at `--join` says of its cluster, or has said.
-pub(super) fn ask(choice: NodeChoice, given: &mut Given) -> Result<(), Trouble> {
+pub(super) fn ask(choice: NodeChoice, given: &mut Given) -> Result<Option<Learnt>, Trouble> {
     if given.join.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let servers = given.join.iter().map(|address| server(address)).collect::<Result<_, _>>();
-    let servers = servers.map_err(|why| Trouble::Given(format!("--join: {why}")))?;
-    let password = given.password_file.as_deref().map(commands::password).transpose()?;
-    let place = given.data_dir().map_err(|error| Trouble::Given(error.to_string()))?;
+    let servers = servers.map_err(|why| Trouble::Given(format!("join: {why}")))?;
+    let password = commands::password(given.password_file.as_deref())?;
+    let place = given.data_dir()?;
     let place = place.map(|folder| folder.join(format!("node-{choice}.joined.json")));
-    let told = match (learn(&Target { servers, patience: TIMEOUT, password }), &place) {
-        (Ok(told), None) => told,
-        (Ok(told), Some(place)) => {
-            if let Err(error) = keep(place, &told) {
-                let place = place.display();
-                complain(format_args!("{place}: {error}; a restart will have to ask again"));
-            }
-            told
-        }
+    let (told, place) = match (learn(&Target { servers, patience: TIMEOUT, password }), place) {
+        (Ok(told), place) => (told, place),
         (Err(failure), Some(place)) if !matches!(failure, Failure::Refused { .. }) => {
-            let Ok(text) = fs::read(place) else { return Err(failure.into()) };
+            let Ok(text) = read_file(&place) else { return Err(failure.into()) };
             let place = place.display();
             let told = serde_json::from_slice(&text);
             let told = told.map_err(|error| Trouble::Given(format!("{place}: {error}")))?;
             complain(format_args!("{failure}; what was said before stands, see {place}"));
-            told
+            (told, None)
         }
         (Err(failure), _) => return Err(failure.into()),
     };
+    fill_in(given, told.clone())?;
+    Ok(place.map(|place| Learnt { place, told }))
+}
+
+impl Learnt {
+    /// Keeps it, so that a restart needs nobody to ask.
+    pub(super) fn keep(&self) {
+        if let Err(error) = keep(&self.place, &self.told) {
+            let place = self.place.display();
+            complain(format_args!("{place}: {error}; a restart will have to ask again"));
+        }
+    }
+}
+
+fn fill_in(given: &mut Given, told: Told) -> Result<(), Trouble> {
     given.peers = Some(told.peers);
     given.cluster.get_or_insert(told.cluster);
     if given.tables.is_none() {

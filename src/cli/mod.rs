@@ -12,7 +12,8 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::client::Failure;
@@ -21,7 +22,7 @@ use self::options::{
     GetOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions,
     SessionOptions, TableOptions, WatchOptions,
 };
-use crate::server::{Given, NodeChoice, run};
+use crate::server::{Given, NodeChoice, Settings, SettingsError, run};
 
 const EXIT: &str = "\
 Exit status: 0 done; 1 definitely not (no such key, something else is there, a node is not ready);
@@ -202,6 +203,12 @@ impl From<Failure> for Trouble {
     }
 }
 
+impl From<SettingsError> for Trouble {
+    fn from(error: SettingsError) -> Self {
+        Self::Given(error.to_string())
+    }
+}
+
 impl From<std::io::Error> for Trouble {
     fn from(error: std::io::Error) -> Self {
         Self::Stream(error)
@@ -211,17 +218,19 @@ impl From<std::io::Error> for Trouble {
 /// Parses the arguments of this process, and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let matches = Arguments::command().try_get_matches();
+    let matches = matches.unwrap_or_else(|error| blame(error).exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verdict = match arguments.command {
         Commands::Node { node, mut given } => {
-            let said = matches.subcommand_matches("node").map_or(Ok(()), |it| given.settle(it));
-            let said = said.map_err(|error| Trouble::Given(error.to_string()));
-            if let Err(trouble) = said.and_then(|()| join::ask(node, &mut given)) {
-                fail(&trouble);
-                return ExitCode::from(2);
-            }
-            return match run(node, &given) {
+            let settings = match settle(node, &mut given, &matches) {
+                Ok(settings) => settings,
+                Err(trouble) => {
+                    fail(&trouble);
+                    return ExitCode::from(2);
+                }
+            };
+            return match run(node, &settings) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     show::complain(error);
@@ -266,6 +275,42 @@ pub fn main() -> ExitCode {
         }
         Err(trouble) => fail(&trouble),
     }
+}
+
+/// What a node is to be, of all that was said and what its cluster says.
+fn settle(node: NodeChoice, given: &mut Given, matches: &ArgMatches) -> Result<Settings, Trouble> {
+    if let Some(matches) = matches.subcommand_matches("node") {
+        given.settle(matches)?;
+    }
+    let learnt = join::ask(node, given)?;
+    let settings = Settings::new(node, given)?;
+    // What makes no sense here must not stand when nobody can be asked.
+    if let Some(learnt) = learnt {
+        learnt.keep();
+    }
+    Ok(settings)
+}
+
+/// Names the variable of the environment that a wrong value comes from: the parser blames the flag.
+fn blame(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    let Some(flag) = flag.split([' ', '=']).next().map(str::to_owned) else { return error };
+    let words: Vec<String> = std::env::args().collect();
+    let said = |flag: &str| words.iter().any(|word| word.split('=').next() == Some(flag));
+    let command = Arguments::command();
+    let mut all = command.get_subcommands().flat_map(Command::get_arguments);
+    let variable = all.find_map(|argument| {
+        let is_it = argument.get_long().is_some_and(|long| flag == format!("--{long}"));
+        let short = argument.get_short().map(|short| format!("-{short}"));
+        let is_said = said(&flag)
+            || short.is_some_and(|short| words.iter().any(|word| word.starts_with(&short)));
+        argument.get_env().filter(|_| is_it && !is_said)
+    });
+    if let Some(variable) = variable.filter(|variable| std::env::var_os(variable).is_some()) {
+        let tip = format!("the environment says so, in {}", variable.display());
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 fn fail(trouble: &Trouble) -> ExitCode {

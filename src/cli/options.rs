@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::server::parse_duration as duration;
+use crate::server::{parse_duration as duration, parse_lifetime};
 
 /// How long to wait for a server, unless it is said.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,8 +138,8 @@ pub(super) struct Bound {
     /// The present life of another key
     #[arg(long = "key", value_name = "TABLE:KEY")]
     pub(super) parent: Vec<String>,
-    /// So long from now: 500ms, 10s, 2m, 1h
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    /// So long from now: 500ms, 10s, 2m, 720h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_lifetime)]
     pub(super) lasting: Option<Duration>,
     /// Until this many milliseconds after 1970
     #[arg(long, value_name = "MILLISECONDS")]

@@ -5,11 +5,15 @@
 
 mod clients;
 mod descriptors;
+mod files;
 mod http;
 mod metrics;
 mod run;
 mod settings;
 mod tables;
 
+pub use files::{read_file, read_password};
 pub use run::{RunError, run};
-pub use settings::{Given, LogFormat, NodeChoice, Settings, SettingsError, Where, parse_duration};
+pub use settings::{
+    Given, LogFormat, NodeChoice, Settings, SettingsError, Where, parse_duration, parse_lifetime,
+};

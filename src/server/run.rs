@@ -8,18 +8,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::clients::{self, Shared};
-use super::settings::{Given, LogFormat, NodeChoice, Settings, SettingsError};
+use super::settings::{LogFormat, NodeChoice, Settings};
 use super::{descriptors, http};
 use crate::base::NodeId;
 use crate::host::{
     HostConfig, HostError, LinkOptions, Local, Running, Service, StartError, Syncing, entropy,
 };
 use crate::storage::{Found, OpenError, Opened, Owner, Storage, Volatile};
+
+/// Connections that may wait to be accepted, if the system allows as many: they come in bursts,
+/// after a network is back, and whoever finds no room tries again only a second later.
+const BACKLOG: i32 = 4_096;
+
+/// How soon after the first signal another is the same one: who runs a program in a process group,
+/// as `timeout` does, signals both the program and the group.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// Files that are open besides connections of clients: links, the log, the storage's.
 const FILES_RESERVED: u64 = 128;
@@ -43,8 +51,6 @@ pub enum RunError {
     },
     /// The state directory cannot be used.
     Open(OpenError),
-    /// The settings make no sense.
-    Settings(SettingsError),
     /// The node could not be started.
     Start(StartError),
     /// It had to stop.
@@ -75,7 +81,6 @@ impl fmt::Display for RunError {
                  started with --size on every node"
             ),
             Self::Open(error) => write!(f, "{error}"),
-            Self::Settings(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "{error}"),
             Self::Stopped(error) => write!(f, "{error}"),
             Self::System(error) => write!(f, "{error}"),
@@ -100,13 +105,12 @@ struct Listeners {
 ///
 /// # Errors
 /// Why it could not be started, or had to stop.
-pub fn run(choice: NodeChoice, given: &Given) -> Result<(), RunError> {
-    let settings = Settings::new(choice, given).map_err(RunError::Settings)?;
-    start_log(&settings);
-    let listeners = bind(choice, &settings)?;
+pub fn run(choice: NodeChoice, settings: &Settings) -> Result<(), RunError> {
+    start_log(settings);
+    let listeners = bind(choice, settings)?;
     let node = listeners.node;
-    announce(&listeners, &settings);
-    let (opened, syncing) = open(node, &settings)?;
+    announce(&listeners, settings);
+    let (opened, syncing) = open(node, settings)?;
     let config = settings.config(node);
     let files = descriptors::raise().saturating_sub(FILES_RESERVED);
     let clients_max = settings.clients_max.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
@@ -201,7 +205,13 @@ fn is_elsewhere(error: &io::Error) -> bool {
 }
 
 fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).map_err(|error| RunError::Listen { what, address, error })
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        // It listens already, with a short queue that nobody can choose.
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    };
+    listen().map_err(|error| RunError::Listen { what, address, error })
 }
 
 /// The first lines of the log: who this is, and where it listens.
@@ -286,8 +296,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the keys of sessions that end with the node may take to be erased.
 const ERASURE: Duration = Duration::from_millis(250);
 
-/// Waits for SIGINT or SIGTERM and has the node stop, unless it has stopped by itself. A second
-/// one ends the process as it is, as a crash would: for whoever does not want to wait for a disk.
+/// Waits for SIGINT or SIGTERM and has the node stop, unless it has stopped by itself. Another one
+/// ends the process as it is, as a crash would: for whoever does not want to wait for a disk.
 async fn live(
     node: NodeId,
     mut running: Running,
@@ -322,9 +332,17 @@ async fn live(
         warn!("{node} waits for its disk; a second signal ends it at once");
         stopped.await.map_err(RunError::Stopped)
     };
+    let first = Instant::now();
+    let again = async {
+        while first.elapsed() < ECHO {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+    };
     tokio::select! {
         stopped = stop => stopped,
-        _ = interrupt.recv() => Err(RunError::Twice),
-        _ = terminate.recv() => Err(RunError::Twice),
+        () = again => Err(RunError::Twice),
     }
 }

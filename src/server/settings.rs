@@ -13,6 +13,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgMatches, Args, ValueEnum};
 use serde::Deserialize;
 
+use super::files::{read_file, read_password};
 use super::tables::{parse_schema, parse_table};
 use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::host::Reconnect;
@@ -86,10 +87,19 @@ impl FromStr for Where {
         if text == "off" {
             return Ok(Self::Off);
         }
-        text.parse().map(Self::At).map_err(|_| {
-            "an address is IP:PORT, such as 0.0.0.0:4101 or [::1]:4101, or off".to_owned()
-        })
+        address(text).map(Self::At).map_err(|why| format!("{why}; or off"))
     }
+}
+
+/// Where to listen: one address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "'{}' is not IP:PORT, such as 0.0.0.0:4101 or [::1]:4101; a name would not say which \
+             address is meant",
+            text.escape_debug()
+        )
+    })
 }
 
 impl FromStr for Reconnect {
@@ -149,10 +159,10 @@ pub struct Given {
     #[arg(long, env = "SYNOD_TABLES", value_name = "NAME,...")]
     pub tables: Option<String>,
     /// Where clients are listened to [default: 127.0.0.1, port 4100 + N]
-    #[arg(long, env = "SYNOD_LISTEN_CLIENTS", value_name = "IP:PORT")]
+    #[arg(long, env = "SYNOD_LISTEN_CLIENTS", value_name = "IP:PORT", value_parser = address)]
     pub listen_clients: Option<SocketAddr>,
     /// Where peers are listened to [default: 127.0.0.1, port 4200 + N]
-    #[arg(long, env = "SYNOD_LISTEN_PEERS", value_name = "IP:PORT")]
+    #[arg(long, env = "SYNOD_LISTEN_PEERS", value_name = "IP:PORT", value_parser = address)]
     pub listen_peers: Option<SocketAddr>,
     /// Where /metrics and /health are, or off [default: 127.0.0.1, port 4300 + N]
     #[arg(long, env = "SYNOD_LISTEN_METRICS", value_name = "IP:PORT|off")]
@@ -298,8 +308,8 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ListenFile {
-    clients: Option<SocketAddr>,
-    peers: Option<SocketAddr>,
+    clients: Option<String>,
+    peers: Option<String>,
     metrics: Option<String>,
 }
 
@@ -434,6 +444,12 @@ impl Settings {
         }
         let store = file.store.as_deref().map(Store::from_str).transpose();
         let store = store.map_err(|error| bad("store", error.to_string()))?;
+        let listen = |what, text: &Option<String>| {
+            let address = text.as_deref().map(address).transpose();
+            address.map_err(|why| bad(what, why))
+        };
+        let clients = listen("listen.clients", &file.listen.clients)?;
+        let peers = listen("listen.peers", &file.listen.peers)?;
         let metrics = file.listen.metrics.as_deref().map(Where::from_str).transpose();
         let metrics = metrics.map_err(|why| bad("listen.metrics", why))?;
         let level = file.log_level.as_deref().map(tracing::Level::from_str).transpose();
@@ -451,8 +467,8 @@ impl Settings {
             store: given.store.or(store).unwrap_or_default(),
             tables,
             merged: file.merged.clone().unwrap_or_default(),
-            listen_clients: given.listen_clients.or(file.listen.clients),
-            listen_peers: given.listen_peers.or(file.listen.peers),
+            listen_clients: given.listen_clients.or(clients),
+            listen_peers: given.listen_peers.or(peers),
             listen_metrics: given.listen_metrics.or(metrics),
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             log_level: given.log_level.or(level).unwrap_or(tracing::Level::INFO),
@@ -552,9 +568,6 @@ impl Settings {
     }
 }
 
-/// Bytes of a password.
-const PASSWORD_MAX: usize = 1_024;
-
 const NAME_RULE: &str = "a name is 1 to 64 letters, digits, dots, dashes and underscores";
 
 fn own(base: u16, node: NodeId) -> SocketAddr {
@@ -565,7 +578,7 @@ fn own(base: u16, node: NodeId) -> SocketAddr {
 
 fn read(path: &Path) -> Result<File, SettingsError> {
     let wrong = |why: String| SettingsError::File { path: path.to_owned(), why };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = String::from_utf8(read_file(path)?).map_err(|error| wrong(error.to_string()))?;
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1
@@ -574,22 +587,28 @@ fn read(path: &Path) -> Result<File, SettingsError> {
     })
 }
 
-/// The first line that is not empty, so that an editor may end it.
-fn read_password(path: &Path) -> Result<Vec<u8>, SettingsError> {
-    let wrong = |why: String| SettingsError::File { path: path.to_owned(), why };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let password = text.trim_ascii();
-    if password.is_empty() || password.len() > PASSWORD_MAX {
-        return Err(wrong(format!("a password has 1 to {PASSWORD_MAX} bytes")));
-    }
-    Ok(password.to_vec())
-}
-
 /// A number and its unit: `500ms`, `10s`, `2m`, `1h`.
 ///
 /// # Errors
 /// What it should look like.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // As long as a server lets anybody wait.
+    let day = Duration::from_secs(86_400);
+    parse_time(text).filter(|time| *time <= day).ok_or_else(|| format!("{TIME_RULE}; 24h at most"))
+}
+
+/// Likewise, of what may take for as long as a deadline can be away.
+///
+/// # Errors
+/// What it should look like.
+pub fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    parse_time(text).ok_or_else(|| TIME_RULE.to_owned())
+}
+
+const TIME_RULE: &str = "a time is a number and ms, s, m or h, such as 500ms";
+
+/// A number and its unit, if it is more than zero.
+fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let milliseconds = match unit {
@@ -599,12 +618,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => 0,
     };
-    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
-    match total {
-        // As long as a server lets anybody wait.
-        Some(total @ 1..=86_400_000) => Ok(Duration::from_millis(total)),
-        _ => Err("a time is a number and ms, s, m or h, such as 500ms; 24h at most".to_owned()),
-    }
+    let total = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
+    (total > 0).then_some(Duration::from_millis(total))
 }
 
 fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, String>, SettingsError> {
@@ -639,6 +654,15 @@ fn add_peer(
     });
     if port.is_none() {
         return Err(bad("peers", format!("'{address}' is not HOST:PORT")));
+    }
+    // However an address is written, two nodes cannot both be there.
+    let plain = |address: &str| {
+        let parsed = address.parse::<SocketAddr>().map(|address| address.to_string());
+        parsed.unwrap_or_else(|_| address.to_ascii_lowercase())
+    };
+    let other = peers.iter().find(|(_, known)| plain(known) == plain(address));
+    if let Some((NodeId(other), _)) = other.filter(|(other, _)| other.0 != number) {
+        return Err(bad("peers", format!("nodes {other} and {number} are both at {address}")));
     }
     if peers.insert(NodeId(number), address.to_owned()).is_some() {
         return Err(bad("peers", format!("node {number} is listed twice")));
@@ -745,8 +769,10 @@ mod tests {
     fn times_have_units() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_lifetime("720h"), Ok(Duration::from_secs(30 * 86_400)));
         for wrong in ["", "5", "s", "0s", "-1s", "1d", "25h", "99999999999999999999s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+            assert!(wrong == "25h" || parse_lifetime(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -769,6 +795,8 @@ mod tests {
             ("1", peers("1=host"), "peers: 'host' is not HOST:PORT"),
             ("1", peers("x=a:1"), "peers: 'x' is no node's number"),
             ("1", peers("1=a:1,1=b:1"), "peers: node 1 is listed twice"),
+            ("1", peers("1=a:1,2=A:1"), "peers: nodes 1 and 2 are both at A:1"),
+            ("1", peers("3=[::1]:7,2=[0::1]:7"), "peers: nodes 3 and 2 are both at [0::1]:7"),
             ("3", peers("1=a:1,2=b:1"), "peers: node 3 is not among them"),
             ("1", peers("1=db1:42"), "peers: node 1 is at db1:42, which is a name: say on which"),
             ("1", tables("a,a"), "tables: two tables are named a"),
