@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use synod::merged::{
-    Actor, Answer, Body, Change, Command, Content, Contest, Dot, Event, Field, Function, Keep,
-    Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy, Table,
-    TableName, Unfit, Version, VersionVector,
+    Actor, Answer, Body, Change, Command, Content, Contest, Dot, Event, Field, Function, Journal,
+    Keep, Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy,
+    Table, TableName, Unfit, Version, VersionVector,
 };
 use synod::{Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall};
 
@@ -50,6 +50,8 @@ struct Host {
 
 struct World {
     schema: Schema,
+    /// As what copies are begun.
+    begun: Schema,
     durable: bool,
     hosts: Vec<Host>,
     flying: Vec<(NodeId, NodeId, Message)>,
@@ -73,6 +75,7 @@ const NAME: &str = "things";
 impl World {
     fn new(nodes: u16, schema: Schema, durable: bool, shifts: &[i64]) -> Self {
         let mut world = Self {
+            begun: schema.clone(),
             schema,
             durable,
             hosts: Vec::new(),
@@ -93,7 +96,7 @@ impl World {
 
     fn replica(&self, node: u16, nodes: u16, incarnation: u32, log: &[Change]) -> Replica {
         let name = actor(node, if self.durable { 0 } else { incarnation });
-        let mut table = Table::new(self.schema.agreement(), name, nodes == 1);
+        let mut table = Table::new(self.begun.agreement(), name, nodes == 1);
         for change in log {
             table.apply(change);
         }
@@ -828,6 +831,7 @@ fn copies_that_disagree_are_left_apart() {
     world.put(0, 1, "a");
     world.put(1, 1, "b");
     world.schema.strategy = Strategy::LastModified;
+    world.begun = world.schema.clone();
     world.restart(1);
     world.cut.clear();
     for _ in 0..4 {
@@ -1151,4 +1155,51 @@ fn fields_are_found_by_pointer_and_by_function() {
     world.put(1, 1, r#"{"sku":"7","n":1}"#);
     world.heal();
     assert_eq!(world.get(0, 1).len(), 2, "7 and \"7\" are two");
+}
+
+/// M-03: a copy that forgot a loser, and one that still holds it, come to the same when the table
+/// becomes one where nothing loses.
+#[test]
+fn what_was_lost_under_another_strategy_stays_lost() {
+    let before = schema(Strategy::LastModified, Contest::LaterWins);
+    let mut world = World::new(2, before, true, &[0, 3_600_000]);
+    world.isolate(&[&[1], &[2]]);
+    world.put(0, 1, "loser");
+    world.put(1, 1, "winner");
+    world.cut.clear();
+    let row = Row { key: key(1), element: None };
+    let held = |world: &World| [0, 1].map(|place| world.table(place).row(&row).len());
+    while held(&world) != [2, 2] {
+        world.round_but(|_, _, _| false);
+    }
+    // The second does not hear that the first knows, so it does not forget.
+    while held(&world) == [2, 2] {
+        world.round_but(|from, _, body| from == 1 && matches!(body, Body::Digest(_)));
+    }
+    assert_eq!(held(&world), [1, 2]);
+    let becomes = Some(Schema::default().agreement());
+    for place in 0..2 {
+        let change = Change { becomes: becomes.clone(), ..Change::default() };
+        world.hosts[place].log.push(change);
+    }
+    world.schema = Schema::default();
+    world.begun = schema(Strategy::LastModified, Contest::LaterWins);
+    for place in 0..2 {
+        world.restart(place);
+    }
+    assert_eq!(world.get(1, 1).len(), 2, "it is one of siblings there");
+    // A log that is folded says the same.
+    let begun = || Journal::new(world.begun.agreement(), actor(2, 0));
+    let (mut whole, mut folded) = (begun(), begun());
+    for change in &world.hosts[1].log {
+        whole.add(Incarnation(1), change.clone(), true);
+    }
+    whole.records().for_each(|(by, change, last)| folded.add(by, change, last));
+    for table in [whole.table(), folded.table()] {
+        assert!(table.is_changed() && !table.is_settled());
+        assert!(table.versions().eq(world.table(1).versions()));
+        assert_eq!(table.agreement(), &world.schema.agreement());
+    }
+    world.heal();
+    assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["winner"]), values(&["winner"])));
 }

@@ -179,6 +179,8 @@ struct Peer {
     /// What its clock showed, and when.
     clock: Option<(Wall, Instant)>,
     lack: Option<Lack>,
+    /// Whether this copy has been compared in full with it, where that is needed.
+    compared: bool,
     apart: Apart,
     /// Whether the copies were told to merge since it was last lost.
     told: bool,
@@ -596,19 +598,21 @@ impl Replica {
         if self.manual && !peer.meets(from, seen, &digest, step) {
             return self.advance(now, step);
         }
+        // What a copy that was something else forgot then, this one may still hold.
+        let compares = self.table.is_changed() && !peer.compared;
         peer.misses(from, seen, &digest.seen, now, self.pace.round * STALL_ROUNDS, step);
         if equal {
             if let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
                 step.events.push(Event::MergeFinished { peer: from, totals });
             }
-            peer.met |= digest.counting == Some(self.table.actor());
+            peer.met |= digest.counting == Some(self.table.actor()) && !compares;
         }
         let may_begin = now >= peer.patience;
         self.advance(now, step);
-        if equal || self.session.is_some() || !may_begin {
+        if equal && !compares || self.session.is_some() || !may_begin {
             return;
         }
-        let full = !self.table.seen().covers(&digest.stable);
+        let full = compares || !self.table.seen().covers(&digest.stable);
         // Who does not know what was forgotten here has to compare first; what it wrote in
         // ignorance is then written anew, and is asked for then.
         if full || digest.seen.covers(self.table.stable()) {
@@ -747,6 +751,7 @@ impl Replica {
         }
         if let Some(peer) = self.peers.get_mut(&session.peer) {
             peer.known.join(&session.got);
+            peer.compared |= session.full;
             if let Some(totals) = &mut peer.merging {
                 totals.copied += applied.copied;
                 totals.deleted += applied.deleted;
@@ -892,6 +897,7 @@ impl Peer {
             patience: Instant::ZERO,
             clock: None,
             lack: None,
+            compared: false,
             // What was before this process is not known.
             apart: if manual { Apart::Suspected } else { Apart::No },
             told: false,

@@ -25,13 +25,17 @@ pub struct Journal {
     parts: Vec<Change>,
     /// The process life that wrote them.
     by: Incarnation,
+    /// As what the copy was begun.
+    begun: Agreement,
 }
 
 impl Journal {
     /// Of an empty copy.
     #[must_use]
-    pub const fn new(agreement: Agreement, actor: Actor) -> Self {
-        Self { table: Table::new(agreement, actor, false), parts: Vec::new(), by: Incarnation(0) }
+    pub fn new(agreement: Agreement, actor: Actor) -> Self {
+        let begun = agreement.clone();
+        let table = Table::new(agreement, actor, false);
+        Self { table, parts: Vec::new(), by: Incarnation(0), begun }
     }
 
     /// What is written in whole.
@@ -40,7 +44,7 @@ impl Journal {
         &self.table
     }
 
-    /// The copy that goes on from it, as what it was begun as.
+    /// The copy that goes on from it, as what it is.
     #[must_use]
     pub fn into_table(self, agreement: Agreement, alone: bool) -> Table {
         let mut table = self.table;
@@ -75,6 +79,8 @@ impl Journal {
             seen: self.table.seen().clone(),
             stable: self.table.stable().clone(),
             settled: self.table.is_settled(),
+            becomes: (self.table.is_changed() || *self.table.agreement() != self.begun)
+                .then(|| self.table.agreement().clone()),
         };
         let by = self.by;
         let folded = whole.split().map(move |(change, last)| (by, change, last));
@@ -85,7 +91,7 @@ impl Journal {
 impl Change {
     /// The change in parts of bounded length, and whether each is the last.
     pub fn split(self) -> impl Iterator<Item = (Self, bool)> {
-        let Self { versions, forgotten, seen, stable, settled } = self;
+        let Self { versions, forgotten, seen, stable, settled, becomes } = self;
         let mut parts = alloc::vec![Self::default()];
         let mut bytes = 0;
         for entry in versions {
@@ -111,6 +117,7 @@ impl Change {
         }
         let last = parts.last_mut().expect("one at least");
         (last.seen, last.stable, last.settled) = (seen, stable, settled);
+        last.becomes = becomes;
         let count = parts.len();
         parts.into_iter().enumerate().map(move |(place, part)| (part, place + 1 == count))
     }

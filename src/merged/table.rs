@@ -20,6 +20,7 @@ use core::ops::Bound;
 use bincode::{Decode, Encode};
 
 use super::command::Unfit;
+use super::field::Field;
 use super::schema::{Agreement, Kind};
 use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
 use super::view::view;
@@ -48,6 +49,9 @@ pub struct Change {
     pub stable: VersionVector,
     /// Whether the copy knows from then on all that others may have forgotten.
     pub settled: bool,
+    /// What the table is from then on, if it is something else than before. What others forgot of
+    /// it while it was that may not be forgotten here, so the copy is settled no more.
+    pub becomes: Option<Agreement>,
 }
 
 /// What a step did.
@@ -85,7 +89,15 @@ pub struct Table {
     seen: VersionVector,
     stable: VersionVector,
     settled: bool,
+    /// Whether it became something else since it was last settled.
+    changed: bool,
     conflicts: BTreeSet<Row>,
+}
+
+/// What is written down beside a value, since whoever merges could not find it.
+fn written(agreement: &Agreement, value: &Value) -> Option<Value> {
+    let field = agreement.decisive().filter(|field| field.is_written())?;
+    field.of(value).map(|found| Value::from(&*found))
 }
 
 impl Applied {
@@ -131,6 +143,7 @@ impl Table {
             seen: VersionVector::EMPTY,
             stable: VersionVector::EMPTY,
             settled: alone,
+            changed: false,
             conflicts: BTreeSet::new(),
         }
     }
@@ -170,6 +183,37 @@ impl Table {
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// Whether it became something else, and has not been compared with all others since.
+    #[must_use]
+    pub const fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Whether what is held can go on as something else: rows keep their elements, and what decides
+    /// about versions that are there is found again, which takes a function that is at hand.
+    #[must_use]
+    pub fn may_become(&self, agreement: &Agreement) -> bool {
+        let is_set = |kind: &Kind| matches!(kind, Kind::OrderedSet | Kind::Set);
+        let (kind, other) = (&self.agreement.kind, &agreement.kind);
+        let function = |of: &Agreement| matches!(of.decisive(), Some(Field::Function(_)));
+        (kind == other || is_set(kind) && is_set(other))
+            && !function(&self.agreement)
+            && !function(agreement)
+    }
+
+    fn become_other(&mut self, agreement: Agreement) {
+        self.agreement = agreement;
+        (self.settled, self.changed) = (false, true);
+        for versions in self.rows.values_mut() {
+            for version in versions {
+                version.field = version.value().and_then(|value| written(&self.agreement, value));
+            }
+        }
+        let conflict = |versions: &[Version]| view(&self.agreement, versions).len() > 1;
+        let rows = self.rows.iter().filter(|(_, versions)| conflict(versions));
+        self.conflicts = rows.map(|(row, _)| row.clone()).collect();
     }
 
     /// Every version held, tombstones too, in the order of rows.
@@ -356,16 +400,10 @@ impl Table {
             latest = latest.max(known.stamp);
         }
         let field = match &content {
-            Content::Live(value) => self.decisive(value),
+            Content::Live(value) => written(&self.agreement, value),
             Content::Dead => None,
         };
         Version { dot, past, stamp: latest.next(wall), origin, content, field }
-    }
-
-    /// What is written down beside a value, since whoever merges could not find it.
-    fn decisive(&self, value: &Value) -> Option<Value> {
-        let field = self.agreement.decisive().filter(|field| field.is_written())?;
-        field.of(value).map(|found| Value::from(&*found))
     }
 
     /// What an answer of a resolver comes to: one version that replaces exactly those that it was
@@ -401,6 +439,9 @@ impl Table {
 
     /// Takes a step. Whatever the change is, taking it twice is taking it once.
     pub fn apply(&mut self, change: &Change) -> Applied {
+        if let Some(agreement) = &change.becomes {
+            self.become_other(agreement.clone());
+        }
         let mut before: BTreeMap<Row, Vec<Version>> = BTreeMap::new();
         for (row, version) in &change.versions {
             // What was seen and is not here was replaced, or lost: it does not come back (C3).
@@ -425,6 +466,7 @@ impl Table {
         }
         self.seen.join(&change.seen);
         self.settled |= change.settled;
+        self.changed &= !change.settled;
         self.forget(&change.stable);
         self.compare(before)
     }
@@ -557,6 +599,9 @@ impl fmt::Display for Change {
             write!(f, " forgot {}", self.forgotten.len())?;
         }
         write!(f, " seen {}", self.seen)?;
+        if let Some(agreement) = &self.becomes {
+            write!(f, " becomes {agreement}")?;
+        }
         if !self.stable.is_empty() {
             write!(f, " stable {}", self.stable)?;
         }

@@ -191,13 +191,20 @@ impl Node {
         let journal = self.copies.journals.remove(&name);
         let journal = journal.filter(|journal| !journal.table().seen().is_empty());
         let copy = match journal {
-            Some(journal) if durable => {
-                if *journal.table().agreement() != agreement {
-                    return Err(Foreign::Agreement);
-                }
+            Some(mut journal) if durable => {
                 let of = journal.table().actor();
                 if of.node != node || of.life != self.life {
                     return Err(Foreign::Node);
+                }
+                if *journal.table().agreement() != agreement {
+                    if !journal.table().may_become(&agreement) {
+                        return Err(Foreign::Agreement);
+                    }
+                    let becomes = Some(agreement.clone());
+                    let change = Change { becomes, ..Change::default() };
+                    let by = self.incarnation;
+                    journal.add(by, change.clone(), true);
+                    self.log(Record::Changed { table: name, by, change, last: true });
                 }
                 journal.into_table(agreement, alone)
             }

@@ -82,8 +82,9 @@ impl fmt::Display for RecoverError {
                     Foreign::Content => "a register or content that the configuration excludes",
                     Foreign::Incarnation => "incarnations do not ascend by one",
                     Foreign::Agreement => {
-                        "a merged table of another kind, strategy or policy than is configured; \
-                         configure it as it was, or give the new one another name"
+                        "a merged table of another kind than is configured, or one that goes by a \
+                         function that others do not; configure it as it was, or give the new one \
+                         another name"
                     }
                     Foreign::NotBegun => "a change of a copy that was never begun",
                     Foreign::Replica(why) => {
