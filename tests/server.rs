@@ -78,11 +78,11 @@ fn a_signal_stops_a_node() {
 fn a_first_start_says_whom_it_awaits() {
     let mut nodes = Nodes::new(3, &[]);
     nodes.start(1);
-    until("it waits for both", || nodes.log(1).contains("waits for node 2, 3;"));
+    until("it waits for both", || nodes.log(1).contains("waits for node 2, node 3;"));
     assert!(nodes.log(1).contains(" WARN first start: "), "{}", nodes.log(1));
     until("it answers", || nodes.health(1).0 == 503);
     let answer = nodes.connect(1).say("SET a 1");
-    assert!(answer.starts_with("-NOTREADY ") && answer.contains("start the other"), "{answer}");
+    assert!(answer.starts_with("-NOTREADY ") && answer.contains("start them"), "{answer}");
     nodes.start(2);
     for node in [1, 2] {
         let last = "first start: waits for node 3; the first start needs all 3";
@@ -229,6 +229,11 @@ fn a_damaged_node_says_why_and_does_not_vote() {
     until("there is one again", || nodes.health(2).0 == 200);
     assert_eq!(client.say("GET a"), "1");
     assert_eq!(fs::read(&segment).expect("a segment"), bytes);
+    // Nor does one whose state is gone, once a peer has said that there was one.
+    nodes.kill(3);
+    fs::remove_dir_all(data.join("node-3")).expect("removed");
+    nodes.start(3);
+    until("it says so", || nodes.log(3).contains("ERROR readiness node=3 readiness=state lost: "));
 }
 
 /// A file, the environment over it, and flags over both; the log as JSON.
@@ -555,6 +560,13 @@ fn a_password_is_asked_for() {
     assert!(code == 3 && complaint.contains("NOAUTH") && told.contains("NOAUTH"), "{complaint}");
     assert_eq!(ran(&mut nodes.client(["put", "k", "v", "--password-file", path])).0, 0);
     assert!(!nodes.log(1).contains("sesame"), "passwords are no business of the log");
+    // Whoever joins says it too, wherever it is told of the file.
+    let settings = folder.path().join("synod.toml");
+    fs::write(&settings, format!("password_file = {path:?}\n")).expect("written");
+    let asked = format!("127.0.0.1:{}", nodes.ports[0].clients);
+    let mut command = synod(["node", "9", "--memory", "--join", &asked, "--config"]);
+    let (code, _, complaint) = ran(command.arg(&settings));
+    assert!(code == 2 && complaint.contains("node 9 is not among them"), "{complaint}");
 }
 
 /// Who joins need not say again what the first was told.

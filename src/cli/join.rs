@@ -38,7 +38,7 @@ pub(super) fn ask(choice: NodeChoice, given: &mut Given) -> Result<Option<Learnt
     }
     let servers = given.join.iter().map(|address| server(address)).collect::<Result<_, _>>();
     let servers = servers.map_err(|why| Trouble::Given(format!("join: {why}")))?;
-    let password = commands::password(given.password_file.as_deref())?;
+    let password = commands::password(given.password_file()?.as_deref())?;
     let place = given.data_dir()?;
     let place = place.map(|folder| folder.join(format!("node-{choice}.joined.json")));
     let (told, place) = match (learn(&Target { servers, patience: TIMEOUT, password }), place) {

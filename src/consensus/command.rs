@@ -597,11 +597,7 @@ impl fmt::Display for Readiness {
             Self::Starting => write!(f, "starting"),
             Self::StateLost(why) => write!(f, "state lost: {why}"),
             Self::Unwitnessed => {
-                write!(
-                    f,
-                    "first start: too few peers have taken note of its new storage yet; start the \
-                     other nodes, its log names them"
-                )
+                write!(f, "first start: waits for nodes that its log names; start them")
             }
         }
     }

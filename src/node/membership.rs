@@ -137,7 +137,7 @@ impl Node {
         tracing::warn!(
             node = self.config.node.0,
             "first start: waits for node {}; the first start needs {needed}",
-            missing.join(", "),
+            missing.join(", node "),
         );
     }
 

@@ -246,6 +246,15 @@ impl Given {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         Ok(data_dir(self, &file)?.path())
     }
+
+    /// The file with the password, if there is one.
+    ///
+    /// # Errors
+    /// The file of settings cannot be read.
+    pub fn password_file(&self) -> Result<Option<PathBuf>, SettingsError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        Ok(self.password_file.clone().or(file.password_file))
+    }
 }
 
 /// Where state is kept.
