@@ -155,21 +155,35 @@ marks! {
         "A resolver was asked by the second node in turn, as the first had not ended the conflict.";
     ResolverAgain, "resolver_again",
         "A resolver was asked once more about a conflict that it had left, as a node was back.";
+    Succeeded, "succeeded",
+        "Another node became the primary of a table.";
+    CountedIn, "counted_in",
+        "A replica of a primary table has caught up, and counts.";
+    CountedOut, "counted_out",
+        "A replica of a primary table that left, or was silent or gone, counts no more.";
+    CopiedWhole, "copied_whole",
+        "A replica of a primary table took a copy in pieces, as it lacked too much.";
+    ResolvedUndone, "resolved_undone",
+        "A write of unknown outcome was resolved as not done before it was.";
 }
 
 impl Mark {
-    /// Whether it is about merged tables.
-    const fn is_merged(self) -> bool {
-        self as u8 >= Self::TrueConflict as u8
+    /// Which discipline of tables it is about.
+    const fn family(self) -> &'static str {
+        match self as u8 {
+            mark if mark >= Self::Succeeded as u8 => "primary",
+            mark if mark >= Self::TrueConflict as u8 => "merged",
+            _ => "consensus",
+        }
     }
 
     /// Whether no run of a scenario on a rig can hit it: streams deliver once, and not to who comes
     /// after; and scenarios are about one discipline of tables or another.
     #[must_use]
     pub fn is_out_of_reach(self, rig: Rig, scenario: &str) -> bool {
-        let merged = find(scenario).is_some_and(|scenario| scenario.family == "merged");
+        let family = find(scenario).map_or("consensus", |scenario| scenario.family);
         let once = [Self::DuplicateDelivered, Self::LateMessage, Self::LateAnswer];
-        self.is_merged() != merged || rig == Rig::Stack && once.contains(&self)
+        self.family() != family || rig == Rig::Stack && once.contains(&self)
     }
 }
 

@@ -71,6 +71,12 @@ const SCENARIOS: &[Scenario] = &[
         stresses: "causality, conflicts, removals, forgetting, convergence",
     },
     Scenario {
+        name: "primary",
+        family: "primary",
+        summary: "primaries that die or hand over, replicas that join and leave, flaky disks",
+        stresses: "order, acknowledgements on disk, succession, copies in the making",
+    },
+    Scenario {
         name: "splits",
         family: "merged",
         summary: "copies that are cut apart in every shape, over and over, and nothing else",

@@ -103,6 +103,9 @@ impl Oracle {
             return self.breaks("REPLY", "nobody asked", format!("{op} is answered {outcome}"));
         };
         let asked = self.asked[place].clone();
+        if let Command::Primary { table, .. } = &asked.command {
+            self.on_primary_answer(op, *table, outcome, marks);
+        }
         if let Command::Merged { table, .. } = &asked.command {
             let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };
             self.on_merged_answer(node, op, *table, answer, marks);

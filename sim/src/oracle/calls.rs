@@ -7,6 +7,7 @@
 //! Must never know: what an answer says of a key.
 
 use synod::consensus::Cell;
+use synod::primary::Call as PrimaryCall;
 use synod::{
     Ballot, Bind, Command, OnNoQuorum, OpId, Outcome, Refusal, Request, Sent, SessionId, Topic,
 };
@@ -28,8 +29,10 @@ pub(super) struct Call {
     persistent: bool,
     changes: bool,
     bound: bool,
-    /// Whether it is about a merged table, which no quorum matters to.
+    /// Whether it is about a merged or a primary table, whose answers no quorum here decides.
     merged: bool,
+    /// Whether it is about a primary table, which has a time of its own to answer in.
+    primary: bool,
     /// What it subscribes to, or unsubscribes from.
     topic: Option<(Option<usize>, bool)>,
 }
@@ -61,7 +64,8 @@ impl Oracle {
             persistent: request.on_no_quorum == OnNoQuorum::Retry,
             changes: changes(&request.command),
             bound: !super::bindings::binds(&request.command).is_empty(),
-            merged: matches!(request.command, Command::Merged { .. }),
+            merged: matches!(request.command, Command::Merged { .. } | Command::Primary { .. }),
+            primary: matches!(request.command, Command::Primary { .. }),
             topic,
         });
     }
@@ -103,6 +107,8 @@ impl Oracle {
         if *outcome == Outcome::Unknown {
             return if !call.changes {
                 Some("unknown though it changes nothing")
+            } else if call.primary {
+                None
             } else if call.merged {
                 // Its disk, or another node, may have done it and been too slow to say so.
                 (early && !call.again && !self.truths[call.node].lost)
@@ -212,10 +218,8 @@ impl Oracle {
             // Or its disk has not made durable in time what would have been shown.
             Refusal::NoReplica(table) => !self.keeps_copy(node, *table) || !changes(command),
             // Nothing is asked of a table that it has not, and every value fits.
-            Refusal::Discipline(_)
-            | Refusal::Primary(_)
-            | Refusal::Unfit(_)
-            | Refusal::Unmade(_) => false,
+            Refusal::Primary(_) => matches!(command, Command::Primary { .. }),
+            Refusal::Discipline(_) | Refusal::Unfit(_) | Refusal::Unmade(_) => false,
             // Looked at where they are known: at the call, at its bindings, at the node.
             Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
         }
@@ -238,6 +242,10 @@ impl Oracle {
 const fn changes(command: &Command) -> bool {
     if let Command::Merged { command, .. } = command {
         return command.changes();
+    }
+    if let Command::Primary { call, .. } = command {
+        // An operator's wish may come true later, too.
+        return call.writes() || matches!(call, PrimaryCall::Force | PrimaryCall::HandOver(_));
     }
     matches!(
         command,

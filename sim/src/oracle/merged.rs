@@ -574,7 +574,7 @@ impl Merged {
 }
 
 impl Oracle {
-    fn judge(&mut self, table: TableId, judged: Result<(), Wrong>) {
+    pub(super) fn judge(&mut self, table: TableId, judged: Result<(), Wrong>) {
         if let Err((rule, shape, text)) = judged {
             self.breaks(rule, shape, format!("{table}: {text}"));
         }

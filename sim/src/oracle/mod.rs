@@ -13,6 +13,7 @@ mod calls;
 mod claims;
 mod ending;
 mod merged;
+mod primary;
 mod reach;
 mod register;
 mod resolving;
@@ -39,6 +40,8 @@ use calls::{Bounds, Call};
 pub(crate) use ending::Orphan;
 use merged::Merged;
 pub(crate) use merged::MergedCause;
+use primary::Primary;
+pub(crate) use primary::{Seat, Stand};
 pub(crate) use reach::Echo;
 use reach::Reach;
 use register::{Register, Wrong};
@@ -102,6 +105,8 @@ struct Attempt {
 pub(crate) struct Oracle {
     nodes: usize,
     keys: usize,
+    /// Registers of node sessions and keys; behind them are those that say who is primary.
+    keyed: usize,
     slots: usize,
     /// Seats of the configuration.
     size: usize,
@@ -130,6 +135,7 @@ pub(crate) struct Oracle {
     bounds: Bounds,
     reach: Reach,
     merged: Vec<Merged>,
+    primary: Vec<Primary>,
     /// The calls of resolvers about each collision: by which node, in which spell.
     resolved: BTreeMap<Collision, Vec<(usize, u64)>>,
     attempts: Vec<Attempt>,
@@ -142,12 +148,15 @@ impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
         let nodes = usize::from(plan.cluster.nodes);
         let keys = usize::from(plan.keys);
-        let slots = nodes + plan.tables.len() * keys;
+        let keyed = nodes + plan.tables.len() * keys;
+        let primary = Primary::all(plan);
+        let slots = keyed + primary.len();
         let truth =
             Truth { witnessed: vec![None; nodes], heard: vec![0; nodes], ..Truth::default() };
         Self {
             nodes,
             keys,
+            keyed,
             slots,
             size: usize::from(plan.cluster.size),
             quorum: u32::from(plan.quorum()),
@@ -171,6 +180,7 @@ impl Oracle {
             },
             reach: Reach::new(nodes),
             merged: Merged::all(plan),
+            primary,
             resolved: BTreeMap::new(),
             attempts: Vec::new(),
             erasures: Vec::new(),
@@ -215,6 +225,10 @@ impl Oracle {
                 let place = usize::from(node.0).checked_sub(1)?;
                 (place < self.nodes).then_some(place)
             }
+            RegisterId::Key(TableId::ROSTERS, name) => {
+                let table = self.primary.iter().position(|primary| primary.is_named(name))?;
+                Some(self.keyed + table)
+            }
             RegisterId::Key(table, key) => self.key_slot(*table, key),
         }
     }
@@ -228,11 +242,14 @@ impl Oracle {
             number = number * 10 + usize::from(digit.wrapping_sub(b'0'));
         }
         let slot = self.nodes + usize::from(table.0) * self.keys + number;
-        (first == b'k' && number < self.keys && slot < self.slots).then_some(slot)
+        (first == b'k' && number < self.keys && slot < self.keyed).then_some(slot)
     }
 
     /// The register of a number.
     pub(crate) fn name(&self, slot: usize) -> RegisterId {
+        if let Some(primary) = slot.checked_sub(self.keyed).and_then(|it| self.primary.get(it)) {
+            return RegisterId::Key(TableId::ROSTERS, primary.register());
+        }
         match slot.checked_sub(self.nodes) {
             None => RegisterId::NodeSession(node_of(slot)),
             Some(place) => {
@@ -436,7 +453,8 @@ impl Oracle {
     /// A client's write holds that client's value, in the register it was meant for.
     fn check_write(&mut self, slot: usize, cell: &Arc<Cell>, op: OpId) {
         let Some(asked) = self.asked_of(op) else {
-            if op.client.is_internal() {
+            // Replicas say who is to be primary; that they may is judged elsewhere.
+            if op.client.is_internal() && slot < self.keyed {
                 let text = format!("{op} puts {cell}");
                 self.breaks_at(slot, ("LIN", "a node writes by itself", text));
             }
@@ -480,8 +498,12 @@ impl Oracle {
                 | Record::Changed { .. }
                 | Record::Incarnation(_)
                 | Record::Promised { .. }
-                | Record::Replica { .. }
                 | Record::Witnessed { .. } => {}
+                Record::Replica { record, .. } => {
+                    if matches!(record, synod::primary::Record::Piece(_)) {
+                        marks.hit(Mark::CopiedWhole);
+                    }
+                }
             }
         }
     }
@@ -533,7 +555,10 @@ impl Oracle {
                     word.durable_promised = Some(*ballot);
                 }
                 Record::Active { .. } => self.truths[node].active = true,
-                Record::Begun { .. } | Record::Changed { .. } | Record::Replica { .. } => {}
+                Record::Begun { .. } | Record::Changed { .. } => {}
+                Record::Replica { table, record } => {
+                    self.on_replica_record(node, *table, record);
+                }
                 Record::Born { life, .. } => self.truths[node].life = Some(life.0),
                 Record::Incarnation(incarnation) => {
                     let truth = &mut self.truths[node];
@@ -756,6 +781,7 @@ impl Oracle {
         self.reach.start(node);
         self.forget_calls(node);
         self.forget_watches(node);
+        self.forget_replicas(node);
         let truth = &mut self.truths[node];
         truth.heard.fill(mono);
         truth.witnessed.fill(None);
@@ -778,6 +804,7 @@ impl Oracle {
 
     /// A node's storage is destroyed.
     pub(crate) fn on_lost(&mut self, node: usize) {
+        self.lose_replicas(node);
         let truth = &mut self.truths[node];
         truth.lost |= truth.voted.is_some();
         truth.life = None;

@@ -103,6 +103,7 @@ impl Plan {
         let table = |table: &super::Table| match &table.discipline {
             Discipline::Consensus => TableConfig::consensus(&*table.name),
             Discipline::Merged(schema) => TableConfig::merged(&*table.name, schema.clone()),
+            Discipline::Primary(schema) => TableConfig::primary_table(&*table.name, schema.clone()),
             Discipline::WriteOnce => TableConfig::write_once(&*table.name),
         };
         Config {
@@ -189,8 +190,11 @@ impl Plan {
             let count = self.tables.len();
             return wrong("table", format_args!("give 1 to {TABLES_MAX}, not {count}"));
         }
-        if self.tables.iter().skip(self.consensus_tables()).any(|table| table.schema().is_none()) {
-            return wrong("table", "merged tables stand behind all others");
+        if self.tables.iter().skip(self.consensus_tables()).any(super::Table::is_consensus) {
+            return wrong(
+                "table",
+                "merged tables, and those with a primary, stand behind all others",
+            );
         }
         self.check_resolvers()?;
         let network = &self.network;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use synod::NodeId;
 use synod::merged::{Contest, Durability, Field, Kind as Holds, Replicas, Schema, Strategy};
+use synod::primary::{self, Acknowledge};
 
 use super::{
     Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
@@ -130,6 +131,9 @@ const EVERY: &[Kind] = &[
 /// somebody else.
 const APART: &[Kind] = &[Kind::Crash, Kind::Islands, Kind::Islands, Kind::OneWay];
 
+/// Disks that fail and are slow, besides everything else.
+const FLAKY: &[Kind] = &[Kind::SlowDisk, Kind::SlowDisk, Kind::WriteError, Kind::WriteError];
+
 /// What clients may do, before where is drawn.
 const ACTS: usize = 13;
 
@@ -182,6 +186,21 @@ fn merged_tables(
         let discipline = Discipline::Merged(schema);
         tables.push(Table { name: format!("merged{place}"), discipline });
     }
+    tables
+}
+
+/// A table with a primary; sometimes beside one of consensus.
+fn primary_tables(draws: &mut Seeded, heartbeat: Nanos) -> Vec<Table> {
+    let mut tables = consensus_tables(u64::from(draws.percent(20)));
+    let acknowledge = *draws.one(&[Acknowledge::All, Acknowledge::All, Acknowledge::Quorum]);
+    let span = |beats| Duration::from_millis((heartbeat * beats) / MILLI);
+    let schema = primary::Schema {
+        acknowledge,
+        answer_within: span(draws.within(4, 20)),
+        patience: span(draws.within(8, 40)),
+        ..primary::Schema::default()
+    };
+    tables.push(Table { name: "primary0".to_owned(), discipline: Discipline::Primary(schema) });
     tables
 }
 
@@ -246,6 +265,7 @@ impl Maker {
         let heartbeat = *draws.one(&[25 * MILLI, 50 * MILLI, 50 * MILLI, 100 * MILLI]);
         let tables = match (scenario.family, narrow) {
             ("merged", _) => merged_tables(draws, scenario, self.nodes, heartbeat),
+            ("primary", _) => primary_tables(draws, heartbeat),
             (_, true) => consensus_tables(1),
             (_, false) => consensus_tables(draws.within(1, 3)),
         };
@@ -324,6 +344,7 @@ impl Maker {
             "free" => vec![Kind::Crash, Kind::Crash, Kind::Pause, Kind::Client, Kind::Islands],
             "lies" => [CLOCKS, APART].concat(),
             "merged" | "resolvers" => [EVERY, APART].concat(),
+            "primary" => [EVERY, APART, FLAKY].concat(),
             _ => EVERY.to_vec(),
         };
         if scenario.family == "merged" && (scenario.name == "lies" || self.draws.percent(50)) {
@@ -387,7 +408,7 @@ impl Maker {
         let bursty = self.draws.percent(40);
         let binding = match scenario.name {
             "register" | "free" => 0,
-            _ if scenario.family == "merged" => 0,
+            _ if scenario.family != "consensus" => 0,
             "erase" | "clocks" => 80,
             _ => *self.draws.one(&[0, 20, 50, 80]),
         };
@@ -442,6 +463,23 @@ impl Maker {
             (_, "register" | "free") => {
                 weights[..5].copy_from_slice(&[40, 30, 20, 20, 10]);
                 weights[5] = 10;
+            }
+            // Who wants to be a replica, and who is primary, changes every few operations.
+            ("primary", _) => {
+                for (place, weight) in [
+                    (0, 25),
+                    (1, 60),
+                    (2, 4),
+                    (3, 10),
+                    (4, 20),
+                    (5, 12),
+                    (6, 4),
+                    (8, 6),
+                    (11, 8),
+                    (12, 6),
+                ] {
+                    weights[place] = 1 + self.draws.below(2 * weight);
+                }
             }
             ("merged", _) => {
                 for (place, weight) in

@@ -14,6 +14,7 @@ use std::fmt;
 
 use synod::TableId;
 use synod::merged::Schema;
+use synod::primary;
 
 pub use check::PlanError;
 pub use generate::Options;
@@ -132,8 +133,11 @@ pub enum Discipline {
     Consensus,
     /// One order of all writes, of which there is one for each key, `put_if_absent`.
     WriteOnce,
-    /// Copies that become equal. Such tables stand behind the others.
+    /// Copies that become equal. Such tables stand behind those of consensus.
     Merged(Schema),
+    /// One order of all writes, made by one of the copies. Such tables stand behind those of
+    /// consensus.
+    Primary(primary::Schema),
 }
 
 /// How links behave when no fault is active.
@@ -594,12 +598,23 @@ impl Plan {
     /// How many tables are not merged: the first ones.
     #[must_use]
     pub fn consensus_tables(&self) -> usize {
-        self.tables.iter().take_while(|table| table.schema().is_none()).count()
+        self.tables.iter().take_while(|table| table.is_consensus()).count()
     }
 
     /// The merged ones, which stand behind them.
     pub(crate) fn merged_tables(&self) -> impl Iterator<Item = TableId> + use<> {
-        (self.consensus_tables()..self.tables.len()).map(|place| TableId(place as u16))
+        self.tables_that(|table| table.schema().is_some())
+    }
+
+    /// Those with a primary, which stand behind them as well.
+    pub(crate) fn primary_tables(&self) -> impl Iterator<Item = TableId> + use<> {
+        self.tables_that(|table| table.primary().is_some())
+    }
+
+    fn tables_that(&self, fits: fn(&Table) -> bool) -> std::vec::IntoIter<TableId> {
+        let tables = self.tables.iter().zip(0..).filter(|(table, _)| fits(table));
+        let places: Vec<TableId> = tables.map(|(_, place)| TableId(place)).collect();
+        places.into_iter()
     }
 
     const fn has(&self, at: Address) -> bool {
@@ -614,12 +629,24 @@ impl Table {
         self.discipline == Discipline::WriteOnce
     }
 
+    /// Whether its keys are registers.
+    #[must_use]
+    pub const fn is_consensus(&self) -> bool {
+        matches!(self.discipline, Discipline::Consensus | Discipline::WriteOnce)
+    }
+
+    /// What a table with a primary is.
+    #[must_use]
+    pub const fn primary(&self) -> Option<&primary::Schema> {
+        if let Discipline::Primary(schema) = &self.discipline { Some(schema) } else { None }
+    }
+
     /// What a merged table is.
     #[must_use]
     pub const fn schema(&self) -> Option<&Schema> {
         match &self.discipline {
             Discipline::Merged(schema) => Some(schema),
-            Discipline::Consensus | Discipline::WriteOnce => None,
+            Discipline::Consensus | Discipline::Primary(_) | Discipline::WriteOnce => None,
         }
     }
 }

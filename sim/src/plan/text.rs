@@ -10,6 +10,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use synod::merged::Schema;
+use synod::primary;
 
 use super::check::{Misfit, Part};
 use super::{
@@ -281,6 +282,18 @@ impl fmt::Display for Resolvers {
     }
 }
 
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {}", self.name)?;
+        match &self.discipline {
+            Discipline::Consensus => Ok(()),
+            Discipline::Merged(schema) => write!(f, " merged={}", schema.words()),
+            Discipline::Primary(schema) => write!(f, " primary={}", schema.words()),
+            Discipline::WriteOnce => f.write_str(" write_once"),
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{VERSION}")?;
@@ -327,13 +340,7 @@ impl fmt::Display for Plan {
         writeln!(f, "safety {}", Span(self.safety))?;
         writeln!(f, "liveness {}", Span(self.liveness))?;
         for table in &self.tables {
-            match &table.discipline {
-                Discipline::Consensus => writeln!(f, "table {}", table.name)?,
-                Discipline::Merged(schema) => {
-                    writeln!(f, "table {} merged={}", table.name, schema.words())?;
-                }
-                Discipline::WriteOnce => writeln!(f, "table {} write_once", table.name)?,
-            }
+            writeln!(f, "{table}")?;
         }
         writeln!(f, "keys {}", self.keys)?;
         writeln!(f, "clients {}", self.clients)?;
@@ -448,6 +455,12 @@ impl<'a> Words<'a> {
     }
 
     fn discipline(&mut self) -> Parsed<Discipline> {
+        if let Some(words) = self.find("primary") {
+            return match primary::Schema::default().with_words(words) {
+                Ok(schema) => Ok(Discipline::Primary(schema)),
+                Err(why) => self.wrong(format!("primary: {why}")),
+            };
+        }
         match (self.flag("write_once"), self.find("merged")) {
             (false, None) => Ok(Discipline::Consensus),
             (false, Some(words)) => match Schema::default().with_words(words) {

@@ -1,7 +1,7 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 45] = [
+const RULES: [(&str, &str); 53] = [
     ("C1", "after healing, all copies of a merged table become equal, and forget what was removed"),
     ("C10", "an alarm is up, and told once, while there is a conflict and no longer"),
     ("C12", "what was written in knowledge of something is stamped later, whatever the clocks say"),
@@ -20,6 +20,14 @@ const RULES: [(&str, &str); 45] = [
     ("H5", "a host tells its node the time as it is, and wakes it when it wants to be woken"),
     ("H6", "a host gives up a stream on which nothing comes any more"),
     ("H7", "a host tells a client of merges what its node told it, in order, and at once"),
+    ("I1", "one process life is primary of a table in each reign"),
+    ("I10", "after healing, all replicas of a table with a primary become equal"),
+    ("I11", "who counts is decided by the arbiter alone"),
+    ("I12", "every replica does the writes to a key in the primary's order"),
+    ("I2", "what is acknowledged is on the disks that the table asks for"),
+    ("I3", "replicas go through the same entries, one by one, and never go back"),
+    ("I4", "what is acknowledged is committed, and stays"),
+    ("I5", "what was refused for good is never done"),
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L10", "after healing, every watcher has been told of the ends it watched for"),

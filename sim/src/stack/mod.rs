@@ -28,6 +28,7 @@ use synod::{
     Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, TableId, Ticket, Violation,
 };
 
+use crate::oracle::Seat;
 use crate::plan::Nanos;
 pub(crate) use disk::DiskView;
 pub(crate) use process::{Boot, Process};
@@ -69,6 +70,8 @@ pub(crate) struct Step {
     pub(crate) due: Option<Instant>,
     /// The copies of merged tables that are not as they were before it.
     pub(crate) copies: Vec<(TableId, Table)>,
+    /// The replicas of primary tables that are not.
+    pub(crate) seats: Vec<(TableId, Seat)>,
 }
 
 /// What the World sees of a process between its steps.

@@ -25,6 +25,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::disk::{Simulated, delays};
 use super::{Deed, Life, NodeClock, Shared, Step, View, bus};
+use crate::oracle::{Seat, Stand};
 use crate::plan::Plan;
 
 /// What is asked at a host's door.
@@ -92,7 +93,7 @@ impl Process {
                 let shared = shared.clone();
                 move |local| Box::pin(serve(local, asked, life, shared))
             })],
-            tap: tap(life, plan.merged_tables().collect(), showing.clone(), shared.clone()),
+            tap: tap(life, plan, showing.clone(), shared.clone()),
         };
         let span = Duration::from_nanos(plan.cluster.heartbeat);
         let runtime = Runtime::current();
@@ -195,13 +196,11 @@ fn is_same(one: &Table, other: &Table) -> bool {
 }
 
 /// Notes each step of a node.
-fn tap(
-    life: Life,
-    tables: Vec<TableId>,
-    view: Arc<Mutex<View>>,
-    shared: Shared,
-) -> synod::host::Tap {
+fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
+    let tables: Vec<TableId> = plan.merged_tables().collect();
+    let primary: Vec<TableId> = plan.primary_tables().collect();
     let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
+    let mut stood: BTreeMap<TableId, Stand> = BTreeMap::new();
     Box::new(move |node, input, now, effects| {
         let showing = shared.lock().showing;
         {
@@ -226,8 +225,16 @@ fn tap(
                 copies.push((table, copy.clone()));
             }
         }
+        let mut seats = Vec::new();
+        for &table in &primary {
+            let Some(replica) = node.replica(table) else { continue };
+            let stand = Stand::of(replica);
+            if stood.insert(table, stand) != Some(stand) {
+                seats.push((table, Seat::of(replica)));
+            }
+        }
         let (effects, due) = (effects.to_vec(), node.poll_timeout());
-        shared.note(life, Deed::Step(Box::new(Step { input, now, effects, due, copies })));
+        shared.note(life, Deed::Step(Box::new(Step { input, now, effects, due, copies, seats })));
     })
 }
 

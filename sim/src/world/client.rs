@@ -68,6 +68,8 @@ pub(super) struct Client {
     pub(super) suspended: Vec<SessionId>,
     seen: Vec<Seen>,
     pub(super) merged: Vec<super::merged::Seen>,
+    /// What it knows of each table that has a primary.
+    pub(super) passed: Vec<super::primary::Passed>,
 }
 
 impl Client {
@@ -86,6 +88,7 @@ impl Client {
                 suspended: Vec::new(),
                 seen: vec![Seen::default(); keys],
                 merged: vec![super::merged::Seen::default(); keys],
+                passed: vec![super::primary::Passed::default(); plan.tables.len()],
             })
             .collect();
         for (place, operation) in plan.operations.iter().enumerate() {
@@ -169,7 +172,8 @@ impl World<'_> {
             let plan = self.plan;
             let operation = &plan.operations[number as usize];
             let merged = self.merged_command(place, operation);
-            let command = merged.unwrap_or_else(|| self.command(place, operation));
+            let other = merged.or_else(|| self.primary_command(place, operation));
+            let command = other.unwrap_or_else(|| self.command(place, operation));
             let client = &mut self.clients[place];
             client.next += 1;
             client.waiting = Some(Waiting {
@@ -332,6 +336,7 @@ impl World<'_> {
             let seen = self.seen_of(place, &command);
             self.recorder.on_request(op(id, request), &command, seen.as_ref());
         }
+        self.note_primary(place, request, &command);
         let request = Request {
             client: id,
             id: request,
@@ -496,6 +501,7 @@ impl World<'_> {
         let id = op(self.clients[who].id, waiting.request);
         self.recorder.on_outcome(id, outcome.as_ref());
         if let Some(outcome) = &outcome {
+            self.learn_primary(who, waiting.request, &waiting.command, outcome);
             self.learn(who, &waiting.command, outcome);
         }
         self.schedule_client(who);

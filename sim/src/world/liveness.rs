@@ -356,6 +356,9 @@ impl World<'_> {
         if let Some((shape, text)) = self.oracle.unequal(self.liveness.core) {
             return Some(("C1", shape, text));
         }
+        if let Some(text) = self.oracle.unequal_replicas(self.liveness.core) {
+            return Some(("I10", "replicas unequal", text));
+        }
         if let Some(text) = self.unresolved() {
             return Some(("C6", "conflict left alone", text));
         }

@@ -16,6 +16,7 @@ mod free;
 mod liveness;
 mod merged;
 mod network;
+mod primary;
 mod queue;
 mod recorder;
 mod report;
@@ -425,6 +426,8 @@ impl<'a> World<'a> {
         let Some(node) = &mut self.hosts[place].node else { return };
         node.handle(input, now, &mut effects);
         self.look_at_copies(place, cause);
+        #[cfg(not(madsim))]
+        self.look_at_replicas(place);
         for effect in effects.drain(..) {
             self.carry_out(place, effect, now);
         }

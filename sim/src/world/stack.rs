@@ -390,7 +390,7 @@ impl World<'_> {
 
     /// A node took a step: the oracles see what they see of a node without a host.
     fn on_step(&mut self, place: usize, step: Step) {
-        let Step { input, now, effects, copies, .. } = step;
+        let Step { input, now, effects, copies, seats, .. } = step;
         self.before_copies(place, &input);
         if let Some(process) = &mut self.hosts[place].node {
             process.look(copies);
@@ -413,6 +413,10 @@ impl World<'_> {
             Input::Request(request) => self.event(0xA5C1 ^ request.id.0 << 16),
         }
         self.look_at_copies(place, super::merged::cause(&input));
+        let boots = self.hosts[place].boots;
+        for (table, seat) in seats {
+            self.oracle.on_replica_step((place, boots), table, &seat, &mut self.marks);
+        }
         for effect in effects {
             self.event(0x0EFF ^ (place as u64) << 16);
             effect.hash(&mut self.trace);

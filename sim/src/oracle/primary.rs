@@ -1,0 +1,563 @@
+//! What replicas of primary tables must be: one order of entries, and each replica a state of it.
+//!
+//! An entry is known from the first replica that shows it as committed, and never forgotten here.
+//! All that anybody shows, tells or acknowledges later is compared with that.
+//!
+//! Must never know: how replicas agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use synod::primary::{
+    Acknowledge, Answer, Call, Command, Entry, Member, Place, ReadLevel, Record, Refusal, Reign,
+    Replica, Role, Roster, What,
+};
+use synod::{Ballot, Instant, Key, OpId, Outcome, TableId, TableName, Value};
+
+use super::Oracle;
+use crate::marks::{Mark, Marks};
+use crate::plan::{Nodes, Plan};
+
+type Rows = BTreeMap<Key, Value>;
+type Wrong = (&'static str, &'static str, String);
+
+/// What is seen of a replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) stand: Stand,
+    roster: Option<Roster>,
+    rows: Vec<(Key, Value)>,
+    /// Those committed that it still has.
+    entries: Vec<Entry>,
+}
+
+/// How far a replica is; what is not seen in it does not change while this does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stand {
+    role: Role,
+    reign: Reign,
+    version: Option<Ballot>,
+    committed: Place,
+    /// Whether it wants to be a replica.
+    wanted: bool,
+}
+
+impl Stand {
+    pub(crate) fn of(replica: &Replica) -> Self {
+        let (role, reign) = (replica.role(), replica.reign());
+        // When it is asked matters to what else that tells.
+        let wanted = replica.info(Instant::ZERO).wanted;
+        Self { role, reign, version: replica.version(), committed: replica.committed(), wanted }
+    }
+}
+
+impl Seat {
+    pub(crate) fn of(replica: &Replica) -> Self {
+        let stand = Stand::of(replica);
+        let committed = |entry: &&Entry| entry.place.index <= stand.committed.index;
+        Self {
+            stand,
+            roster: replica.roster().cloned(),
+            rows: replica.rows().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            entries: replica.entries().filter(committed).cloned().collect(),
+        }
+    }
+}
+
+/// What is known of one node's replica.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    stand: Option<Stand>,
+    /// Its durable entries, and up to where it has a copy of everything.
+    disk: BTreeMap<u64, Place>,
+    copied: u64,
+}
+
+/// What a client asked, and what was so when it first did.
+#[derive(Clone, Debug)]
+struct Asked {
+    command: Command,
+    /// Whose fate it asks for.
+    of: OpId,
+    seen: u64,
+    acknowledged: u64,
+    /// Whether an attempt of it may have been done that was not answered.
+    again: bool,
+}
+
+/// One primary table.
+#[derive(Clone, Debug)]
+pub(super) struct Primary {
+    table: TableId,
+    name: TableName,
+    register: Key,
+    acknowledge: Acknowledge,
+    /// What is committed, in order.
+    truth: Vec<Entry>,
+    /// Where each request was done.
+    done: BTreeMap<OpId, u64>,
+    /// The values of each key, by where they were written.
+    values: BTreeMap<Key, BTreeMap<u64, Option<Value>>>,
+    /// Up to where anything was acknowledged.
+    acknowledged: u64,
+    roster: Option<(Ballot, Roster)>,
+    primaries: BTreeMap<Reign, (usize, u32)>,
+    asked: BTreeMap<OpId, Asked>,
+    /// What was refused for good.
+    never: BTreeSet<OpId>,
+    nodes: Vec<Known>,
+}
+
+impl Primary {
+    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+        let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
+            Some(Self {
+                table: TableId(place),
+                name: TableName::of(&table.name),
+                register: Key::from(table.name.as_str()),
+                acknowledge: table.primary()?.acknowledge,
+                truth: Vec::new(),
+                done: BTreeMap::new(),
+                values: BTreeMap::new(),
+                acknowledged: 0,
+                roster: None,
+                primaries: BTreeMap::new(),
+                asked: BTreeMap::new(),
+                never: BTreeSet::new(),
+                nodes: vec![Known::default(); usize::from(plan.cluster.nodes)],
+            })
+        });
+        tables.collect()
+    }
+
+    /// Which register says who is primary.
+    pub(super) fn register(&self) -> Key {
+        self.register.clone()
+    }
+
+    pub(super) fn is_named(&self, register: &Key) -> bool {
+        self.register == *register
+    }
+
+    fn len(&self) -> u64 {
+        self.truth.len() as u64
+    }
+
+    fn entry(&self, index: u64) -> Option<&Entry> {
+        self.truth.get(usize::try_from(index).ok()?.checked_sub(1)?)
+    }
+
+    /// What a key has behind an entry.
+    fn value(&self, key: &Key, index: u64) -> Option<&Value> {
+        let values = self.values.get(key)?;
+        values.range(..=index).next_back().and_then(|(_, value)| value.as_ref())
+    }
+
+    fn rows(&self, index: u64) -> Rows {
+        let keys = self.values.keys();
+        keys.filter_map(|key| Some((key.clone(), self.value(key, index)?.clone()))).collect()
+    }
+
+    // ---- what replicas do -----------------------------------------------------------------
+
+    /// The next entry is committed.
+    fn push(&mut self, node: usize, entry: &Entry) -> Result<(), Wrong> {
+        if self.truth.last().is_some_and(|last| last.place.reign > entry.place.reign) {
+            let text = format!("n{} commits {entry}, of an earlier reign", node + 1);
+            return Err(("I3", "an earlier reign goes on", text));
+        }
+        let index = entry.place.index;
+        if let Some(op) = entry.what.op() {
+            if let Some(before) = self.done.insert(op, index) {
+                let text = format!("n{} commits {entry}; it was done at {before}", node + 1);
+                return Err(("I3", "done twice", text));
+            }
+            if self.never.contains(&op) && !matches!(entry.what, What::Resolve(_)) {
+                let text = format!("n{} commits {entry}, which was refused", node + 1);
+                return Err(("I5", "refused and yet done", text));
+            }
+        }
+        if let What::Put(_, key, _) | What::Remove(_, key) = &entry.what {
+            let value = if let What::Put(_, _, value) = &entry.what { Some(value) } else { None };
+            self.values.entry(key.clone()).or_default().insert(index, value.cloned());
+        }
+        self.truth.push(entry.clone());
+        Ok(())
+    }
+
+    /// I1, I3, I7, I11, I12: a replica has taken a step.
+    fn on_step(
+        &mut self,
+        (node, boots): (usize, u32),
+        seat: &Seat,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        let stand = seat.stand;
+        let before = self.nodes[node].stand.replace(stand);
+        let committed = stand.committed.index;
+        if before.is_some_and(|before| before.committed.index > committed) {
+            let text = format!("n{} goes back to {}", node + 1, stand.committed);
+            return Err(("I3", "goes back", text));
+        }
+        for entry in &seat.entries {
+            match self.entry(entry.place.index) {
+                Some(known) if known == entry => {}
+                Some(known) => {
+                    let text = format!("n{} has {entry} committed, not {known}", node + 1);
+                    return Err(("I3", "another order", text));
+                }
+                None if entry.place.index == self.len() + 1 => self.push(node, entry)?,
+                None => {}
+            }
+        }
+        if committed > 0 && self.entry(committed).map(|it| it.place) != Some(stand.committed) {
+            let text =
+                format!("n{} has {} committed, which nobody put there", node + 1, stand.committed);
+            return Err(("I3", "committed from nowhere", text));
+        }
+        if !seat.rows.iter().cloned().eq(self.rows(committed)) {
+            let text = format!("n{} shows other rows than those of {}", node + 1, stand.committed);
+            return Err(("I12", "other rows", text));
+        }
+        if stand.role == Role::Primary {
+            let who = *self.primaries.entry(stand.reign).or_insert((node, boots));
+            if who != (node, boots) {
+                let text =
+                    format!("n{} and n{} are both primary in {}", who.0 + 1, node + 1, stand.reign);
+                return Err(("I1", "two primaries", text));
+            }
+        }
+        self.learn_roster(node, seat, marks)
+    }
+
+    fn learn_roster(&mut self, node: usize, seat: &Seat, marks: &mut Marks) -> Result<(), Wrong> {
+        let (Some(version), Some(roster)) = (seat.stand.version, &seat.roster) else {
+            return Ok(());
+        };
+        match &self.roster {
+            Some((known, same)) if *known == version && same != roster => {
+                let text = format!("n{} knows {roster} at {version}, not {same}", node + 1);
+                return Err(("I11", "two rosters", text));
+            }
+            Some((known, _)) if *known >= version => return Ok(()),
+            Some((_, before)) => {
+                if before.primary.node != roster.primary.node {
+                    marks.hit(Mark::Succeeded);
+                }
+                if roster.in_sync.len() > before.in_sync.len() {
+                    marks.hit(Mark::CountedIn);
+                }
+                if roster.in_sync.len() < before.in_sync.len() {
+                    marks.hit(Mark::CountedOut);
+                }
+            }
+            None => {}
+        }
+        self.roster = Some((version, roster.clone()));
+        Ok(())
+    }
+
+    fn on_record(&mut self, node: usize, record: &Record) {
+        let known = &mut self.nodes[node];
+        match record {
+            Record::Appended(entries) => {
+                if let Some(first) = entries.first() {
+                    known.disk.split_off(&first.place.index);
+                }
+                known.disk.extend(entries.iter().map(|entry| (entry.place.index, entry.place)));
+            }
+            Record::Piece(piece) => {
+                known.copied = known.copied.max(piece.upto.place.index);
+            }
+            Record::Committed(_) | Record::Entered { .. } => {}
+        }
+    }
+
+    /// Whether a member's disk has this entry, as far as can be seen; one that is gone may have
+    /// had it.
+    fn holds(&self, member: &Member, place: Place, life: impl Fn(usize) -> Option<u64>) -> bool {
+        let node = usize::from(member.node.0).wrapping_sub(1);
+        let Some(known) = self.nodes.get(node) else { return false };
+        let held = known.disk.get(&place.index) == Some(&place) || known.copied >= place.index;
+        held || life(node) != Some(member.life.0)
+    }
+
+    // ---- what clients are told ------------------------------------------------------------
+
+    fn on_asked(&mut self, op: OpId, call: &Call) {
+        let Call::Ask { command, seen, op: of, .. } = call else { return };
+        let known = self.asked.entry(op).and_modify(|asked| asked.again = true);
+        known.or_insert_with(|| Asked {
+            command: command.clone(),
+            of: of.unwrap_or(op),
+            seen: *seen,
+            acknowledged: self.acknowledged,
+            again: false,
+        });
+    }
+
+    /// A client is answered: what it is shown is so, and what it is told of is on disks.
+    fn on_answer(
+        &mut self,
+        op: OpId,
+        outcome: &Outcome,
+        marks: &mut Marks,
+        life: impl Fn(usize) -> Option<u64>,
+    ) -> Result<(), Wrong> {
+        let Some(asked) = self.asked.get(&op).cloned() else { return Ok(()) };
+        match outcome {
+            Outcome::Primary(Answer::Committed { place, existed }) => {
+                self.on_committed(op, &asked, (*place, *existed), life)
+            }
+            Outcome::Primary(Answer::Found { value, place }) => {
+                let Command::Get(key, level) = &asked.command else {
+                    return Err(("I5", "another answer", format!("{op} is told of a key")));
+                };
+                if *level == ReadLevel::Dirty {
+                    return Ok(());
+                }
+                self.check_place(op, &asked, *place)?;
+                if self.value(key, place.index) != value.as_ref() {
+                    let text = format!("{op} is shown {value:?} of {key} as of {place}");
+                    return Err(("I12", "another value", text));
+                }
+                if *level == ReadLevel::Linearizable && place.index < asked.acknowledged {
+                    let text =
+                        format!("{op} is shown {place}; {} was acknowledged", asked.acknowledged);
+                    return Err(("I4", "stale read", text));
+                }
+                Ok(())
+            }
+            Outcome::Primary(Answer::Rows { rows, more, place }) => {
+                self.check_place(op, &asked, *place)?;
+                let all = self.rows(place.index);
+                let wanted: Vec<_> = all.into_iter().take(rows.len()).collect();
+                let whole = *more || wanted.len() == self.rows(place.index).len();
+                if *rows != wanted || !whole {
+                    return Err((
+                        "I12",
+                        "other rows",
+                        format!("{op} is shown other rows than at {place}"),
+                    ));
+                }
+                Ok(())
+            }
+            Outcome::Refused(synod::Refusal::Primary(refusal)) => {
+                self.on_refused(op, &asked, *refusal, marks)
+            }
+            Outcome::Chosen { .. }
+            | Outcome::Done
+            | Outcome::Found { .. }
+            | Outcome::Keys { .. }
+            | Outcome::Merged(_)
+            | Outcome::Mismatch { .. }
+            | Outcome::Primary(Answer::Done | Answer::Info(_))
+            | Outcome::Refused(_)
+            | Outcome::Removed { .. }
+            | Outcome::Session(_)
+            | Outcome::Status(_)
+            | Outcome::Unknown
+            | Outcome::Written { .. } => Ok(()),
+        }
+    }
+
+    fn check_place(&self, op: OpId, asked: &Asked, place: Place) -> Result<(), Wrong> {
+        let is_known =
+            place.index == 0 || self.entry(place.index).map(|it| it.place) == Some(place);
+        if !is_known {
+            return Err(("I3", "shown and never committed", format!("{op} is shown {place}")));
+        }
+        if place.index < asked.seen {
+            let text = format!("{op} is shown {place}, and had seen {}", asked.seen);
+            return Err(("I3", "a session goes back", text));
+        }
+        Ok(())
+    }
+
+    /// I2, I4, I8: what is acknowledged is committed, and on the disks that count.
+    fn on_committed(
+        &mut self,
+        op: OpId,
+        asked: &Asked,
+        (place, existed): (Place, bool),
+        life: impl Fn(usize) -> Option<u64>,
+    ) -> Result<(), Wrong> {
+        let entry = self.entry(place.index).filter(|entry| entry.place == place);
+        let fits = entry.is_some_and(|entry| match (&asked.command, &entry.what) {
+            (Command::Put(key, value), What::Put(by, at, what)) => {
+                *by == asked.of && at == key && what == value
+            }
+            (Command::Remove(key), What::Remove(by, at)) => *by == asked.of && at == key,
+            (Command::Resolve, what) => what.op() == Some(asked.of),
+            _ => false,
+        });
+        let Some(entry) = entry.filter(|_| fits) else {
+            let text = format!("{op} {} is acknowledged at {place}", asked.command);
+            return Err(("I4", "acknowledged and not committed", text));
+        };
+        if let What::Put(_, key, _) | What::Remove(_, key) = &entry.what
+            && self.value(key, place.index - 1).is_some() != existed
+        {
+            let text =
+                format!("{op} is told that {key} had {}a value", if existed { "" } else { "not " });
+            return Err(("I12", "another value before it", text));
+        }
+        self.acknowledged = self.acknowledged.max(place.index);
+        let Some((_, roster)) = &self.roster else { return Ok(()) };
+        let holding = roster.in_sync.iter().filter(|it| self.holds(it, place, &life)).count();
+        let enough = match self.acknowledge {
+            Acknowledge::All => roster.in_sync.len(),
+            Acknowledge::Primary => 1,
+            Acknowledge::Quorum => roster.in_sync.len() / 2 + 1,
+        };
+        if holding < enough {
+            let text =
+                format!("{op} is acknowledged at {place}; {holding} of {roster} have it on disk");
+            return Err(("I2", "acknowledged and not on disk", text));
+        }
+        Ok(())
+    }
+
+    fn on_refused(
+        &mut self,
+        op: OpId,
+        asked: &Asked,
+        refusal: Refusal,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        if !asked.command.writes() {
+            return Ok(());
+        }
+        if matches!(asked.command, Command::Resolve) {
+            if refusal != Refusal::Resolved {
+                return Ok(());
+            }
+            marks.hit(Mark::ResolvedUndone);
+        } else if asked.again {
+            // It speaks of this attempt alone.
+            return Ok(());
+        }
+        let of = asked.of;
+        let done = self.done.get(&of).and_then(|index| self.entry(*index));
+        if let Some(entry) = done.filter(|entry| !matches!(entry.what, What::Resolve(_))) {
+            let text = format!("{op} is refused ({refusal}), and {entry} is committed");
+            return Err(("I5", "refused and yet done", text));
+        }
+        self.never.insert(of);
+        Ok(())
+    }
+
+    // ---- after healing --------------------------------------------------------------------
+
+    /// I10: what is not yet equal among these nodes, if they have what it takes.
+    fn unequal(&self, nodes: Nodes, life: impl Fn(usize) -> Option<u64>) -> Option<String> {
+        let Some((_, roster)) = &self.roster else { return Some("nobody is primary".to_owned()) };
+        let is_there = |member: &&Member| {
+            let node = usize::from(member.node.0).wrapping_sub(1);
+            nodes.has(member.node.0) && life(node) == Some(member.life.0)
+        };
+        let there = roster.in_sync.iter().filter(is_there).count();
+        let count = roster.in_sync.len();
+        let needed = if self.acknowledge == Acknowledge::Quorum { count - count / 2 } else { 1 };
+        if there < needed {
+            return None;
+        }
+        let primary = self.nodes.iter().zip(1..).find(|(known, node)| {
+            let stand = known.stand.filter(|_| nodes.has(*node));
+            stand.is_some_and(|it| it.role == Role::Primary && it.reign == roster.reign)
+        });
+        if primary.is_none() {
+            return Some(format!("nobody is primary, says {roster}"));
+        }
+        if let Some(gone) = roster.in_sync.iter().find(|member| !is_there(member)) {
+            return Some(format!("{gone} is gone, and counts, says {roster}"));
+        }
+        let counts = |node: u16| roster.in_sync.iter().any(|member| member.node.0 == node);
+        let behind = self.nodes.iter().zip(1..).find(|(known, node)| {
+            let at = known.stand.map_or(0, |stand| stand.committed.index);
+            let is_behind = at < self.len() || !counts(*node);
+            nodes.has(*node) && known.stand.is_none_or(|it| it.wanted) && is_behind
+        });
+        if self.truth.last().map(|entry| entry.place.reign) != Some(roster.reign) {
+            return Some(format!("nothing of {} is committed", roster.reign));
+        }
+        behind.map(|(known, node)| {
+            let at = known.stand.map(|stand| stand.committed).unwrap_or_default();
+            format!("n{node} is at {at}; {} entries are committed", self.len())
+        })
+    }
+}
+
+impl Oracle {
+    fn primary_of(&mut self, table: TableId) -> Option<&mut Primary> {
+        self.primary.iter_mut().find(|primary| primary.table == table)
+    }
+
+    /// How far a node's replica was when it was last looked at.
+    pub(crate) fn stand(&self, node: usize, table: TableId) -> Option<Stand> {
+        self.primary.iter().find(|primary| primary.table == table)?.nodes[node].stand
+    }
+
+    /// A node's process begins.
+    pub(super) fn forget_replicas(&mut self, node: usize) {
+        for primary in &mut self.primary {
+            primary.nodes[node].stand = None;
+        }
+    }
+
+    /// A node's disk is gone.
+    pub(super) fn lose_replicas(&mut self, node: usize) {
+        for primary in &mut self.primary {
+            primary.nodes[node].disk.clear();
+            primary.nodes[node].copied = 0;
+        }
+    }
+
+    pub(super) fn on_replica_record(&mut self, node: usize, table: TableName, record: &Record) {
+        if let Some(primary) = self.primary.iter_mut().find(|primary| primary.name == table) {
+            primary.on_record(node, record);
+        }
+    }
+
+    /// A node's replica has taken a step.
+    pub(crate) fn on_replica_step(
+        &mut self,
+        who: (usize, u32),
+        table: TableId,
+        seat: &Seat,
+        marks: &mut Marks,
+    ) {
+        let Some(primary) = self.primary_of(table) else { return };
+        let judged = primary.on_step(who, seat, marks);
+        self.judge(table, judged);
+    }
+
+    /// A client asks, for the first time or again.
+    pub(crate) fn on_primary_asked(&mut self, op: OpId, table: TableId, call: &Call) {
+        if let Some(primary) = self.primary_of(table) {
+            primary.on_asked(op, call);
+        }
+    }
+
+    pub(super) fn on_primary_answer(
+        &mut self,
+        op: OpId,
+        table: TableId,
+        outcome: &Outcome,
+        marks: &mut Marks,
+    ) {
+        let lives: Vec<Option<u64>> = self.truths.iter().map(|truth| truth.life).collect();
+        let Some(primary) = self.primary_of(table) else { return };
+        let life = |node: usize| lives.get(node).copied().flatten();
+        let judged = primary.on_answer(op, outcome, marks, life);
+        self.judge(table, judged);
+    }
+
+    /// I10: what of primary tables is not equal yet among these nodes.
+    pub(crate) fn unequal_replicas(&self, nodes: Nodes) -> Option<String> {
+        let life = |node: usize| self.truths.get(node).and_then(|truth| truth.life);
+        self.primary.iter().find_map(|primary| {
+            let text = primary.unequal(nodes, life)?;
+            Some(format!("{}: {text}", primary.table))
+        })
+    }
+}
