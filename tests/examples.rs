@@ -3,6 +3,8 @@
 
 #[path = "../examples/embed.rs"]
 mod embed;
+#[path = "../examples/failover.rs"]
+mod failover;
 #[path = "../examples/leader.rs"]
 mod leader;
 #[path = "../examples/lock.rs"]
@@ -28,6 +30,12 @@ fn an_application_embeds_a_member() {
 #[test]
 fn a_leader_is_succeeded() {
     leader::main().expect("the example runs");
+}
+
+/// the primary stops, its client goes on, nothing acknowledged is missing.
+#[test]
+fn a_failover_loses_nothing() {
+    failover::main().expect("the example runs");
 }
 
 /// P-05: later holders of a lock have higher tokens.

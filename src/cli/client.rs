@@ -54,7 +54,10 @@ impl Failure {
     /// Whether another node may do what this one did not, nothing having happened.
     fn is_of_this_node(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => ["NOTREADY", "NOQUORUM", "BUSY"].contains(&&code[..]),
+            Self::Refused { code, .. } => {
+                // Another node may be the primary of the table, or have a copy.
+                ["NOTREADY", "NOQUORUM", "BUSY", "NOTPRIMARY", "NOREPLICA"].contains(&&code[..])
+            }
             Self::Silent(_) | Self::Unreachable(_) => true,
             Self::Lost(_) | Self::Unknown(_) => false,
         }
@@ -97,6 +100,8 @@ pub(super) fn ask(target: &Target, words: &[Bytes], repeat: Repeat) -> Result<Fr
         if repeat == Repeat::Named {
             words.extend(["REQUEST".into(), client.to_string().into(), "1".into()]);
             words.extend(sent.then(|| Bytes::from("AGAIN")));
+            // Of a primary table, wherever the primary is.
+            words.push("FOLLOW".into());
         }
         let answer = connection.call(&words);
         let maybe = matches!(answer, Err(Failure::Lost(_) | Failure::Unknown(_)));

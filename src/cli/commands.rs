@@ -227,6 +227,15 @@ pub(super) fn merge(options: &MergeOptions) -> Result {
     Ok(Verdict::Done)
 }
 
+/// What a node is asked of a primary table as a whole.
+pub(super) fn primary(name: &'static str, to: Option<u16>, options: &TableOptions) -> Result {
+    let to = to.map(|to| to.to_string());
+    let words = Words::new(name).option("TO", to).table(options);
+    let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
+    options.client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
 pub(super) fn create(options: &CreateOptions) -> Result {
     let mut words = vec![Bytes::from("SYNOD.CREATE"), Bytes::from(options.name.clone())];
     if let Some(given) = &options.words {

@@ -99,13 +99,13 @@ fn learn(target: &Target) -> Result<Told, Failure> {
     let tables = tables.filter(|table| field(table, "declared") != Some(&Frame::Boolean(false)));
     let tables = tables.map(|table| {
         let name = field(table, "name").map(cell)?;
-        let is_merged = field(table, "discipline").map(cell).as_deref() == Some("merged");
+        let discipline = field(table, "discipline").map(cell)?;
         let once = field(table, "write_once") == Some(&Frame::Boolean(true));
-        if !is_merged {
+        if discipline == "consensus" {
             return Some(if once { format!("{name}:write-once") } else { name });
         }
         let words = field(table, "words").filter(|words| **words != Frame::Null).map(cell)?;
-        Some(format!("{name}:merged{}{words}", if words.is_empty() { "" } else { "+" }))
+        Some(format!("{name}:{discipline}{}{words}", if words.is_empty() { "" } else { "+" }))
     });
     let tables: Option<Vec<String>> = tables.collect();
     Ok(Told { cluster, peers: peers.join(","), tables: tables.map(|all| all.join(",")) })

@@ -19,8 +19,8 @@ use clap_complete::Shell;
 use self::client::Failure;
 use self::options::{
     AddReplicaOptions, ClientOptions, CreateOptions, DropOptions, EventsOptions, FenceOptions,
-    GetOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions,
-    SessionOptions, TableOptions, WatchOptions,
+    GetOptions, HandOverOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions,
+    RemoveOptions, SessionOptions, TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, Settings, SettingsError, run};
 
@@ -130,6 +130,22 @@ The exit status is 0 if there are none, 1 if there are.")]
     Merged(TableOptions),
     /// Merge copies of a merged table that were left apart, since it is `manual`
     Merge(MergeOptions),
+    /// Tell what a node's replica of a primary table is, who is primary, and how far others are
+    /// behind
+    Primary(TableOptions),
+    /// Have the primary of a table hand over to another replica; it is found among the servers
+    #[command(after_help = "\
+Examples:
+  synod hand-over --table accounts
+  synod hand-over --to 3 --table accounts")]
+    HandOver(HandOverOptions),
+    /// Make the node asked the primary of a table although it did not count: for when all that did
+    /// have lost their disks, and with what only they had
+    Force(TableOptions),
+    /// Have the node's replica of a primary table join, if it is none
+    Join(TableOptions),
+    /// Have the node's replica of a primary table leave, until it is told to join or starts again
+    Leave(TableOptions),
     /// Tell of quorums reached and lost, and of the node's readiness; or of merges
     Events(EventsOptions),
     /// Ask every node how it is
@@ -256,6 +272,11 @@ pub fn main() -> ExitCode {
         Commands::Conflicts(options) => commands::conflicts(&options),
         Commands::Merged(options) => commands::merged(&options),
         Commands::Merge(options) => commands::merge(&options),
+        Commands::Primary(options) => commands::primary("SYNOD.PRIMARY", None, &options),
+        Commands::HandOver(options) => commands::primary("SYNOD.HANDOVER", options.to, &options.at),
+        Commands::Force(options) => commands::primary("SYNOD.FORCE", None, &options),
+        Commands::Join(options) => commands::primary("SYNOD.JOIN", None, &options),
+        Commands::Leave(options) => commands::primary("SYNOD.LEAVE", None, &options),
         Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),

@@ -46,6 +46,15 @@ pub(super) struct TableOptions {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct HandOverOptions {
+    /// To which node [default: whichever has everything first]
+    #[arg(long, value_name = "NODE")]
+    pub(super) to: Option<u16>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct CreateOptions {
     /// Its name
     pub(super) name: String,

@@ -14,7 +14,7 @@ use super::driver::Ask;
 use super::link::LinkStatus;
 use super::local::Local;
 use super::tables::Tables;
-use crate::base::{ClientId, RequestId};
+use crate::base::{ClientId, OpId, RequestId};
 use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal, Request, Sent};
 use crate::node::TableConfig;
 
@@ -100,6 +100,13 @@ impl Handle {
     #[must_use]
     pub fn tables(&self) -> Arc<[TableConfig]> {
         self.client.tables.get()
+    }
+
+    /// An id that no other request of this client will have.
+    #[must_use]
+    pub fn reserve(&self) -> OpId {
+        let request = RequestId(self.client.next.fetch_add(1, Ordering::Relaxed));
+        OpId { client: self.client.id, request }
     }
 
     /// How the node's links are.

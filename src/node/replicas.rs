@@ -443,8 +443,10 @@ impl Node {
         }
         match call {
             Call::Ask { command, seen, op: id, follow } => {
-                let id = id.filter(|_| command.writes()).unwrap_or(op);
-                let again = sent == Sent::Again;
+                let id = id.filter(|_| command.writes());
+                // An id of its own is there to be used again.
+                let again = sent == Sent::Again || id.is_some();
+                let id = id.unwrap_or(op);
                 let ask = Ask { op: id, seen, again, within: patience, command };
                 self.replicas.clients.insert(op, false);
                 if follow && self.passes_on(table, &ask.command) {

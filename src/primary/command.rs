@@ -23,7 +23,8 @@ pub enum Call {
         /// The latest place that the client has been shown ([`Ask::seen`]).
         seen: u64,
         /// By which id replicas are to know it, if it may be asked again under that id, at another
-        /// node; else by that of the client's request. Only writes have one.
+        /// node; else by that of the client's request. Only writes have one. `seen` is then a place
+        /// from before it was asked first, so that it can be told whether it may be forgotten.
         op: Option<OpId>,
         /// Whether this node is to see to it: a write, or a read that only a primary answers, is
         /// passed on to the primary, whoever that is, and asked again for as long as the client

@@ -20,6 +20,7 @@ use crate::consensus::{Command, Outcome, Refusal};
 use crate::merged;
 use crate::monitor::Bind;
 use crate::node::{Ending, Event, TableConfig};
+use crate::primary;
 
 /// Bounds on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +143,8 @@ struct Flight {
     slot: u64,
     place: usize,
     claim: Claim,
+    /// Which primary table it is about.
+    about: Option<TableId>,
 }
 
 /// See the module.
@@ -272,6 +275,10 @@ impl Connection {
     pub fn answer(&mut self, id: CallId, outcome: Outcome, surroundings: &dyn Surroundings) {
         let Some(flight) = self.flying.remove(&id) else { return };
         self.release(&flight.claim);
+        if let (Some(table), Some(shown)) = (flight.about, super::primary::shown(&outcome)) {
+            let seen = self.state.seen.entry(table).or_default();
+            *seen = shown.max(*seen);
+        }
         let Some(place) = flight.slot.checked_sub(self.first) else { return };
         let Some(slot) = usize::try_from(place).ok().and_then(|place| self.slots.get_mut(place))
         else {
@@ -313,7 +320,7 @@ impl Connection {
                     slot: flight.slot,
                     place: 0,
                     claim: Claim::Alone,
-                    what: What::Call(call),
+                    what: What::Call(*call),
                 });
             }
         }
@@ -409,6 +416,7 @@ impl Connection {
         let parts = if let Action::Several(parts) = action { parts } else { vec![action] };
         for part in parts {
             let part = super::merged::translate_action(part, &surroundings.tables());
+            let part = super::primary::translate_action(part, &surroundings.tables());
             self.begin_part(part, protocol);
         }
         if let Some(last) = self.slots.back_mut() {
@@ -557,7 +565,14 @@ impl Connection {
     }
 
     fn fly(&mut self, pending: Pending, errands: &mut Vec<Errand>) {
-        let Pending { id, slot, place, claim, what } = pending;
+        let Pending { id, slot, place, claim, mut what } = pending;
+        let mut about = None;
+        if let What::Call(call) = &mut what
+            && let Command::Primary { table, .. } = call.command
+        {
+            super::primary::remind(&mut call.command, &self.state);
+            about = Some(table);
+        }
         match &claim {
             Claim::Alone => self.alone = true,
             Claim::Keys { writes, reads } => {
@@ -572,7 +587,7 @@ impl Connection {
             What::Call(call) => Errand::Call(id, call),
             What::Session(call) => Errand::Session(id, call),
         });
-        self.flying.insert(id, Flight { slot, place, claim });
+        self.flying.insert(id, Flight { slot, place, claim, about });
     }
 
     fn release(&mut self, claim: &Claim) {
@@ -622,6 +637,11 @@ impl Connection {
 impl Claim {
     fn of(what: &What) -> Self {
         let What::Call(call) = what else { return Self::Alone };
+        if let Some((table, key, writes)) = super::primary::key_of(&call.command) {
+            let key = (table, key.clone());
+            let (writes, reads) = if writes { (Some(key), vec![]) } else { (None, vec![key]) };
+            return Self::Keys { writes, reads };
+        }
         let parents = |bindings: &[Bind]| {
             let keys = bindings.iter().filter_map(|bind| match bind {
                 Bind::Key { table, key } => Some((*table, key.clone())),
@@ -665,6 +685,7 @@ impl Claim {
 fn value_len(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Found { entry: Some(entry), .. } => entry.value.len(),
+        Outcome::Primary(primary::Answer::Found { value: Some(value), .. }) => value.len(),
         Outcome::Merged(merged::Answer::Found { entries, .. }) => {
             entries.iter().flat_map(|entry| &entry.values).map(|shown| shown.value.len()).sum()
         }

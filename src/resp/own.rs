@@ -7,14 +7,16 @@ use core::time::Duration;
 use super::arguments::{Arguments, parse_ballot, parse_session};
 use super::plan::{Action, Channel, Identity, SessionCall, Source, State, Surroundings, Then};
 use super::plan::{confirmation, find_table};
+use super::primary::{How, is_primary};
 use super::redis::{Read, deadline};
 use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
 use crate::merged::CATALOGUE;
 use crate::monitor::Bind;
-use crate::node::TableConfig;
+use crate::node::{Discipline, TableConfig};
 use crate::paxos::Ballot;
+use crate::primary;
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
@@ -29,6 +31,7 @@ struct Options {
     on_no_quorum: OnNoQuorum,
     identity: Option<(u64, u64)>,
     again: bool,
+    how: How,
     bindings: Vec<Bind>,
     generation: Option<Ballot>,
     after: Option<Key>,
@@ -59,6 +62,7 @@ impl Options {
             on_no_quorum: state.on_no_quorum,
             identity: None,
             again: false,
+            how: state.how,
             bindings: Vec::new(),
             generation: None,
             after: None,
@@ -70,6 +74,13 @@ impl Options {
             {
                 return Err(arguments.unexpected(&word));
             }
+        }
+        // Elsewhere they would be ignored, and whoever says them believes in something.
+        if options.how.level != state.how.level
+            && options.how.level != primary::ReadLevel::Linearizable
+            && !is_primary(&surroundings.tables(), options.table)
+        {
+            return Err(arguments.error("COMMITTED and DIRTY are for primary tables"));
         }
         if options.again && options.identity.is_none() {
             return Err(arguments.error(
@@ -97,7 +108,7 @@ impl Options {
                 self.identity = Some((client, arguments.parse("the request's number")?));
             }
             "AGAIN" => self.again = true,
-            _ => return Ok(false),
+            _ => return self.how.read(word, arguments),
         }
         Ok(true)
     }
@@ -132,7 +143,12 @@ impl Options {
                 self.generation = Some(arguments.parse_with("a generation", parse_ballot)?);
             }
             (Takes::Level, "LOCAL") => self.level = ReadLevel::Local,
-            (Takes::Level, "LINEARIZABLE") => self.level = ReadLevel::Linearizable,
+            (Takes::Level, "LINEARIZABLE") => {
+                self.level = ReadLevel::Linearizable;
+                self.how.level = primary::ReadLevel::Linearizable;
+            }
+            (Takes::Level, "COMMITTED") => self.how.level = primary::ReadLevel::Committed,
+            (Takes::Level, "DIRTY") => self.how.level = primary::ReadLevel::Dirty,
             (Takes::Page, "AFTER") => self.after = Some(arguments.key()?),
             (Takes::Page, "LIMIT") => self.limit = Some(arguments.limit()?),
             _ => return Ok(false),
@@ -143,8 +159,8 @@ impl Options {
     fn ask(self, command: Command, then: Then) -> Action {
         let identity =
             self.identity.map(|(client, request)| Identity { client, request, again: self.again });
-        let (patience, on_no_quorum) = (self.patience, self.on_no_quorum);
-        Action::Ask(vec![super::Call { command, patience, on_no_quorum, identity }], then)
+        let (patience, on_no_quorum, how) = (self.patience, self.on_no_quorum, self.how);
+        Action::Ask(vec![super::Call { command, patience, on_no_quorum, identity, how }], then)
     }
 }
 
@@ -326,7 +342,9 @@ pub(super) fn tables(
     let list = all.iter().position(|table| table.name == CATALOGUE).unwrap_or(all.len());
     let tables = all.iter().enumerate().filter(|(_, table)| !table.name.is_empty());
     let describe = tables.map(|(place, table)| {
-        let words = table.schema().map(|schema| Reply::bulk(schema.words()));
+        let words = table.schema().map(|schema| schema.words());
+        let words = words.or_else(|| table.primary().map(|schema| schema.words()));
+        let words = words.map(Reply::bulk);
         Reply::map([
             ("name", Reply::bulk(table.name.clone())),
             ("number", Reply::Integer(i64::try_from(place).unwrap_or(i64::MAX))),
@@ -339,8 +357,12 @@ pub(super) fn tables(
     Ok(Action::Answer(Reply::Array(describe.collect())))
 }
 
-fn discipline(table: &TableConfig) -> &'static str {
-    if table.schema().is_some() { "merged" } else { "consensus" }
+const fn discipline(table: &TableConfig) -> &'static str {
+    match table.discipline {
+        Discipline::Consensus { .. } => "consensus",
+        Discipline::Merged(_) => "merged",
+        Discipline::Primary(_) => "primary",
+    }
 }
 
 pub(super) fn defaults(
@@ -356,6 +378,8 @@ pub(super) fn defaults(
     state.level = options.level;
     state.patience = options.patience;
     state.on_no_quorum = options.on_no_quorum;
+    // What a client has seen is of one table.
+    state.how = How { seen: 0, ..options.how };
     Ok(Action::Answer(Reply::OK))
 }
 

@@ -9,6 +9,7 @@ use super::arguments::{parse_session, token};
 use super::error::{refused, refused_in};
 use super::glob::Glob;
 use super::merged;
+use super::primary::{self, How};
 use super::redis::page_of;
 use super::reply::{Protocol, Reply};
 use crate::base::{Key, NodeId, RegisterId, SessionId, TableId, Value, Wall};
@@ -80,6 +81,10 @@ pub struct State {
     pub on_no_quorum: OnNoQuorum,
     /// How fresh reads are.
     pub level: ReadLevel,
+    /// How primary tables are asked.
+    pub how: How,
+    /// Up to where it has been shown primary tables.
+    pub seen: BTreeMap<TableId, u64>,
     /// What it is subscribed to.
     pub channels: BTreeSet<Channel>,
     /// Whether it has said the password.
@@ -111,6 +116,8 @@ impl State {
             patience: Duration::from_secs(5),
             on_no_quorum: OnNoQuorum::default(),
             level: ReadLevel::default(),
+            how: How::default(),
+            seen: BTreeMap::new(),
             channels: BTreeSet::new(),
             admitted: false,
             wrong_passwords: 0,
@@ -121,7 +128,8 @@ impl State {
 
     /// The command, with this connection's options.
     pub(super) const fn call(&self, command: Command) -> Call {
-        Call { command, patience: self.patience, on_no_quorum: self.on_no_quorum, identity: None }
+        let (patience, on_no_quorum, how) = (self.patience, self.on_no_quorum, self.how);
+        Call { command, patience, on_no_quorum, identity: None, how }
     }
 }
 
@@ -235,6 +243,8 @@ pub struct Call {
     pub on_no_quorum: OnNoQuorum,
     /// Under which name of the client's own, if it may have to be sent again elsewhere.
     pub identity: Option<Identity>,
+    /// How a primary table is asked.
+    pub how: How,
 }
 
 /// Names one operation over connections and nodes, so that it takes effect at most once.
@@ -303,7 +313,7 @@ pub(super) enum Action {
 pub(super) enum Step {
     Done(Reply),
     /// Ask on.
-    Ask(Call, Then),
+    Ask(Box<Call>, Then),
 }
 
 /// How TTLs are told.
@@ -344,6 +354,8 @@ pub(super) enum Then {
     Page,
     /// `SET GET`, `GETDEL`: what was there.
     Previous,
+    /// Of a primary table, in full.
+    Primary,
     /// `SYNOD.REMOVE`.
     Removed,
     /// `RESET`.
@@ -418,6 +430,23 @@ impl Then {
         )
     }
 
+    /// Whether its reply can be made of what a primary table answers.
+    pub(super) const fn fits_primary(&self) -> bool {
+        matches!(
+            self,
+            Self::Count
+                | Self::Entry
+                | Self::Keys { .. }
+                | Self::Page
+                | Self::Removed
+                | Self::Scan { .. }
+                | Self::Value
+                | Self::Values
+                | Self::Written
+                | Self::WrittenOk
+        )
+    }
+
     /// The reply, or what to ask next. As many outcomes as calls.
     pub(super) fn finish(
         self,
@@ -436,7 +465,7 @@ impl Then {
         if let (Self::Rewrite(rewrite), [outcome]) = (&self, &outcomes[..])
             && rewrite.is_too_late(outcome)
         {
-            return Step::Ask(rewrite.call.clone(), self);
+            return Step::Ask(Box::new(rewrite.call.clone()), self);
         }
         // Definite or not, the first answer that is none stands for all.
         if let Some(outcome) = outcomes.iter().find(|outcome| is_no(outcome)) {
@@ -471,7 +500,11 @@ impl Then {
             Self::Entry | Self::Removed | Self::Written if is_merged(&outcome) => {
                 return merged::answered(&outcome);
             }
+            Self::Entry | Self::Removed | Self::Written if is_primary(&outcome) => {
+                return primary::answered(&outcome);
+            }
             Self::Merged => return merged::answered(&outcome),
+            Self::Primary => return primary::answered(&outcome),
             Self::Entry => found(outcome)
                 .map(|(entry, version)| Reply::Map(described(entry.as_ref(), version, tables))),
             Self::Expiry(expiry) => of_entry(outcome, |entry| {
@@ -532,9 +565,9 @@ fn was_there(outcome: &Outcome) -> bool {
         // It was removed, so it was there.
         Outcome::Removed { previous, .. } => *previous != Previous::Known(None),
         Outcome::Merged(answer) => merged::shows(answer),
+        Outcome::Primary(answer) => primary::shows(answer),
         Outcome::Chosen { .. }
         | Outcome::Done
-        | Outcome::Primary(_)
         | Outcome::Keys { .. }
         | Outcome::Mismatch { .. }
         | Outcome::Refused(_)
@@ -547,6 +580,10 @@ fn was_there(outcome: &Outcome) -> bool {
 
 const fn is_merged(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Merged(_))
+}
+
+const fn is_primary(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Primary(_))
 }
 
 fn found(outcome: Outcome) -> Result<(Option<Entry>, Ballot), Reply> {
@@ -582,6 +619,11 @@ fn page(outcome: Outcome) -> Result<(Vec<Key>, Option<Key>), Reply> {
     if let Outcome::Merged(Answer::Found { entries, more }) = outcome {
         let keys = entries.into_iter().map(|entry| entry.row.key);
         return Ok((keys.collect(), more.map(|row| row.key)));
+    }
+    if let Outcome::Primary(crate::primary::Answer::Rows { rows, more, .. }) = outcome {
+        let keys: Vec<Key> = rows.into_iter().map(|(key, _)| key).collect();
+        let last = keys.last().filter(|_| more).cloned();
+        return Ok((keys, last));
     }
     Err(refused(&outcome))
 }
@@ -622,6 +664,9 @@ fn session(outcome: &Outcome) -> Reply {
 fn value(outcome: Outcome) -> Reply {
     if let Outcome::Merged(Answer::Found { entries, .. }) = &outcome {
         return merged::value_or_null(merged::first(entries));
+    }
+    if let Outcome::Primary(crate::primary::Answer::Found { value, .. }) = &outcome {
+        return merged::value_or_null(value.as_ref());
     }
     match found(outcome) {
         Ok((Some(entry), _)) => Reply::Value(entry.value),
@@ -758,7 +803,12 @@ fn written_fields(
 }
 
 fn written_ok(outcome: &Outcome) -> Reply {
-    if matches!(outcome, Outcome::Written { .. } | Outcome::Merged(Answer::Written { .. })) {
+    if matches!(
+        outcome,
+        Outcome::Written { .. }
+            | Outcome::Merged(Answer::Written { .. })
+            | Outcome::Primary(crate::primary::Answer::Committed { .. })
+    ) {
         return Reply::OK;
     }
     refused(outcome)
@@ -863,8 +913,9 @@ fn next_page(
     };
     let limit = page_of(&pattern, surroundings);
     let keys = Command::Keys { table, after: Some(after), limit };
-    let call = state.call(merged::translate(keys, &surroundings.tables()));
-    Step::Ask(call, Then::Keys { pattern, table, found })
+    let tables = surroundings.tables();
+    let call = primary::translate(state.call(merged::translate(keys, &tables)), &tables);
+    Step::Ask(Box::new(call), Then::Keys { pattern, table, found })
 }
 
 impl Rewrite {
@@ -927,7 +978,7 @@ impl Rewrite {
             value: self.value.clone(),
             bindings,
         };
-        Step::Ask(call, Then::Rewrite(self))
+        Step::Ask(Box::new(call), Then::Rewrite(self))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::CODES;
 use super::redis::{self, Read};
 use super::reply::Reply;
-use super::{arguments, merged, own};
+use super::{arguments, merged, own, primary};
 
 /// Which part of the documentation a command is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 57] = {
+pub const COMMANDS: [Spec; 63] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -452,7 +452,8 @@ pub const COMMANDS: [Spec; 57] = {
             Synod,
             READ,
             NO_KEY,
-            "[TABLE table] [PATIENCE milliseconds] [RETRY | RETURN] [LOCAL | LINEARIZABLE]",
+            "[TABLE table] [PATIENCE milliseconds] [RETRY | RETURN] [LOCAL | LINEARIZABLE] \
+             [COMMITTED | DIRTY] [FOLLOW | HERE]",
             "Sets this connection's defaults, which all commands use.",
             "Also those of Redis, and `SYNOD.SESSION OPEN`.",
             own::defaults,
@@ -482,15 +483,51 @@ pub const COMMANDS: [Spec; 57] = {
             own::fence,
         ),
         row(
+            "SYNOD.FORCE",
+            -1,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "[TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: makes this node's replica the primary although it did not count.",
+            "Only once all that did are gone, as when they have lost their disks. What they had \
+             and this one has not is lost.",
+            primary::force,
+        ),
+        row(
             "SYNOD.GET",
             -2,
             Synod,
             READ,
             ONE_KEY,
-            "key [LOCAL | LINEARIZABLE] [OPTIONS]",
+            "key [LOCAL | LINEARIZABLE | COMMITTED | DIRTY] [OPTIONS]",
             "Reads an entry: value, generation, token, version, bindings.",
-            "`LOCAL` asks nobody and may be stale.",
+            "`LOCAL` asks nobody and may be stale. Of a primary table: value, place and reign; \
+             `COMMITTED`, the default, is what this node knows to be, `DIRTY` what may never be, \
+             `LINEARIZABLE` is answered by the primary alone.",
             own::get,
+        ),
+        row(
+            "SYNOD.HANDOVER",
+            -1,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "[TO node] [TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: has this node, its primary, hand over to another replica.",
+            "Answers once another reign has begun; meanwhile writes are refused with `BUSY`.",
+            primary::hand_over,
+        ),
+        row(
+            "SYNOD.JOIN",
+            -1,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "[TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: has this node's replica join, if it is none.",
+            "",
+            primary::join,
         ),
         row(
             "SYNOD.KEYS",
@@ -502,6 +539,18 @@ pub const COMMANDS: [Spec; 57] = {
             "Lists keys in order, a page at a time; `more` is where to go on, null at the end.",
             "",
             own::keys,
+        ),
+        row(
+            "SYNOD.LEAVE",
+            -1,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "[TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: has this node's replica leave, until it is told to join or \
+             starts again.",
+            "Writes do not wait for it any more once that is decided. A primary hands over first.",
+            primary::leave,
         ),
         row(
             "SYNOD.MERGE",
@@ -526,6 +575,19 @@ pub const COMMANDS: [Spec; 57] = {
              latest merges.",
             "",
             merged::info,
+        ),
+        row(
+            "SYNOD.PRIMARY",
+            -1,
+            Synod,
+            READ,
+            NO_KEY,
+            "[TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: what this node's replica is, who is primary, who counts, and \
+             how far the \
+             others are behind.",
+            "",
+            primary::info,
         ),
         row(
             "SYNOD.PUT",
@@ -571,6 +633,19 @@ pub const COMMANDS: [Spec; 57] = {
             "Removes an entry, or only that life of it.",
             "",
             own::remove,
+        ),
+        row(
+            "SYNOD.RESOLVE",
+            -3,
+            Synod,
+            WRITE,
+            NO_KEY,
+            "client number [SEEN place] [FOLLOW | HERE] [TABLE table] [PATIENCE milliseconds]",
+            "Of a primary table: tells what became of the write that was sent as `REQUEST \
+             client number`, \
+             and if nothing has, sees to it that nothing will.",
+            "`RESOLVED` says that it was not done and never will be.",
+            primary::resolve,
         ),
         row(
             "SYNOD.ROWS",
@@ -745,7 +820,11 @@ pub const REFUSED: [(&str, &str); 28] = [
     ("RENAME", "two keys are not decided in one step"),
     ("SETRANGE", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
     ("UNWATCH", "there are no transactions; SYNOD.UNWATCH ends what SYNOD.WATCH began"),
-    ("WAIT", "what is answered is chosen by a quorum already: there is nothing to wait for"),
+    (
+        "WAIT",
+        "what is answered is chosen by a quorum, or on the disks that the primary table asks for, \
+         already: there is nothing to wait for",
+    ),
     (
         "WATCH",
         "there are no transactions; compare versions with SYNOD.CAS, or watch with SYNOD.WATCH",

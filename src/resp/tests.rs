@@ -187,9 +187,9 @@ impl Server {
                     },
                     Errand::Session(id, SessionCall::Open { patience, on_no_quorum, .. }) => {
                         let command = crate::Command::OpenSession;
-                        let identity = None;
+                        let (identity, how) = (None, How::default());
                         self.opening = Some((patience, on_no_quorum));
-                        self.ask(id, Call { command, patience, on_no_quorum, identity });
+                        self.ask(id, Call { command, patience, on_no_quorum, identity, how });
                     }
                     Errand::Session(id, SessionCall::Follow { session }) => {
                         let no = Outcome::Refused(Refusal::NoSuchSession(session));
@@ -294,7 +294,7 @@ fn the_commands_of_redis() {
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
             ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
-            ("COMMAND COUNT", ":57"),
+            ("COMMAND COUNT", ":63"),
             ("RESET", "+RESET"),
         ],
     );

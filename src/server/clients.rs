@@ -659,7 +659,7 @@ impl Task {
 
     fn ask(&mut self, id: CallId, call: Call) {
         self.shared.metrics.asked(&call.command);
-        let Call { command, patience, on_no_quorum, identity } = call;
+        let Call { command, patience, on_no_quorum, identity, .. } = call;
         let options = CallOptions { patience, on_no_quorum };
         let Some(identity) = identity else {
             let request = self.client.ask(command, options);

@@ -19,6 +19,7 @@ use crate::base::{ClusterId, NodeId, fnv1a};
 use crate::host::Reconnect;
 use crate::merged::is_table_name;
 use crate::node::{Config, ConfigError, TableConfig};
+use crate::primary;
 use crate::storage::Store;
 
 /// Node N's ports, unless they are said: these and N.
@@ -154,8 +155,8 @@ pub struct Given {
     /// How state is kept: log, or sqlite if this program was built with it [default: log]
     #[arg(long, env = "SYNOD_STORE")]
     pub store: Option<Store>,
-    /// Tables, each NAME, NAME:write-once or NAME:merged+WORD+... (see docs/MERGED.md) [default:
-    /// default]
+    /// Tables, each NAME, NAME:write-once, NAME:merged+WORD+... (see docs/MERGED.md) or
+    /// NAME:primary+WORD+... (see docs/PRIMARY.md) [default: default]
     #[arg(long, env = "SYNOD_TABLES", value_name = "NAME,...")]
     pub tables: Option<String>,
     /// Where clients are listened to [default: 127.0.0.1, port 4100 + N]
@@ -330,6 +331,8 @@ struct TableFile {
     write_once: bool,
     /// Of a merged table, what it is, in words; perhaps none.
     merged: Option<String>,
+    /// Of a primary table, likewise.
+    primary: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -723,14 +726,22 @@ fn members(
 /// The tables of the command line, or else of the file, or else one.
 fn tables(given: Option<&str>, file: &File) -> Result<Vec<TableConfig>, SettingsError> {
     let defaults = file.merged.as_deref().unwrap_or_default();
-    let table = |it: &TableFile| match (&it.merged, it.write_once) {
-        (Some(_), true) => Err(bad("tables", format!("{} is both merged and write-once", it.name))),
-        (Some(words), false) => {
+    let table = |it: &TableFile| match (&it.merged, &it.primary, it.write_once) {
+        (Some(words), None, false) => {
             let schema = parse_schema(defaults, words).map_err(|error| bad("tables", error))?;
             Ok(TableConfig::merged(it.name.clone(), schema))
         }
-        (None, true) => Ok(TableConfig::write_once(it.name.clone())),
-        (None, false) => Ok(TableConfig::consensus(it.name.clone())),
+        (None, Some(words), false) => {
+            let schema = primary::Schema::default().with_words(words);
+            let schema = schema.map_err(|error| bad("tables", error))?;
+            Ok(TableConfig::primary_table(it.name.clone(), schema))
+        }
+        (None, None, true) => Ok(TableConfig::write_once(it.name.clone())),
+        (None, None, false) => Ok(TableConfig::consensus(it.name.clone())),
+        (Some(_), Some(_), _) | (Some(_), None, true) | (None, Some(_), true) => {
+            let why = format!("{} can be one of merged, primary and write-once", it.name);
+            Err(bad("tables", why))
+        }
     };
     let tables: Vec<TableConfig> = match given {
         Some(text) => parse_tables(text, defaults)?,
@@ -809,7 +820,11 @@ mod tests {
             ("3", peers("1=a:1,2=b:1"), "peers: node 3 is not among them"),
             ("1", peers("1=db1:42"), "peers: node 1 is at db1:42, which is a name: say on which"),
             ("1", tables("a,a"), "tables: two tables are named a"),
-            ("1", tables("a:often"), "tables: 'often' is neither write-once nor merged"),
+            (
+                "1",
+                tables("a:often"),
+                "tables: 'often' is neither write-once nor merged nor primary",
+            ),
             ("1", tables("a b"), "tables: a name is 1 to 64"),
         ] {
             let error = settings(node, given).expect_err(expected);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::error::{Error, NoSuchTable};
 use super::merged::MergedTable;
+use super::primary::PrimaryTable;
 use super::session::Session;
 use super::table::Table;
 use super::watch::{QuorumChange, Watch};
@@ -21,6 +22,7 @@ use crate::host::{
 };
 use crate::merged::{self, TableCommand};
 use crate::node::{Config, Genesis, Limits, TableConfig, Timing};
+use crate::primary;
 use crate::storage::{Found, Log, OpenError, Opened, Owner, Storage, Volatile};
 
 /// What keeps a node's promises.
@@ -92,6 +94,13 @@ impl Builder {
     #[must_use]
     pub fn merged_table(self, name: impl Into<String>, schema: merged::Schema) -> Self {
         self.add_table(TableConfig::merged(name, schema))
+    }
+
+    /// A primary table: one node puts all writes in order, the others follow; see
+    /// `docs/PRIMARY.md`.
+    #[must_use]
+    pub fn primary_table(self, name: impl Into<String>, schema: primary::Schema) -> Self {
+        self.add_table(TableConfig::primary_table(name, schema))
     }
 
     /// A table where a key that is chosen stays as it is while it lives.
@@ -274,6 +283,15 @@ impl Cluster {
     pub fn merged_table<K, V>(&self, name: &str) -> Result<MergedTable<K, V>, NoSuchTable> {
         let id = self.find(name, |table| table.schema().is_some())?;
         Ok(MergedTable::new(self.handle().clone(), id, name.to_owned()))
+    }
+
+    /// A primary table, with its keys and values as the application has them.
+    ///
+    /// # Errors
+    /// If no primary table has this name.
+    pub fn primary_table<K, V>(&self, name: &str) -> Result<PrimaryTable<K, V>, NoSuchTable> {
+        let id = self.find(name, |table| table.primary().is_some())?;
+        Ok(PrimaryTable::new(self.handle().clone(), id, name.to_owned()))
     }
 
     /// The names of all tables, in the order of their numbers.

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
-use crate::base::Epoch;
+use crate::base::{Epoch, NodeId, TableId};
 use crate::consensus::{Command, Outcome, Readiness, Topic};
 use crate::host::{CallOptions, Handle, LocalClient, News};
 use crate::node::{Ending, Event, MergeEvent};
 use crate::paxos::Ballot;
+use crate::primary::{Reign, Role};
 
 /// What is on its way to the watcher beside what waits at the node.
 const AHEAD: usize = 16;
@@ -60,6 +61,24 @@ pub enum MergeChange {
     Missed,
 }
 
+/// What happens to this node's replicas of primary tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleChange {
+    /// One has taken another part, or knows of another reign or primary.
+    Is {
+        /// Of which table.
+        table: TableId,
+        /// What it is.
+        role: Role,
+        /// The highest reign that it knows of.
+        reign: Reign,
+        /// Whose, as far as it is known.
+        primary: Option<NodeId>,
+    },
+    /// The watcher was so far behind that some was dropped: ask how it is.
+    Missed,
+}
+
 /// Something that can be watched.
 pub trait Watched: Sized {
     #[doc(hidden)]
@@ -95,6 +114,18 @@ impl Watched for QuorumChange {
             News::Event(Event::QuorumLost { epoch }) => Some(Self::Lost(epoch)),
             News::Event(Event::Reachable { nodes, size }) => Some(Self::Reachable { nodes, size }),
             News::Event(Event::Readiness(readiness)) => Some(Self::Readiness(readiness)),
+            News::Missed => Some(Self::Missed),
+            News::Event(_) | News::Answer(..) => None,
+        }
+    }
+}
+
+impl Watched for RoleChange {
+    fn of(news: News) -> Option<Self> {
+        match news {
+            News::Event(Event::Role { table, role, reign, primary }) => {
+                Some(Self::Is { table, role, reign, primary })
+            }
             News::Missed => Some(Self::Missed),
             News::Event(_) | News::Answer(..) => None,
         }

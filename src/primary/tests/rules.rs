@@ -913,3 +913,73 @@ fn a_majority_does_not_shrink_to_who_lacks_something() {
     assert!(!counts(&world, has) && counts(&world, lacks), "now it may go");
     world.conclude();
 }
+
+/// What earlier reigns left may be replaced by a later one for as long as only a majority has it:
+/// it counts once something of this reign is behind it.
+#[test]
+fn what_earlier_reigns_left_is_committed_with_this_one() {
+    let mut world = World::settled(3, with(Acknowledge::Quorum));
+    let (leader, followers) = (world.leader(), world.followers());
+    world.stuck.extend(followers.iter().copied());
+    world.ask(leader, 1, put(1, "left"));
+    world.peace(ms(50));
+    let left = world.replica(leader).last();
+    // One follower has it on disk as well, and cannot say so before the next reign.
+    let follower = followers[0];
+    world.cut.insert(leader);
+    world.store(follower, Store::Done);
+    world.crash(leader, 0);
+    world.start(leader);
+    world.cut.clear();
+    world.peace(ms(300));
+    assert_eq!(world.replica(leader).role(), Role::Primary);
+    let begin = world.replica(leader).last();
+    assert!(begin.reign > left.reign && begin.index > left.index);
+    let member = world.hosts[follower].member;
+    let mut only_what_was_left = false;
+    for _ in 0..10 {
+        world.peace(ms(150));
+        let on_disk = world.disks[&member].log().last();
+        let committed = world.replica(leader).committed();
+        if on_disk < begin {
+            only_what_was_left |= on_disk >= left;
+            assert!(committed < left, "{committed} with no more than {on_disk} of a majority");
+        }
+        world.store(follower, Store::Done);
+    }
+    assert!(only_what_was_left, "that is what it is about");
+    assert!(world.replica(leader).committed() >= begin);
+}
+
+/// If all who counted have lost their disks, an operator can have another copy go on; not before.
+#[test]
+fn by_force_a_copy_that_did_not_count_goes_on() {
+    let mut world = World::settled(3, small());
+    let (leader, followers) = (world.leader(), world.followers());
+    let away = followers[0];
+    world.ask(leader, 1, put(1, "of all"));
+    world.peace(ms(200));
+    world.crash(away, 0);
+    world.close(away);
+    world.peace(ms(500));
+    world.start(away);
+    world.handle(away, Input::Join(false));
+    let member = world.hosts[away].member;
+    assert!(!world.roster.as_ref().expect("a roster").in_sync.contains(&member));
+    world.handle(away, Input::Force);
+    world.peace(ms(300));
+    assert_ne!(world.roster.as_ref().expect("a roster").primary, member, "others are there");
+    for place in [leader, followers[1]] {
+        world.crash(place, 0);
+        world.close(place);
+    }
+    world.peace(ms(300));
+    assert_eq!(world.replica(away).check_force(), Ok(()));
+    world.forced = true;
+    world.handle(away, Input::Force);
+    world.peace(ms(500));
+    assert_eq!(world.replica(away).role(), Role::Primary);
+    let op = world.ask(away, 1, put(2, "after"));
+    world.peace(ms(300));
+    assert!(committed(world.reply(op)));
+}
