@@ -1,9 +1,9 @@
 //! What it costs two copies of a merged table to become equal, and what an index by dots costs.
 //!
-//! `cargo bench --bench merged` takes a table of a million keys that two copies share, has them
-//! differ in 10 keys and in 100,000, and prints for each: messages, bytes as encoded on a wire,
-//! rounds, and processor time of both copies until they are equal. Then the memory of a key, with
-//! and without its place in the index. No disk and no network; compare figures of one run only.
+//! `cargo bench --bench merged` prints the memory of a key in a table of a million, and how much of
+//! it is the index by dots; both first, while the heap is fresh. Then it has two copies of such a
+//! table differ in 10 keys and in 100,000, and prints for each: messages, bytes as encoded on a
+//! wire, rounds, and processor time of both copies until they are equal. No disk and no network.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use synod::{
 
 fn main() {
     let keys: u64 = 1_000_000;
-    println!("{keys} keys of 16 bytes with values of 16 bytes, two copies\n");
+    println!("{keys} keys of 16 bytes with values of 16 bytes\n");
+    memory(keys);
     for differences in [10, 100_000] {
         converge(keys, differences);
     }
@@ -53,6 +54,17 @@ impl Pair {
             Replica::new(TableName::of(NAME), &schema, table, peers, Incarnation(1), pace)
         };
         Self { replicas: [replica(1), replica(2)], now: Instant(0), messages: 0, bytes: 0 }
+    }
+
+    /// One whose first copy has so many keys, and the second none.
+    fn filled(keys: u64) -> Self {
+        let mut pair = Self::new();
+        for start in (0..keys).step_by(1_000) {
+            let some = start..start + 1_000;
+            let puts: Vec<Mutation> = some.map(|number| put(number, "old")).collect();
+            pair.write(0, &puts);
+        }
+        pair
     }
 
     fn carry(&mut self, from: usize, step: Step) {
@@ -113,16 +125,10 @@ fn encoded(message: &Message) -> u64 {
 }
 
 fn converge(keys: u64, differences: u64) {
-    let mut pair = Pair::new();
-    for start in (0..keys).step_by(1_000) {
-        let puts: Vec<Mutation> = (start..start + 1_000).map(|number| put(number, "old")).collect();
-        pair.write(0, &puts);
-    }
-    let before = resident();
+    let mut pair = Pair::filled(keys);
     while !pair.are_equal() {
         pair.round();
     }
-    let copy = grown(before, keys);
     for _ in 0..6 {
         pair.round();
     }
@@ -158,8 +164,14 @@ fn converge(keys: u64, differences: u64) {
     pair.bytes = 0;
     pair.round();
     println!("        between equal copies: {} bytes a round", pair.bytes);
-    println!("        a second copy that shares its bytes with the first: {copy} bytes a key");
-    println!("        an index of as many dots: {} bytes a key\n", index(keys));
+}
+
+fn memory(keys: u64) {
+    let before = resident();
+    let pair = Pair::filled(keys);
+    println!("a copy: {} bytes a key, with 32 of key and value", grown(before, keys));
+    println!("its index, a map of as many dots: {} bytes a key\n", index(keys));
+    drop(pair);
 }
 
 /// What an index of as many dots takes: a map from dot to a key that is shared with its row.

@@ -242,6 +242,8 @@ pub(crate) fn join(versions: &mut Vec<Version>, version: Version) -> (bool, Vec<
     let (replaced, mut kept): (Vec<Version>, Vec<Version>) =
         core::mem::take(versions).into_iter().partition(|known| version.replaces(known));
     let place = kept.partition_point(|known| known.dot < version.dot);
+    // Nearly every row holds one version; room for more would be most of what a copy takes.
+    kept.reserve_exact(1);
     kept.insert(place, version);
     *versions = kept;
     (true, replaced)

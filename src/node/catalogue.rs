@@ -18,8 +18,9 @@ use crate::merged::{
     is_table_name,
 };
 
-/// How many tables may be made while nodes run, the dropped ones not counted.
-const TABLES_MAX: usize = 4_096;
+/// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
+/// each peer with each heartbeat, and the list is gone through with each change of it.
+const TABLES_MAX: usize = 1_024;
 
 /// The tables made while the node runs.
 #[derive(Debug, Default)]
