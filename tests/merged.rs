@@ -12,7 +12,7 @@ use synod::merged::{
     Keep, Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy,
     Table, TableName, Unfit, Version, VersionVector,
 };
-use synod::{Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall};
+use synod::{ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire};
 
 /// Numbers that are even enough, the same on every machine.
 struct Lottery(u64);
@@ -219,10 +219,44 @@ impl World {
         }
     }
 
+    /// Time goes by on links that carry so many bytes a second, and take so long, each way. Tells
+    /// how many bytes were sent.
+    fn crawl(&mut self, speed: u64, delay: Duration, time: Duration) -> u64 {
+        let (mut links, mut late, mut bytes) = (BTreeMap::new(), Vec::new(), 0);
+        for step in 0..time.as_millis() / 50 {
+            self.now = self.now + Duration::from_millis(50);
+            if step % 5 == 0 {
+                (0..self.hosts.len()).for_each(|place| self.tick(place));
+            }
+            for (from, to, message) in std::mem::take(&mut self.flying) {
+                let mut frame = Vec::new();
+                let whole = synod::Message {
+                    cluster: ClusterId(1),
+                    epoch: Epoch(1),
+                    life: Life(1),
+                    incarnation: Incarnation(1),
+                    body: synod::Body::Merged(message.clone()),
+                };
+                wire::encode(&whole, &mut frame).expect("short");
+                bytes += frame.len() as u64;
+                let link = links.entry((from, to)).or_insert(self.now);
+                let takes = Duration::from_micros(frame.len() as u64 * 1_000_000 / speed);
+                *link = (*link).max(self.now) + takes;
+                late.push((*link + delay, (from, to, message)));
+            }
+            let there = late.extract_if(.., |(when, _)| *when <= self.now);
+            for (_, flight) in there.collect::<Vec<_>>() {
+                self.flying.push(flight);
+                self.deliver(self.flying.len() - 1);
+            }
+        }
+        bytes
+    }
+
     /// Heals all links; copies must be equal within a bound of rounds, and have nothing to forget.
     fn heal(&mut self) {
         self.cut.clear();
-        for _ in 0..12 {
+        for _ in 0..20 {
             self.round();
         }
         let first: Vec<_> = self.table(0).versions().collect();
@@ -757,6 +791,28 @@ fn the_cost_is_that_of_the_difference() {
 
 /// C8, M-34, M-36, L-35, L-36: a large difference comes in chunks; what is written meanwhile on
 /// both sides, and chunks that are lost, change nothing in the end.
+/// C7: a slow link, or a long one, is a matter of time: what came is not asked for again.
+#[test]
+fn a_slow_link_is_crossed() {
+    for (keys, size, speed, delay) in
+        [(40, 25_000, 150_000, 0), (40, 25_000, 30_000, 0), (3, 10, 150_000, 1_500)]
+    {
+        let mut world = World::new(2, Schema::default(), true, &[]);
+        (0..4).for_each(|_| world.round());
+        world.isolate(&[&[1], &[2]]);
+        for number in 0..keys {
+            world.put(0, number, &"v".repeat(size));
+        }
+        world.flying.clear();
+        world.cut.clear();
+        let bytes = keys * size as u64;
+        let time = Duration::from_secs(20 + bytes * 3 / speed);
+        let sent = world.crawl(speed, Duration::from_millis(delay), time);
+        assert_eq!(world.table(1).seen(), world.table(0).seen(), "{speed} B/s, {delay} ms");
+        assert!(sent < bytes * 2 + 200_000, "{sent} bytes for {bytes} at {speed} B/s");
+    }
+}
+
 #[test]
 fn writes_between_chunks_are_not_lost() {
     let mut world = World::new(2, Schema::default(), true, &[]);

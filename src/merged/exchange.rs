@@ -4,7 +4,9 @@
 //! the versions that it lacks, a chunk at a time, in the order of their dots; so the cost is that
 //! of the difference. What was sent is set aside until all of it is there and then put in at one
 //! stroke: a copy never shows half a difference, and never claims to have seen what it only has
-//! parts of (Z70). A link that breaks in between costs nothing but the wait.
+//! parts of (Z70). Who is slow to answer is asked again, for less and later each time, and what came
+//! so far is kept: a slow link costs time, and other messages get past. A peer that answers nothing
+//! for seconds is left for another.
 //!
 //! What is written is also pushed to whoever can be heard, and taken by those whom it brings no
 //! gap: the digests repair what that loses.
@@ -26,8 +28,13 @@ use super::table::{Applied, Change, Row, Table};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
 use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
 
-/// How many bytes of versions a chunk or a push holds, unless a single version is larger.
+/// How many bytes of versions a chunk or a push holds at most, unless a single version is larger.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// How many are asked for at first, and how many always: twice as many after each answer in time,
+/// half after each that is late. Nothing else gets past them on their link.
+const CHUNK_FIRST: u32 = 32 << 10;
+const CHUNK_MIN: u32 = 2 << 10;
 
 /// How many copies of one peer that are gone are remembered, so that what they said late is not
 /// taken for news.
@@ -229,12 +236,20 @@ struct Session {
     staged: Vec<(Row, Version)>,
     skipped: u64,
     asked: Instant,
+    /// For how long it is waited before it is asked again. It grows, and stays grown: what is asked
+    /// for twice over a slow link takes twice as long.
+    patience: Duration,
     /// How often it was asked in vain.
     tries: u32,
+    /// How many bytes are asked for.
+    most: u32,
 }
 
+/// For how many rounds an answer is waited for at most.
+const PATIENCE_ROUNDS: u32 = 20;
+
 /// How often a question is repeated before another peer is asked.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 6;
 
 /// A copy and its dealings with the others.
 #[derive(Debug)]
@@ -585,12 +600,15 @@ impl Replica {
                 peer.retired.push(before);
                 peer.known = VersionVector::EMPTY;
                 self.cut = None;
+                self.session.take_if(|session| session.peer == from);
             }
         }
         peer.heard = now;
         peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
             peer.patience = now + self.pace.debounce;
+            // What was asked while it was away was asked of nobody.
+            self.session.take_if(|session| session.peer == from);
         }
         peer.known.join(&digest.seen);
         let seen = self.table.seen();
@@ -666,7 +684,9 @@ impl Replica {
             staged: Vec::new(),
             skipped: 0,
             asked: now,
+            patience: self.pace.round * 2,
             tries: 0,
+            most: CHUNK_FIRST,
         };
         step.sends.push((peer, self.message(Body::Pull(session.pull()))));
         self.session = Some(session);
@@ -674,12 +694,13 @@ impl Replica {
 
     /// Asks again what was not answered; gives up whom it was asked in vain for too long.
     fn retry(&mut self, now: Instant, step: &mut Step) {
-        let patience = self.pace.round * 2;
         let Some(session) = &mut self.session else { return };
-        if now.since(session.asked) < patience {
+        if now.since(session.asked) < session.patience {
             return;
         }
         session.asked = now;
+        session.patience = (session.patience * 2).min(self.pace.round * PATIENCE_ROUNDS);
+        session.most = (session.most / 2).max(CHUNK_MIN);
         session.tries += 1;
         if session.tries > TRIES_MAX {
             self.session = None;
@@ -702,7 +723,9 @@ impl Replica {
         session.got = chunk.upto;
         session.staged.extend(chunk.versions);
         session.asked = now;
-        session.tries = 0;
+        if core::mem::take(&mut session.tries) == 0 {
+            session.most = (session.most * 2).min(CHUNK_BYTES as u32);
+        }
         // Whoever is waited for beside this one is not to blame.
         self.peers.values_mut().filter_map(|p| p.lack.as_mut()).for_each(|l| l.since = now);
         let first = session.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
@@ -772,8 +795,9 @@ impl Replica {
     /// written here without knowing of that are written once more, as late ones: no removal that
     /// some copies have forgotten and others have not takes them away in some copies only.
     fn compare_all(&mut self, change: Change, theirs: &VersionVector, step: &mut Step) -> Applied {
-        let applied = self.table.apply(&change);
+        let mut applied = self.table.apply(&change);
         step.changes.push(change);
+        step.applied.push(applied.clone());
         let actor = self.table.actor();
         let mut number = self.table.seen().last(&actor);
         let mut again = Change::default();
@@ -790,13 +814,14 @@ impl Replica {
             again.versions.push((row.clone(), version));
             again.seen.insert(dot);
         }
-        self.table.apply(&again);
+        let late = self.table.apply(&again);
+        applied.raised.extend(late.raised.iter().cloned());
+        step.applied.push(late);
         // One record: whoever recovers has done all of it or nothing.
         if let Some(change) = step.changes.last_mut() {
             change.versions.extend(again.versions);
             change.seen.join(&again.seen);
         }
-        step.applied.push(applied.clone());
         applied
     }
 
@@ -812,6 +837,7 @@ impl Replica {
             step.sends.push((from, self.message(resync)));
             return;
         }
+        let most = (pull.most.max(CHUNK_MIN) as usize).min(CHUNK_BYTES);
         let mut upto = pull.got.clone();
         let mut versions: Vec<(Row, Version)> = Vec::new();
         let mut bytes = 0;
@@ -819,7 +845,7 @@ impl Replica {
         for (row, version) in self.table.unknown_to(&pull.got) {
             let entry = (row.clone(), version.clone());
             bytes += size(&entry);
-            if bytes > CHUNK_BYTES && !versions.is_empty() {
+            if bytes > most && !versions.is_empty() {
                 complete = false;
                 break;
             }
@@ -979,7 +1005,7 @@ impl Peer {
 impl Session {
     fn pull(&self) -> Pull {
         let (have, got) = (self.have.clone(), self.got.clone());
-        Pull { session: self.number, have, got, full: self.full }
+        Pull { session: self.number, have, got, full: self.full, most: self.most }
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Pull {
     pub got: VersionVector,
     /// Whether it asks for everything, to compare with what it holds.
     pub full: bool,
+    /// How many bytes of versions the answer may have, unless a single version has more.
+    pub most: u32,
 }
 
 /// Part of an answer.

@@ -333,10 +333,10 @@ impl Table {
                     for (row, _) in self.rows_of(key) {
                         wanted.insert(row.clone(), Content::Dead);
                     }
-                    for (row, content) in &mut wanted {
-                        if row.key == *key {
-                            *content = Content::Dead;
-                        }
+                    let first = Row { key: key.clone(), element: None };
+                    let of_key = wanted.range_mut(first..);
+                    for (_, content) in of_key.take_while(|(row, _)| row.key == *key) {
+                        *content = Content::Dead;
                     }
                 }
                 Mutation::RemoveValue(key, value) => {

@@ -6,10 +6,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::codec::Codec;
-use super::error::Error;
+use super::error::{Error, Rejection};
 use super::watch::{MergeChange, Watch};
 use crate::base::{Key, TableId, Value};
 use crate::consensus::{Command, Outcome, Refusal, Topic};
@@ -25,6 +25,9 @@ const PAGE: u32 = 1_000;
 
 /// How long the second node in turn leaves a conflict to the first.
 const SECOND_TURN: Duration = Duration::from_secs(5);
+
+/// How long a resolver's node is left alone when it cannot say what is in conflict.
+const REST: Duration = Duration::from_secs(1);
 
 /// One row: a key, and in a bag one element of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,9 +192,9 @@ impl<K, V> MergedTable<K, V> {
     /// that one does not.
     ///
     /// # Errors
-    /// If the node cannot be listened to. No error or panic of the resolver ends this: what it was
+    /// If the node cannot be listened to, or has stopped. No error or panic of the resolver ends this: what it was
     /// asked about stays in conflict, with its alarm up, and is asked about again when a node comes
-    /// back.
+    /// back. So does what it answers if the node does not take that.
     pub async fn resolve_with(&self, resolver: impl Resolver) -> Result<(), Error> {
         let mut resolver = Contained(resolver);
         let mut watch = self.watch().await?;
@@ -200,11 +203,23 @@ impl<K, V> MergedTable<K, V> {
         let mut rounds = Rounds::new(context, SECOND_TURN);
         let begun = Instant::now();
         loop {
-            let conflicts = self.in_conflict().await?;
+            let conflicts = match self.in_conflict().await {
+                Ok(conflicts) => conflicts,
+                Err(error @ Error::Rejected(Rejection::Stopped)) => return Err(error),
+                Err(_) => {
+                    sleep(REST).await;
+                    continue;
+                }
+            };
             let Round { answers, next } = rounds.hold(&mut resolver, conflicts, begun.elapsed());
             for answer in answers {
-                // If the row is another by now, that is told, and asked about anew.
-                self.ask(answer).await?;
+                // If the row is another by now, that is told, and asked about anew. What cannot be
+                // written, now or ever, stays in conflict.
+                match self.ask(answer).await {
+                    Err(error @ Error::Rejected(Rejection::Stopped)) => return Err(error),
+                    Err(error) => tracing::warn!("a resolver's answer is not taken: {error}"),
+                    Ok(_) => {}
+                }
             }
             let event = match next {
                 None => watch.next().await,
