@@ -222,16 +222,22 @@ impl Summary {
         let hit = all - self.marks_missed.len();
         let heading = format!("marks  {hit} of {all} hit");
         writeln!(out, "{}", style.paint(Ink::Strong, heading))?;
-        let mut rarest: Vec<_> =
-            self.totals.marks.iter().filter(|(_, count)| **count > 0).collect();
+        let beyond = self.out_of_reach();
+        let there = self.totals.marks.iter();
+        let there = there.filter(|(name, count)| **count > 0 && !beyond.contains(&&***name));
+        let mut rarest: Vec<_> = there.collect();
         rarest.sort_by_key(|(_, count)| **count);
-        let rarest: Vec<String> = rarest
+        let few = all <= MARKS_SHOWN_MAX;
+        let counts: Vec<String> = rarest
             .iter()
-            .take(5)
+            .take(if few { MARKS_SHOWN_MAX } else { 5 })
             .map(|(name, count)| format!("{name} {}", grouped(**count)))
             .collect();
-        if !rarest.is_empty() {
-            writeln!(out, "  rarest: {}", rarest.join(", "))?;
+        if !counts.is_empty() {
+            let counts = format!("{}{}", if few { "" } else { "rarest: " }, counts.join(", "));
+            for line in wrapped(&counts, 96) {
+                writeln!(out, "  {line}")?;
+            }
         }
         if !self.marks_missed.is_empty() {
             let missed = format!("not hit: {}", self.marks_missed.join(", "));
@@ -242,6 +248,9 @@ impl Summary {
         Ok(())
     }
 }
+
+/// So many marks are all shown with their counts, the rarest first; of more only the rarest.
+const MARKS_SHOWN_MAX: usize = 24;
 
 /// Counts as bars, the largest first; what is zero is left out.
 fn chart(
