@@ -12,11 +12,11 @@ use synod::base::Replicas;
 use synod::primary::{
     Acknowledge, Answer, Call, Command as Ask, Info, Place, ReadLevel, Refusal as No, Role, Schema,
 };
-use synod::storage::Checkpoint;
+use synod::storage::{Checkpoint, Found, Owner, Storage, Store};
 use synod::{
     ClientId, Command, Config, ConfigError, Event, Impossible, Key, Node, NodeId, OnNoQuorum, OpId,
     Outcome, ReadLevel as Level, Readiness, Record, Refusal, RequestId, Sent, TableConfig, TableId,
-    Topic, Value,
+    Ticket, Topic, Value,
 };
 
 /// Behind the default table of the other discipline.
@@ -543,8 +543,34 @@ fn a_folded_log_is_the_same_replica() {
                 replica.rows().map(|(key, value)| (key.clone(), value.clone())).collect();
             (replica.committed(), replica.last(), replica.reign(), rows)
         };
-        assert_eq!(shown(folded), shown(log));
+        assert_eq!(shown(folded), shown(log.clone()));
+        if node == 1 {
+            for store in [Store::Log, Store::Sqlite] {
+                assert_eq!(shown(through(store, &config, &log)), shown(log.clone()), "{store}");
+            }
+        }
     }
+}
+
+/// What a store gives back of what it was given, compacted in between.
+fn through(store: Store, config: &Config, log: &[Record]) -> Vec<Record> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let owner = Owner::of(config, "things");
+    let mut storage = store.open(folder.path(), &owner).expect("a new store").storage;
+    let mut ticket = 0;
+    for (place, records) in log.chunks(5).enumerate() {
+        ticket += 1;
+        storage.append(Ticket(ticket), records).expect("appended");
+        storage.sync().expect("synced");
+        if place % 20 == 10 {
+            storage.compact().expect("compacted");
+        }
+    }
+    drop(storage);
+    let Found::Records(records) = store.open(folder.path(), &owner).expect("a store").found else {
+        panic!("nothing was found")
+    };
+    records.into_iter().collect()
 }
 
 /// What cannot be kept is refused when the node is made.
