@@ -237,6 +237,16 @@ fn patience_is_kept_to() {
     let asked = cluster.ask_with(leader, OnNoQuorum::Return, ms(300), write);
     cluster.run(ms(320));
     assert_eq!(cluster.answered(asked), Some(&Outcome::Unknown));
+    // Also one that is answered together with another.
+    let id = OpId { client: ClientId::new(7), request: RequestId(1) };
+    let as_one = |command| of(Call::Ask { command, seen: 0, op: Some(id), follow: false });
+    let write = cluster.ask(leader, as_one(put("a", "2")));
+    let resolve = cluster.ask_with(leader, OnNoQuorum::Return, ms(300), as_one(Ask::Resolve));
+    cluster.run(ms(320));
+    assert_eq!(cluster.answered(resolve), Some(&Outcome::Unknown));
+    assert_eq!(cluster.answered(write), None, "it has more time");
+    cluster.run(ms(700));
+    assert_eq!(cluster.answered(write), Some(&Outcome::Unknown));
 }
 
 /// under other policies a silent disk does not count, and what the configuration says is

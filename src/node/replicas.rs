@@ -453,6 +453,10 @@ impl Node {
                     return self.begin_errand(op, table, ask, patience, effects);
                 }
                 self.replicas.clients.insert(op, ask.command.writes());
+                if self.replicas.askers.contains_key(&(table, ask.op)) {
+                    // It is answered with the one that waits already, but in its own time.
+                    self.timers.set(Timer::Answer(op), self.now.instant + patience);
+                }
                 self.ask_replica(table, ask, Teller::Client(op), effects);
             }
             Call::Force => {
@@ -526,6 +530,7 @@ impl Node {
         match teller {
             Teller::Client(op) => {
                 if self.replicas.clients.remove(&op).is_some() {
+                    self.timers.clear(Timer::Answer(op));
                     self.decline(op, told(outcome), effects);
                 }
             }
@@ -585,9 +590,16 @@ impl Node {
         }
     }
 
-    /// An operator has waited for another reign for as long as it wanted to: it may come yet.
+    /// Somebody has waited for as long as it wanted to: for another reign, or for what a request of
+    /// the same id comes to. It may come yet.
     pub(super) fn on_change_timer(&mut self, op: OpId, effects: &mut Effects) {
-        if self.replicas.changes.remove(&op).is_some() {
+        let Replicas { askers, changes, clients, .. } = &mut self.replicas;
+        let waited = changes.remove(&op).is_some() | clients.remove(&op).is_some();
+        if waited {
+            askers.retain(|_, tellers| {
+                tellers.remove(&Teller::Client(op));
+                !tellers.is_empty()
+            });
             self.decline(op, Outcome::Unknown, effects);
         }
     }
