@@ -389,7 +389,7 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
                 let old = old.into_iter().map(|version| version.value).collect();
                 return Ok(Updated { old, new });
             }
-            tokio::time::sleep(self.retries.pause).await;
+            sleep(self.retries.pause).await;
         }
         Err(Error::from_outcome(Outcome::Refused(Refusal::Busy)))
     }
