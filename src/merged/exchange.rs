@@ -4,9 +4,9 @@
 //! the versions that it lacks, a chunk at a time, in the order of their dots; so the cost is that
 //! of the difference. What was sent is set aside until all of it is there and then put in at one
 //! stroke: a copy never shows half a difference, and never claims to have seen what it only has
-//! parts of (Z70). Who is slow to answer is asked again, for less and later each time, and what came
-//! so far is kept: a slow link costs time, and other messages get past. A peer that answers nothing
-//! for seconds is left for another.
+//! parts of (Z70). Who is slow to answer is asked again, for less and later each time, and what
+//! came so far is kept: a slow link costs time, and other messages get past. A peer that answers
+//! nothing for seconds is left for another.
 //!
 //! What is written is also pushed to whoever can be heard, and taken by those whom it brings no
 //! gap: the digests repair what that loses.

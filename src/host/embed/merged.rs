@@ -192,9 +192,9 @@ impl<K, V> MergedTable<K, V> {
     /// that one does not.
     ///
     /// # Errors
-    /// If the node cannot be listened to, or has stopped. No error or panic of the resolver ends this: what it was
-    /// asked about stays in conflict, with its alarm up, and is asked about again when a node comes
-    /// back. So does what it answers if the node does not take that.
+    /// If the node cannot be listened to, or has stopped. No error or panic of the resolver ends
+    /// this: what it was asked about stays in conflict, with its alarm up, and is asked about again
+    /// when a node comes back. So does what it answers if the node does not take that.
     pub async fn resolve_with(&self, resolver: impl Resolver) -> Result<(), Error> {
         let mut resolver = Contained(resolver);
         let mut watch = self.watch().await?;
