@@ -193,8 +193,8 @@ impl<K, V> MergedTable<K, V> {
     ///
     /// # Errors
     /// If the node cannot be listened to, or has stopped. No error or panic of the resolver ends
-    /// this: what it was asked about stays in conflict, with its alarm up, and is asked about again
-    /// when a node comes back. So does what it answers if the node does not take that.
+    /// this, nor does an answer that the node does not take: what it was asked about stays in
+    /// conflict, with its alarm up, and is asked about again when a node comes back.
     pub async fn resolve_with(&self, resolver: impl Resolver) -> Result<(), Error> {
         let mut resolver = Contained(resolver);
         let mut watch = self.watch().await?;
