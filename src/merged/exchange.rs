@@ -699,9 +699,12 @@ impl Replica {
             return;
         }
         session.asked = now;
-        session.patience = (session.patience * 2).min(self.pace.round * PATIENCE_ROUNDS);
         session.most = (session.most / 2).max(CHUNK_MIN);
         session.tries += 1;
+        // At first it may not have heard of the one that asks.
+        if session.tries > 2 || !session.staged.is_empty() {
+            session.patience = (session.patience * 2).min(self.pace.round * PATIENCE_ROUNDS);
+        }
         if session.tries > TRIES_MAX {
             self.session = None;
             return;
