@@ -451,7 +451,9 @@ impl Merged {
         }
         let told = &mut self.copies[node].told;
         match &message.body {
-            Body::Chunk(chunk) => told.join(&chunk.upto),
+            // What the asker has got is not what this one has seen, but for the last chunk.
+            Body::Chunk(chunk) if chunk.complete => told.join(&chunk.upto),
+            Body::Chunk(chunk) => chunk.versions.iter().for_each(|(_, it)| told.insert(it.dot)),
             Body::Digest(digest) => told.join(&digest.seen),
             Body::Pull(pull) => {
                 told.join(&pull.have);
