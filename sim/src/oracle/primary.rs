@@ -471,6 +471,12 @@ impl Primary {
         if let Some(gone) = roster.in_sync.iter().find(|member| !is_there(member)) {
             return Some(format!("{gone} is gone, and counts, says {roster}"));
         }
+        // Who wants to leave goes on for as long as there is nobody else.
+        let stand = |member: &Member| self.nodes[usize::from(member.node.0) - 1].stand;
+        let leaves = |member: &&Member| stand(member).is_some_and(|it| !it.wanted);
+        if let Some(leaving) = roster.in_sync.iter().find(leaves).filter(|_| count > 1) {
+            return Some(format!("{leaving} wants to leave, and counts, says {roster}"));
+        }
         let counts = |node: u16| roster.in_sync.iter().any(|member| member.node.0 == node);
         let behind = self.nodes.iter().zip(1..).find(|(known, node)| {
             let at = known.stand.map_or(0, |stand| stand.committed.index);
