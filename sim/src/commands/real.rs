@@ -25,6 +25,7 @@ use crate::report::style::{Ink, Style, bar, grouped, lasting};
   cargo sim real                          half a minute of everything
   cargo sim real --time 10m --nodes 5     ten minutes with five nodes
   cargo sim real --crash 400              kill -9 four hundred times, find every write
+  cargo sim real --failovers 100          kill -9 the primary of a table a hundred times
   cargo sim real --measure                what users wait for when something dies
 
 kill -9 loses a process, not what it has written and not synced: that a sync is waited for is shown
@@ -39,18 +40,30 @@ pub struct RealArgs {
     /// How many nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
-    /// How many clients, besides owners of sessions, of whom there is one for each four
+    /// How many clients, besides owners of sessions, of whom there is one for each four, and
+    /// clients of the primary table, one for each two
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
     /// Where nodes keep their state
     #[arg(long, value_name = "STORE", value_enum, default_value_t = Store::Log)]
     store: Store,
+    /// How long a node may be silent before it counts as gone, such as 500ms; heartbeats come eight
+    /// times as often [default: the server's own, 2s]
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true, value_parser = parse::duration)]
+    down: Option<Duration>,
     /// Put each node into a network namespace of its own, where that is permitted
     #[arg(long)]
     netns: bool,
     /// Only kill -9, at random moments, until so many processes have been
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["time", "measure"])]
     crash: Option<u64>,
+    /// Only kill -9 whoever is primary of the primary table, until so many have been, and measure
+    /// how long it is until a write is acknowledged again; only that table is asked
+    #[arg(
+        long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with_all = ["time", "measure", "crash"]
+    )]
+    failovers: Option<u64>,
     /// Only kill -9 now and then, and measure what it costs
     #[arg(long)]
     measure: bool,
@@ -74,10 +87,11 @@ const TIME_TO_MEASURE: Duration = Duration::from_secs(90);
 
 impl RealArgs {
     fn course(&self) -> Course {
-        match (self.crash, self.measure) {
-            (Some(_), _) => Course::Crash,
-            (None, true) => Course::Measure,
-            (None, false) => Course::Mixed,
+        match (self.crash, self.failovers, self.measure) {
+            (Some(_), ..) => Course::Crash,
+            (None, Some(_), _) => Course::Failover,
+            (None, None, true) => Course::Measure,
+            (None, None, false) => Course::Mixed,
         }
     }
 
@@ -91,9 +105,10 @@ impl RealArgs {
             nodes: self.nodes,
             clients: self.clients,
             store: self.store,
+            down: self.down,
             course: self.course(),
             time: self.time.unwrap_or(default),
-            kills: self.crash,
+            kills: self.crash.or(self.failovers),
             inside,
             spaces: self.netns,
             folder,
@@ -108,6 +123,11 @@ impl RealArgs {
 pub fn run(args: &RealArgs, out: &mut dyn Write) -> Result<Status, Error> {
     if let Some(path) = &args.json {
         try_file(path)?;
+    }
+    if args.failovers.is_some() && (args.store == Store::Memory || args.nodes < 3) {
+        return Err(Error::usage(
+            "--failovers needs three nodes at least, whose state outlives them: not --store memory",
+        ));
     }
     // Starts this program again, if it can: what is above is done twice.
     let server = || match &args.server {

@@ -16,8 +16,8 @@ use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Connection, Lost, Reply};
-use super::merged;
 use super::network::Network;
+use super::{merged, primary};
 
 /// Where nodes keep their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -95,24 +95,29 @@ pub struct Cluster {
     store: Store,
     network: Network,
     nodes: BTreeMap<u16, Node>,
+    /// Settings that are not the server's own.
+    settings: Option<PathBuf>,
     /// Whether a process can be made to die with this one, however that ends.
     leashed: bool,
 }
 
-/// The tables of the rig, but for the merged one: the second is write-once.
+/// The tables of the rig that are of registers: the second is write-once.
 const TABLES: &str = "kv,once:write-once";
 
 impl Cluster {
-    /// A cluster whose nodes keep everything in folders under `folder`; none runs yet.
+    /// A cluster whose nodes keep everything in folders under `folder`, and count each other as
+    /// gone after being silent for `down`, if that is said; none runs yet.
     ///
     /// # Errors
-    /// If a folder cannot be made.
+    /// If a folder or a file cannot be made.
     pub fn new(
         program: PathBuf,
         store: Store,
         folder: &Path,
         network: Network,
+        down: Option<Duration>,
     ) -> io::Result<Self> {
+        let settings = down.map(|down| write_settings(folder, down)).transpose()?;
         let mut nodes = BTreeMap::new();
         for number in network.nodes() {
             let data = folder.join(format!("data-{number}"));
@@ -129,7 +134,7 @@ impl Cluster {
         let leashed =
             Command::new("setpriv").arg("--version").output().is_ok_and(|it| it.status.success());
         let name = format!("real-{}", std::process::id());
-        Ok(Self { program, name, store, network, nodes, leashed })
+        Ok(Self { program, name, store, network, nodes, settings, leashed })
     }
 
     /// The numbers of all nodes.
@@ -201,10 +206,13 @@ impl Cluster {
         words.push(self.program.display().to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(["node", &number.to_string(), "--cluster", &self.name]);
-        let tables = format!("{TABLES},{}", merged::DECLARED);
+        let tables = format!("{TABLES},{},{}", merged::DECLARED, primary::DECLARED);
         command.args(["--peers", &peers.join(","), "--tables", &tables]);
         command.args(["--listen-clients", &node.clients.to_string()]);
         command.args(["--listen-peers", &node.peers.to_string(), "--listen-metrics", "off"]);
+        if let Some(settings) = &self.settings {
+            command.arg("--config").arg(settings);
+        }
         match self.store {
             Store::Log => command.arg("--data-dir").arg(&node.data),
             Store::Memory => command.arg("--memory"),
@@ -355,6 +363,13 @@ impl Drop for Cluster {
             node.child.take().into_iter().for_each(end);
         }
     }
+}
+
+/// As often as the server's own heartbeats come in the server's own time.
+fn write_settings(folder: &Path, down: Duration) -> io::Result<PathBuf> {
+    let (down, file) = (down.as_millis(), folder.join("settings.toml"));
+    fs::write(&file, format!("[timing]\ndown = {down}\nheartbeat = {}\n", (down / 8).max(1)))?;
+    Ok(file)
 }
 
 fn end(mut child: Child) {

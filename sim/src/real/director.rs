@@ -2,6 +2,8 @@
 //!
 //! Must never know: what clients ask.
 
+mod failovers;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -44,6 +46,10 @@ pub(super) struct Director<'a> {
     pub(super) disturbances: Disturbances,
     /// When processes were killed.
     pub(super) kill_times: Vec<Nanos>,
+    /// When a node could not do anything, though its process was there.
+    pub(super) still_times: Vec<(u16, Nanos, Nanos)>,
+    /// From each kill of a primary to the first write that was acknowledged after it.
+    takeovers: Vec<Nanos>,
     killed: Vec<u16>,
     /// When each fault began and ended.
     pub(super) times: Vec<(Nanos, Nanos)>,
@@ -68,6 +74,8 @@ impl<'a> Director<'a> {
             counts,
             disturbances: Disturbances::default(),
             kill_times: Vec::new(),
+            still_times: Vec::new(),
+            takeovers: Vec::new(),
             killed: Vec::new(),
             times: Vec::new(),
             searches: 0,
@@ -283,6 +291,9 @@ impl<'a> Director<'a> {
         let now = self.shared.now();
         self.times.push((active.since, now));
         let mut hit = active.trouble.nodes();
+        if matches!(active.trouble, Trouble::Full(_) | Trouble::Pause(_)) {
+            self.still_times.extend(hit.iter().map(|node| (*node, active.since, now)));
+        }
         hit.sort_unstable();
         hit.dedup();
         // Where most are hit, the others are alone.

@@ -17,7 +17,7 @@ const PAGE: usize = 200;
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// The client that reads everything at the end.
-const READER: u32 = u32::MAX >> 8;
+pub(super) const READER: u32 = u32::MAX >> 8;
 
 /// Asks a node many things; each answer in order.
 pub(super) fn ask(

@@ -2,6 +2,7 @@
 //!
 //! Must never know: how a cluster is judged.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -10,13 +11,15 @@ use super::client::{Connection, Lost, Reply};
 use super::cluster::Cluster;
 use super::record::Nanos;
 
-/// Durations in milliseconds: how many, the middle one, and the longest.
+/// Durations in milliseconds: how many, the middle one, a long one, and the longest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
     /// How many there are.
     pub count: usize,
     /// Half are no longer.
     pub median_ms: f64,
+    /// Of a hundred, one is longer.
+    pub p99_ms: f64,
     /// None is longer.
     pub max_ms: f64,
 }
@@ -27,8 +30,19 @@ impl Spread {
     pub fn of(mut nanos: Vec<Nanos>) -> Self {
         nanos.sort_unstable();
         let ms = |nanos: Option<&Nanos>| *nanos.unwrap_or(&0) as f64 / 1e6;
-        let middle = nanos.len().saturating_sub(1) / 2;
-        Self { count: nanos.len(), median_ms: ms(nanos.get(middle)), max_ms: ms(nanos.last()) }
+        let at = |percent: usize| ms(nanos.get(nanos.len().saturating_sub(1) * percent / 100));
+        Self { count: nanos.len(), median_ms: at(50), p99_ms: at(99), max_ms: ms(nanos.last()) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ms in the middle, ", self.median_ms)?;
+        // Of fewer it is the longest, or not much else.
+        if self.count >= 100 {
+            write!(f, "{:.1} ms at the 99th percentile, ", self.p99_ms)?;
+        }
+        write!(f, "{:.1} ms at most, of {}", self.max_ms, self.count)
     }
 }
 

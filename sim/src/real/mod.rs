@@ -19,6 +19,7 @@ pub mod links;
 pub mod measure;
 pub mod merged;
 pub mod network;
+pub mod primary;
 pub mod record;
 mod report;
 pub mod room;
@@ -54,6 +55,8 @@ pub struct Options {
     pub clients: u32,
     /// Where state is kept.
     pub store: Store,
+    /// How long nodes may be silent before they count as gone, if not what servers come with.
+    pub down: Option<Duration>,
     /// What goes wrong.
     pub course: Course,
     /// For how long.
@@ -129,7 +132,8 @@ pub fn run(
     let network = network(options, watcher)?;
     let means = means(options, &network, watcher)?;
     report.network = if network.is_relayed() { "relays" } else { "namespaces" };
-    let cluster = Cluster::new(program.to_owned(), options.store, &options.folder, network);
+    let cluster =
+        Cluster::new(program.to_owned(), options.store, &options.folder, network, options.down);
     let mut cluster = cluster.map_err(|error| format!("{}: {error}", options.folder.display()))?;
     let over = || stopped.load(Ordering::Relaxed);
     let mut round = 0;
@@ -221,14 +225,19 @@ fn round_of(
     // What was in memory only may be lost.
     let merges = options.store != Store::Memory;
     let shared = Shared::new(seed, addresses, options.course == Course::Crash, merges);
-    let owners = (options.clients / 4).max(1);
+    let crowd = Crowd::of(options);
     let mut director = Director::new(&shared, options, report.counts);
     let schedule = Schedule::new(seed, options.course, means.clone());
-    let mut notes = drive(options, &shared, owners, || {
-        director.direct(cluster, schedule, &over, watcher);
+    let mut notes = crowd.drive(&shared, || {
+        if options.course == Course::Failover {
+            let gone_on = director.fail_over(cluster, seed, &over, watcher);
+            gone_on.unwrap_or_else(|why| report.stuck(why));
+            report.failovers = Some(director.taken_over());
+        } else {
+            director.direct(cluster, schedule, &over, watcher);
+        }
     });
-    let expected = (options.clients + owners) as usize;
-    if notes.len() != expected {
+    if notes.len() != crowd.size() {
         report.crashed("a client of the rig has panicked; see above".to_owned());
     }
     director.heal(cluster);
@@ -242,7 +251,7 @@ fn round_of(
             report.failures.push(why);
         }
     } else {
-        match settle(options, cluster, &shared, report, &over, watcher) {
+        match settle(options, cluster, &shared, &mut notes, report, &over, watcher) {
             Ok(settled) => copies = settled,
             Err(_) if over() => {}
             Err(why) => report.stuck(why),
@@ -250,6 +259,7 @@ fn round_of(
     }
     report.interrupted = over();
     judge_copies(&shared, &notes, copies.as_ref(), report);
+    judge_orders(&shared, &notes, &director, report);
     conclude(options, cluster, &shared, &director, &mut notes, report, watcher);
     if let Err(why) = cluster.stop()
         && !over()
@@ -258,22 +268,57 @@ fn round_of(
     }
 }
 
-/// Has clients ask for as long as `direct` takes; what they noted.
-fn drive(options: &Options, shared: &Shared, owners: u32, direct: impl FnOnce()) -> Vec<Notes> {
-    thread::scope(|scope| {
-        let asking = (0..options.clients).map(|id| {
-            let client = Client::new(shared, id + 1);
-            scope.spawn(move || client.run())
-        });
-        let owning = (0..owners).map(|id| {
-            let client = Client::new(shared, options.clients + id + 1);
-            scope.spawn(move || client.own())
-        });
-        let threads: Vec<_> = asking.chain(owning).collect();
-        direct();
-        shared.over.store(true, Ordering::Relaxed);
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    })
+/// How many clients do what.
+#[derive(Clone, Copy, Debug)]
+struct Crowd {
+    /// They ask of registers and of the merged table.
+    asking: u32,
+    /// They own sessions.
+    owning: u32,
+    /// They ask of the primary table, which has them wait while it has no primary.
+    ordering: u32,
+    /// How many milliseconds those pause between two questions.
+    pause: (u64, u64),
+}
+
+impl Crowd {
+    fn of(options: &Options) -> Self {
+        let clients = options.clients;
+        let owning = (clients / 4).max(1);
+        // What was in memory only may be lost.
+        let ordering = if options.store == Store::Memory { 0 } else { (clients / 2).max(1) };
+        match options.course {
+            Course::Crash | Course::Mixed => {
+                Self { asking: clients, owning, ordering, pause: (0, 4) }
+            }
+            // A run of many hours is to be judged at its end, from memory.
+            Course::Failover => Self { asking: 0, owning: 0, ordering: clients, pause: (4, 20) },
+            Course::Measure => Self { asking: clients, owning, ordering: 0, pause: (0, 0) },
+        }
+    }
+
+    const fn size(self) -> usize {
+        (self.asking + self.owning + self.ordering) as usize
+    }
+
+    /// Has clients ask for as long as `direct` takes; what they noted.
+    fn drive(self, shared: &Shared, direct: impl FnOnce()) -> Vec<Notes> {
+        let Self { asking, owning, ordering, pause } = self;
+        thread::scope(|scope| {
+            let clients = (0..asking + owning + ordering).map(|id| {
+                let client = Client::new(shared, id + 1);
+                scope.spawn(move || match id {
+                    _ if id < asking => client.run(),
+                    _ if id < asking + owning => client.own(),
+                    _ => client.order(pause),
+                })
+            });
+            let threads: Vec<_> = clients.collect();
+            direct();
+            shared.over.store(true, Ordering::Relaxed);
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        })
+    }
 }
 
 /// After everything is healed: waits for the cluster, and finds every acknowledged write. What the
@@ -282,6 +327,7 @@ fn settle(
     options: &Options,
     cluster: &mut Cluster,
     shared: &Shared,
+    notes: &mut [Notes],
     report: &mut Report,
     over: &dyn Fn() -> bool,
     watcher: &mut dyn Watcher,
@@ -293,6 +339,9 @@ fn settle(
     let copies = keys.map(|keys| merged::wait_equal(cluster, &keys, SETTLE, over)).transpose()?;
     report.merged.equal_ms = begin.elapsed().as_millis() as u64;
     watcher.say("reading everything from every node");
+    let mut orders: Vec<_> = notes.iter_mut().map(|notes| &mut notes.orders).collect();
+    let now = || shared.now();
+    primary::settle(cluster, &shared.ordered_names(), &mut orders, &now, SETTLE, over)?;
     let unbound = ledger::wait_unbound(cluster, shared, SETTLE, over)?;
     report.ends_ms = unbound.as_millis() as u64;
     let all = shared.ledger(0);
@@ -320,6 +369,23 @@ fn judge_copies(
     let (found, wrong) = merged::judge(&keys, &deeds, copies);
     report.merged = merged::Found { equal_ms: report.merged.equal_ms, ..found };
     report.failures.extend(wrong);
+}
+
+/// Judges what was asked of the primary table.
+fn judge_orders(shared: &Shared, notes: &[Notes], director: &Director<'_>, report: &mut Report) {
+    let orders = || notes.iter().map(|notes| &notes.orders);
+    let doubts = orders().flat_map(|orders| orders.doubts.iter().map(|doubt| &doubt.deed));
+    let deeds: Vec<_> = orders().flat_map(|orders| &orders.deeds).chain(doubts).collect();
+    let (found, wrong) = primary::judge(&shared.ordered_names(), &deeds);
+    let late: Vec<_> = orders().flat_map(|orders| orders.late.iter().copied()).collect();
+    let longest = orders().map(|orders| orders.longest).max().unwrap_or(0);
+    report.primary = primary::Found {
+        repeated: orders().map(|orders| orders.repeated).sum(),
+        longest_ms: longest as f64 / 1e6,
+        ..found
+    };
+    report.failures.extend(wrong);
+    report.failures.extend(primary::not_in_time(&late, &director.still_times));
 }
 
 /// Closes the book of a round and has it judged.

@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::measure::{Endings, Gaps, Spread};
-use super::merged::Found;
-use super::{Counts, Options};
+use super::{Counts, Options, merged, primary};
 use crate::report::style::{Ink, Style, grouped, lasting, percent};
 
 /// How a run went.
@@ -52,7 +51,11 @@ pub struct Report {
     /// Local reads that were checked.
     pub local_reads: u64,
     /// What was found of the merged table.
-    pub merged: Found,
+    pub merged: merged::Found,
+    /// What was found of the primary table.
+    pub primary: primary::Found,
+    /// How long the primary table took to go on, after each kill of its primary.
+    pub failovers: Option<Spread>,
     /// Sessions opened.
     pub sessions: u64,
     /// Writes of keys of their own that were acknowledged, and looked for at the end.
@@ -92,7 +95,9 @@ impl Report {
             unknown: 0,
             judged: 0,
             local_reads: 0,
-            merged: Found::default(),
+            merged: merged::Found::default(),
+            primary: primary::Found::default(),
+            failovers: None,
             sessions: 0,
             acknowledged: 0,
             searches: 0,
@@ -170,33 +175,22 @@ impl Report {
         if self.merged.writes > 0 {
             row(out, "merged", self.found_of_copies())?;
         }
+        if self.primary.writes > 0 {
+            row(out, "primary", self.found_of_orders())?;
+        }
+        if let Some(failovers) = &self.failovers {
+            row(out, "fail-overs", format!("{failovers}, from kill -9 to an acknowledged write"))?;
+        }
         if let Some(gaps) = &self.gaps {
             let (after, before) = (&gaps.after_a_kill, &gaps.before_a_kill);
-            row(out, "no put for", format!("{} after a kill -9", spread(after)))?;
-            row(out, "", format!("{} in as long before it", spread(before)))?;
+            row(out, "no put for", format!("{after} after a kill -9"))?;
+            row(out, "", format!("{before} in as long before it"))?;
         }
         if let Some(endings) = &self.endings {
-            row(
-                out,
-                "key gone",
-                format!("{} after its session was closed", spread(&endings.session_closed)),
-            )?;
-            row(
-                out,
-                "",
-                format!(
-                    "{} after its owner died, without grace time",
-                    spread(&endings.client_died)
-                ),
-            )?;
-            row(
-                out,
-                "",
-                format!(
-                    "{} after the host of its session was killed -9",
-                    spread(&endings.node_died)
-                ),
-            )?;
+            let Endings { session_closed, client_died, node_died } = endings;
+            row(out, "key gone", format!("{session_closed} after its session was closed"))?;
+            row(out, "", format!("{client_died} after its owner died, without grace time"))?;
+            row(out, "", format!("{node_died} after the host of its session was killed -9"))?;
         }
         for (ink, lines) in
             [(Ink::Bad, &self.failures), (Ink::Bad, &self.stuck), (Ink::Warn, &self.undecided)]
@@ -266,8 +260,25 @@ impl Report {
         )
     }
 
+    fn found_of_orders(&self) -> String {
+        let primary::Found { writes, refused, unknown, reads, linearizable, .. } = self.primary;
+        let primary::Found { repeated, reigns, longest_ms, .. } = self.primary;
+        format!(
+            "{} writes in one order over {} reigns, {} without effect, {} of unknown outcome, {} \
+             asked again once answered; {} reads show its states, {} of them linearizable; the \
+             longest answer took {longest_ms:.0} ms",
+            grouped(writes),
+            grouped(reigns),
+            grouped(refused),
+            grouped(unknown),
+            grouped(repeated),
+            grouped(reads),
+            grouped(linearizable),
+        )
+    }
+
     fn found_of_copies(&self) -> String {
-        let Found { writes, excused, reads, conflicts, equal_ms } = self.merged;
+        let merged::Found { writes, excused, reads, conflicts, equal_ms } = self.merged;
         format!(
             "{} acknowledged writes ({} beside one of unknown outcome) and {} answers judged; all \
              copies equal {} ms after healing, {} keys in conflict",
@@ -281,10 +292,3 @@ impl Report {
 }
 
 const LINES_MAX: usize = 10;
-
-fn spread(spread: &Spread) -> String {
-    format!(
-        "{:.1} ms in the middle, {:.1} ms at most, of {}",
-        spread.median_ms, spread.max_ms, spread.count
-    )
-}

@@ -83,7 +83,7 @@ pub struct Means {
     pub relayed: bool,
 }
 
-/// Faults without end.
+/// Faults; without end, unless what goes wrong depends on the cluster.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     draws: Seeded,
@@ -96,6 +96,8 @@ pub struct Schedule {
 pub enum Course {
     /// Nothing but `kill -9`, in quick succession.
     Crash,
+    /// Nothing but `kill -9` of whoever is primary, once it is known.
+    Failover,
     /// One `kill -9` at a time, with quiet before and after it.
     Measure,
     /// Everything.
@@ -172,6 +174,7 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<Fault> {
         match self.course {
             Course::Crash => return Some(self.kill()),
+            Course::Failover => return None,
             Course::Measure => return Some(self.single()),
             Course::Mixed => {}
         }

@@ -3,6 +3,8 @@
 //!
 //! Must never know: what is done to the cluster meanwhile.
 
+mod orders;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::answers::{self, Told};
 use super::client::{Connection, Lost, Reply};
 use super::merged::{self, Deed, What};
+use super::primary;
 use super::record::{Book, Call, Glance, Nanos, Thing, ThingId, value_of};
 use crate::chooser::{Seeded, weighted};
 use crate::history::{Action, NEVER, Outcome};
@@ -41,10 +44,32 @@ pub struct Slot {
     uses: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Keys {
     names: Vec<String>,
     slots: Vec<Option<Slot>>,
+}
+
+impl Keys {
+    fn new(slots: usize) -> Mutex<Self> {
+        Mutex::new(Self { names: Vec::new(), slots: vec![None; slots] })
+    }
+
+    /// The key in use at a place, unless it has been used so often, or, with no place, a new one.
+    fn slot(&mut self, prefix: &str, place: Option<usize>, uses_max: u32) -> Slot {
+        let known = place.and_then(|place| self.slots[place].clone());
+        let mut slot = known.filter(|slot| slot.uses < uses_max).unwrap_or_else(|| {
+            let number = self.names.len() as u32;
+            let name = format!("{prefix}{number}");
+            self.names.push(name.clone());
+            Slot { number, name, uses: 0 }
+        });
+        slot.uses += 1;
+        if let Some(place) = place {
+            self.slots[place] = Some(slot.clone());
+        }
+        slot
+    }
 }
 
 /// Keys of the merged table that clients meet at; of so many in a hundred writes each has a key of
@@ -52,6 +77,9 @@ struct Keys {
 const COPIED_SLOTS: usize = 16;
 const COPIED_USES_MAX: u32 = 40;
 const COPIED_ALONE: u64 = 25;
+
+/// Keys of the primary table that clients meet at.
+const ORDERED_SLOTS: usize = 32;
 
 /// What all clients share.
 #[derive(Debug)]
@@ -67,6 +95,10 @@ pub struct Shared {
     keys: Mutex<Keys>,
     /// Keys of the merged table, if there is one to be judged.
     copied: Option<Mutex<Keys>>,
+    /// Keys of the primary table.
+    ordered: Mutex<Keys>,
+    /// When a write to it was first acknowledged in each reign.
+    reigns: Mutex<BTreeMap<u64, Nanos>>,
     things: Mutex<Vec<Thing>>,
     /// Clients stop when it is set.
     pub over: AtomicBool,
@@ -94,9 +126,10 @@ impl Shared {
             addresses,
             seed,
             heavy,
-            keys: Mutex::new(Keys { names: Vec::new(), slots: vec![None; SLOTS] }),
-            copied: merges
-                .then(|| Mutex::new(Keys { names: Vec::new(), slots: vec![None; COPIED_SLOTS] })),
+            keys: Keys::new(SLOTS),
+            copied: merges.then(|| Keys::new(COPIED_SLOTS)),
+            ordered: Keys::new(ORDERED_SLOTS),
+            reigns: Mutex::default(),
             things: Mutex::default(),
             over: AtomicBool::new(false),
             operations: AtomicU64::new(0),
@@ -122,32 +155,19 @@ impl Shared {
     fn slot(&self, place: usize) -> Slot {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let uses_max = if self.heavy { USES_MAX_HEAVY } else { USES_MAX };
-        if keys.slots[place].as_ref().is_none_or(|slot| slot.uses >= uses_max) {
-            let number = keys.names.len() as u32;
-            let name = format!("{}{number}", if place < ONCE_SLOTS { "once" } else { "k" });
-            keys.names.push(name.clone());
-            keys.slots[place] = Some(Slot { number, name, uses: 0 });
-        }
-        let slot = keys.slots[place].as_mut().expect("just filled");
-        slot.uses += 1;
-        slot.clone()
+        keys.slot(if place < ONCE_SLOTS { "once" } else { "k" }, Some(place), uses_max)
     }
 
     /// A key of the merged table: one at which clients meet, or, with no place, a new one.
     fn copied_slot(&self, place: Option<usize>) -> Option<Slot> {
         let mut keys = self.copied.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = place.and_then(|place| keys.slots[place].clone());
-        let mut slot = known.filter(|slot| slot.uses < COPIED_USES_MAX).unwrap_or_else(|| {
-            let number = keys.names.len() as u32;
-            let name = format!("c{number}");
-            keys.names.push(name.clone());
-            Slot { number, name, uses: 0 }
-        });
-        slot.uses += 1;
-        if let Some(place) = place {
-            keys.slots[place] = Some(slot.clone());
-        }
-        Some(slot)
+        Some(keys.slot("c", place, COPIED_USES_MAX))
+    }
+
+    /// Likewise of the primary table.
+    fn ordered_slot(&self, place: Option<usize>) -> Slot {
+        let mut keys = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.slot("o", place, u32::MAX)
     }
 
     /// All keys of the merged table so far; none if it is not written to.
@@ -155,6 +175,25 @@ impl Shared {
     pub fn copied_names(&self) -> Option<Vec<String>> {
         let keys = self.copied.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         Some(keys.names.clone())
+    }
+
+    /// All keys of the primary table so far.
+    #[must_use]
+    pub fn ordered_names(&self) -> Vec<String> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner).names.clone()
+    }
+
+    /// A write to the primary table was acknowledged in this reign.
+    fn acknowledged(&self, reign: u64, time: Nanos) {
+        let mut reigns = self.reigns.lock().unwrap_or_else(PoisonError::into_inner);
+        reigns.entry(reign).and_modify(|first| *first = time.min(*first)).or_insert(time);
+    }
+
+    /// When a write to the primary table was first acknowledged in a reign after this one.
+    #[must_use]
+    pub fn acknowledged_after(&self, reign: u64) -> Option<Nanos> {
+        let reigns = self.reigns.lock().unwrap_or_else(PoisonError::into_inner);
+        reigns.range(reign + 1..).map(|(_, time)| *time).min()
     }
 
     fn add(&self, thing: Thing) -> ThingId {
@@ -234,6 +273,8 @@ pub struct Notes {
     pub done: Vec<(Nanos, u16)>,
     /// What was asked of the merged table.
     pub deeds: Vec<Deed>,
+    /// What was asked of the primary table.
+    pub orders: primary::Noted,
 }
 
 /// What to ask.
@@ -277,6 +318,9 @@ pub struct Client<'a> {
     connection: Option<Connection>,
     /// What it last knew of keys.
     seen: HashMap<u32, Option<u64>>,
+    /// The latest place of the primary table that it was shown, over its connection and ever.
+    shown: u64,
+    carried: u64,
     notes: Notes,
 }
 
@@ -304,6 +348,8 @@ impl<'a> Client<'a> {
             node: 1 + (id % count) as u16,
             connection: None,
             seen: HashMap::new(),
+            shown: 0,
+            carried: 0,
             notes: Notes::default(),
         }
     }
@@ -338,6 +384,7 @@ impl<'a> Client<'a> {
             connection.call(&["SYNOD.DEFAULTS", "PATIENCE", PATIENCE], DIAL).map(|_| connection)
         });
         self.connection = dialled.ok();
+        self.shown = 0;
         if self.connection.is_none() {
             self.turn();
             std::thread::sleep(Duration::from_millis(10));
