@@ -19,5 +19,6 @@ pub use ids::{
     TableId, Ticket,
 };
 pub(crate) use random::Random;
+pub(crate) use table::each_word;
 pub use table::{Replicas, TableName};
 pub use time::{Instant, Now, Wall};

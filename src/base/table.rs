@@ -1,5 +1,6 @@
 //! What a table has whatever it promises: a name in messages and records, and who keeps a copy.
 
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
@@ -60,4 +61,23 @@ impl Replicas {
             }
         }
     }
+
+    /// Those that are named so: `1.2.3`.
+    pub(crate) fn parse(nodes: &str) -> Option<Self> {
+        let nodes = nodes.split('.').map(|node| node.parse().map(NodeId));
+        nodes.collect::<Result<_, _>>().ok().map(Self::Only)
+    }
+
+    /// Their names, unless they are all there are.
+    pub(crate) fn words(&self) -> Option<String> {
+        let Self::Only(nodes) = self else { return None };
+        let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
+        Some(nodes.join("."))
+    }
+}
+
+/// What a table is, is said in words joined by `+`. Returns the first that `apply` has no use for.
+pub(crate) fn each_word(words: &str, mut apply: impl FnMut(&str) -> Option<()>) -> Option<&str> {
+    let mut words = words.split('+').map(str::trim).filter(|word| !word.is_empty());
+    words.find(|word| apply(word).is_none())
 }

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::field::Field;
 use super::schema::{Contest, Durability, Kind, Schema, Strategy};
-use crate::base::{NodeId, Replicas};
+use crate::base::{Replicas, each_word};
 
 /// Every word of a merged table, for error messages.
 const WORDS: &str = "set, ordered-set, bag, bag@FIELD, siblings, manual, last-modified, \
@@ -23,12 +23,10 @@ impl Schema {
     /// # Errors
     /// What is wrong, and which words there are.
     pub fn with_words(mut self, words: &str) -> Result<Self, String> {
-        for word in words.split('+').map(str::trim).filter(|word| !word.is_empty()) {
-            apply(&mut self, word).ok_or_else(|| {
-                format!("'{word}' says nothing of a merged table; there are: {WORDS}")
-            })?;
-        }
-        Ok(self)
+        let wrong = each_word(words, |word| apply(&mut self, word));
+        wrong.map_or(Ok(self), |word| {
+            Err(format!("'{word}' says nothing of a merged table; there are: {WORDS}"))
+        })
     }
 
     /// Words that say the same over the default; nothing for what is as by default.
@@ -62,10 +60,7 @@ impl Schema {
         if self.durability == Durability::Memory {
             words.push("memory".to_string());
         }
-        if let Replicas::Only(nodes) = &self.replicas {
-            let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
-            words.push(format!("on@{}", nodes.join(".")));
-        }
+        words.extend(self.replicas.words().map(|nodes| format!("on@{nodes}")));
         if self.retention != default.retention {
             words.push(format!("retention@{}", self.retention.as_millis()));
         }
@@ -92,9 +87,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
         ("disk", None) => schema.durability = Durability::Disk,
         ("memory", None) => schema.durability = Durability::Memory,
         ("on", Some(nodes)) => {
-            let nodes: Result<Vec<NodeId>, _> =
-                nodes.split('.').map(|node| node.parse().map(NodeId)).collect();
-            schema.replicas = Replicas::Only(nodes.ok()?);
+            schema.replicas = Replicas::parse(nodes)?;
         }
         ("retention", Some(milliseconds)) => {
             schema.retention = Duration::from_millis(milliseconds.parse().ok()?);
@@ -115,6 +108,7 @@ fn parse_field(text: &str) -> Option<Field> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::NodeId;
 
     /// M-01, M-28: a table says what differs from the defaults, which say what differs from ours;
     /// and what is said of a schema makes it again.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::roster::Acknowledge;
-use crate::base::{NodeId, Replicas};
+use crate::base::{Replicas, each_word};
 
 /// A primary table's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,10 @@ impl Schema {
     /// # Errors
     /// What is wrong, and which words there are.
     pub fn with_words(mut self, words: &str) -> Result<Self, String> {
-        for word in words.split('+').map(str::trim).filter(|word| !word.is_empty()) {
-            apply(&mut self, word).ok_or_else(|| {
-                format!("'{word}' says nothing of a primary table; there are: {WORDS}")
-            })?;
-        }
-        Ok(self)
+        let wrong = each_word(words, |word| apply(&mut self, word));
+        wrong.map_or(Ok(self), |word| {
+            Err(format!("'{word}' says nothing of a primary table; there are: {WORDS}"))
+        })
     }
 
     /// Words that say the same over the default; nothing for what is as by default.
@@ -61,10 +59,7 @@ impl Schema {
         if self.acknowledge != default.acknowledge {
             words.push(self.acknowledge.to_string());
         }
-        if let Replicas::Only(nodes) = &self.replicas {
-            let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
-            words.push(format!("on@{}", nodes.join(".")));
-        }
+        words.extend(self.replicas.words().map(|nodes| format!("on@{nodes}")));
         if self.answer_within != default.answer_within {
             words.push(format!("answer@{}", self.answer_within.as_millis()));
         }
@@ -80,9 +75,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
     match word.split_once('@') {
         None => schema.acknowledge = word.parse().ok()?,
         Some(("on", nodes)) => {
-            let nodes: Result<Vec<NodeId>, _> =
-                nodes.split('.').map(|node| node.parse().map(NodeId)).collect();
-            schema.replicas = Replicas::Only(nodes.ok()?);
+            schema.replicas = Replicas::parse(nodes)?;
         }
         Some(("answer", time)) => schema.answer_within = milliseconds(time)?,
         Some(("patience", time)) => schema.patience = milliseconds(time)?,
@@ -94,6 +87,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::NodeId;
 
     #[test]
     fn words_say_what_a_table_is() {
