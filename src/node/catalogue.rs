@@ -327,7 +327,7 @@ impl Node {
             // What was written of it is void.
             self.log(Record::Begun { table: hash, actor, agreement });
         }
-        self.fail_asks_of(table, effects);
+        self.fail_asks(Some(table), &Refusal::NoSuchTable(table), effects);
     }
 
     /// Makes what was recovered of the list, and the tables on it.

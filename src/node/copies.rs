@@ -517,16 +517,13 @@ impl Node {
                 guards.iter().try_for_each(|guard| key(&guard.key))?;
                 let mut bytes = 0;
                 for mutation in mutations {
-                    let (Mutation::Put(at, content) | Mutation::RemoveValue(at, content)) =
+                    key(mutation.key())?;
+                    if let Mutation::Put(at, content) | Mutation::RemoveValue(at, content) =
                         mutation
-                    else {
-                        let Mutation::Remove(at) = mutation else { continue };
-                        key(at)?;
-                        continue;
-                    };
-                    key(at)?;
-                    value(content)?;
-                    bytes += at.len() + content.len();
+                    {
+                        value(content)?;
+                        bytes += at.len() + content.len();
+                    }
                 }
                 check_len("batch in bytes", bytes, BATCH_BYTES_MAX)
             }
@@ -589,23 +586,13 @@ impl Node {
         }
     }
 
-    /// Ends what this node has asked others, which may have done it, because it may not go on.
-    pub(super) fn fail_asks(&mut self, effects: &mut Effects) {
+    /// Ends what this node has asked others, which may have done it: of one table, or of all.
+    pub(super) fn fail_asks(&mut self, of: Option<TableId>, why: &Refusal, effects: &mut Effects) {
         let asks = self.copies.asks.iter();
+        let asks = asks.filter(|(_, ask)| of.is_none_or(|table| ask.table == table));
         let asks = asks.map(|(number, ask)| (*number, ask.sent > 0 && ask.command.changes()));
         for (number, may_be_done) in asks.collect::<Vec<_>>() {
-            let refused = Refusal::NotReady(self.readiness.clone());
-            let outcome = if may_be_done { Outcome::Unknown } else { Outcome::Refused(refused) };
-            self.end_ask(number, outcome, effects);
-        }
-    }
-
-    /// Ends what others were asked of a table that is no more.
-    pub(super) fn fail_asks_of(&mut self, table: TableId, effects: &mut Effects) {
-        let asks = self.copies.asks.iter().filter(|(_, ask)| ask.table == table);
-        let asks = asks.map(|(number, ask)| (*number, ask.sent > 0 && ask.command.changes()));
-        for (number, may_be_done) in asks.collect::<Vec<_>>() {
-            let refused = Outcome::Refused(Refusal::NoSuchTable(table));
+            let refused = Outcome::Refused(why.clone());
             let outcome = if may_be_done { Outcome::Unknown } else { refused };
             self.end_ask(number, outcome, effects);
         }

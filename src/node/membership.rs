@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::{Body, Effect, Effects, Event, Node, Record, Timer};
 use crate::base::{Life, NodeId, Ticket};
 use crate::cluster::{self, Witnesses};
-use crate::consensus::{Readiness, Topic};
+use crate::consensus::{Readiness, Refusal, Topic};
 
 impl Node {
     pub(super) fn on_heartbeat_timer(&mut self, effects: &mut Effects) {
@@ -198,7 +198,7 @@ impl Node {
             effects.push(Effect::Notify { client, event });
             effects.push(Effect::Demonitor { session });
         }
-        self.fail_asks(effects);
+        self.fail_asks(None, &Refusal::NotReady(self.readiness.clone()), effects);
         self.end_replicas(effects);
     }
 }

@@ -6,7 +6,7 @@ use super::arguments::Arguments;
 use super::error::refused;
 use super::plan::{Action, Call, State, Surroundings, Then, find_table, table_name};
 use super::reply::Reply;
-use crate::base::{Key, NodeId, TableId, Value};
+use crate::base::{NodeId, TableId, Value};
 use crate::consensus::{Command, Outcome};
 use crate::merged::{
     self, Answer, Entry, Info, Keep, Kind, Match, Mutation, Pattern, Row, Schema, Strategy,
@@ -359,11 +359,10 @@ pub(super) fn batch(
     let count: usize = arguments.parse("how many changes there are")?;
     let mut mutations = Vec::new();
     for _ in 0..count.min(arguments.left()) {
-        let key = |arguments: &mut Arguments<'_>| -> Result<Key> { arguments.key() };
         mutations.push(match arguments.word().as_deref() {
-            Some("PUT") => Mutation::Put(key(arguments)?, arguments.value()?),
-            Some("REMOVE") => Mutation::Remove(key(arguments)?),
-            Some("REMOVEIF") => Mutation::RemoveValue(key(arguments)?, arguments.value()?),
+            Some("PUT") => Mutation::Put(arguments.key()?, arguments.value()?),
+            Some("REMOVE") => Mutation::Remove(arguments.key()?),
+            Some("REMOVEIF") => Mutation::RemoveValue(arguments.key()?, arguments.value()?),
             _ => {
                 return Err(
                     arguments.error("a change is PUT key value, REMOVE key or REMOVEIF key value")
