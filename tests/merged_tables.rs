@@ -231,6 +231,94 @@ fn a_dropped_table_does_not_come_back() {
     }
 }
 
+/// Has a node start again with the table in its configuration.
+fn declare(cluster: &mut Cluster, node: u16, name: &str) {
+    cluster.machine(node).config.tables.push(TableConfig::merged(name, words("")));
+    cluster.restart(node);
+}
+
+/// M-03: one that was dropped and made again goes on as what it is when it is declared, on one node
+/// after the other.
+#[test]
+fn a_table_made_again_may_be_declared() {
+    let mut cluster = Cluster::new(3);
+    cluster.at_once(1, create("carts", ""));
+    put(&mut cluster, 1, "carts", "old", "a");
+    assert_eq!(cluster.at_once(1, dropped("carts")), Outcome::Done);
+    assert_eq!(cluster.at_once(1, create("carts", "")), Outcome::Done);
+    put(&mut cluster, 1, "carts", "k", "a");
+    cluster.run(Duration::from_secs(1));
+    for node in 1..=3 {
+        declare(&mut cluster, node, "carts");
+        assert_eq!(get(&mut cluster, node, "carts", "k"), ["k=a"], "{node}");
+        put(&mut cluster, node, "carts", &format!("k{node}"), "b");
+        cluster.run(Duration::from_secs(1));
+        for other in 1..=3 {
+            let key = format!("k{node}");
+            assert_eq!(get(&mut cluster, other, "carts", &key), [format!("{key}=b")], "{other}");
+        }
+    }
+    assert_eq!(cluster.at_once(1, dropped("carts")), unmade(Unmade::Declared));
+    assert!(get(&mut cluster, 2, "carts", "old").is_empty());
+}
+
+/// M-03: what is declared after it was dropped has nothing of what was dropped, also where somebody
+/// was away meanwhile and is told so late.
+#[test]
+fn a_table_declared_after_it_was_dropped_is_a_new_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.at_once(1, create("carts", ""));
+    put(&mut cluster, 1, "carts", "k", "old");
+    cluster.run(Duration::from_secs(1));
+    isolate(&mut cluster, 3);
+    put(&mut cluster, 3, "carts", "j", "away");
+    assert_eq!(cluster.at_once(1, dropped("carts")), Outcome::Done);
+    cluster.run(Duration::from_secs(1));
+    for node in 1..=3 {
+        declare(&mut cluster, node, "carts");
+        put(&mut cluster, node, "carts", &format!("k{node}"), "new");
+    }
+    heal(&mut cluster);
+    put(&mut cluster, 3, "carts", "k4", "new");
+    cluster.run(Duration::from_secs(2));
+    for _ in 0..2 {
+        for node in 1..=3 {
+            assert!(get(&mut cluster, node, "carts", "k").is_empty(), "{node}");
+            assert!(get(&mut cluster, node, "carts", "j").is_empty(), "{node}");
+            for key in ["k1", "k2", "k4"] {
+                assert_eq!(get(&mut cluster, node, "carts", key), [format!("{key}=new")], "{node}");
+            }
+        }
+        for node in 1..=3 {
+            cluster.restart(node);
+        }
+        cluster.run(Duration::from_secs(2));
+    }
+}
+
+/// What is declared is not dropped by a node that lacks it in its configuration: that one has it
+/// again as soon as it hears of it.
+#[test]
+fn a_declared_table_is_dropped_by_nobody() {
+    let mut cluster = Cluster::new(3);
+    for node in 1..=2 {
+        declare(&mut cluster, node, "carts");
+    }
+    put(&mut cluster, 1, "carts", "k", "a");
+    assert_eq!(cluster.at_once(3, create("carts", "")), Outcome::Done);
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(get(&mut cluster, 3, "carts", "k"), ["k=a"]);
+    assert_eq!(cluster.at_once(3, dropped("carts")), Outcome::Done);
+    cluster.run(Duration::from_secs(2));
+    for node in 1..=3 {
+        cluster.restart(node);
+    }
+    cluster.run(Duration::from_secs(2));
+    for node in 1..=3 {
+        assert_eq!(get(&mut cluster, node, "carts", "k"), ["k=a"], "{node}");
+    }
+}
+
 /// M-03: nobody who asks for what is no more brings a node down, nor does one that drops it amid a
 /// merge.
 #[test]

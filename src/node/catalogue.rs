@@ -29,6 +29,8 @@ pub(super) struct Catalogue {
     pub(super) table: Option<TableId>,
     /// Each with its generation.
     made: BTreeMap<TableId, u32>,
+    /// The generations of declared tables of whose names others were dropped before.
+    declared: BTreeMap<TableId, u32>,
     /// How often the list has changed here.
     revision: u64,
 }
@@ -251,9 +253,8 @@ impl Node {
     fn follow(&mut self, name: &str, listed: &Listed, effects: &mut Effects) {
         let known = self.config.table(name);
         let mut made = known.and_then(|known| Some((known, *self.catalogue.made.get(&known)?)));
-        if known.is_some() && made.is_none() {
-            // One that is declared here is what its declaration says.
-            return;
+        if let (Some(table), None) = (known, made) {
+            return self.follow_declared(name, table, listed, effects);
         }
         if let Some((table, generation)) = made
             && (generation < listed.generation || listed.schema.is_none())
@@ -266,6 +267,55 @@ impl Node {
             Some((table, _)) => self.follow_replicas(table, schema),
             None => self.adopt(name, listed, schema.clone()),
         }
+    }
+
+    /// One that is declared here is what its declaration says, whatever is made or dropped. But it
+    /// may have been dropped, and made again, before it was declared: then what is here is of a
+    /// table that is no more.
+    fn follow_declared(
+        &mut self,
+        name: &str,
+        table: TableId,
+        listed: &Listed,
+        effects: &mut Effects,
+    ) {
+        let is_list = self.catalogue.table == Some(table);
+        let Some(schema) = self.schema_of(table).filter(|_| !is_list).cloned() else { return };
+        let own = self.catalogue.declared.get(&table).copied().unwrap_or(0);
+        let is_dropped = listed.schema.is_none();
+        let generation = match listed.generation {
+            later if later > own => later.saturating_add(u32::from(is_dropped)),
+            _ => own,
+        };
+        let hash = Listed { generation, schema: None }.name(name);
+        if generation > own {
+            if self.copies.knows(hash) {
+                return;
+            }
+            self.void_copy(table);
+            self.catalogue.declared.insert(table, generation);
+            self.copies.name(table, hash);
+            if schema.replicas.contains(self.config.node) {
+                self.begin_copy(table, hash, &schema).expect("nothing was kept of it here");
+            }
+        }
+        // The others are not to take it for dropped.
+        let is_untold = is_dropped || listed.generation < generation;
+        if is_untold && self.started && self.merges() && self.check_schema(&schema).is_ok() {
+            self.list(name, &Listed { generation, schema: Some(schema) }, effects);
+        }
+    }
+
+    /// By which name the copies of a declared table know each other. It may have been made before
+    /// it was declared; and if one of its name was dropped it is a new one, unless something of it
+    /// is here: what is declared cannot be dropped.
+    pub(super) fn name_declared(&mut self, table: TableId, name: &str) -> TableName {
+        let Some((mut listed, _)) = self.listed(name) else { return TableName::of(name) };
+        if listed.schema.is_none() && self.copies.recovered(listed.name(name)).is_none() {
+            listed.generation = listed.generation.saturating_add(1);
+        }
+        self.catalogue.declared.insert(table, listed.generation);
+        listed.name(name)
     }
 
     fn adopt(&mut self, name: &str, listed: &Listed, mut schema: Schema) {
@@ -323,14 +373,18 @@ impl Node {
         tracing::info!(node = self.config.node.0, table = name, "table dropped");
         self.catalogue.made.remove(&table);
         self.catalogue.revision += 1;
-        if let Some((hash, actor, agreement)) = self.copies.forget(table) {
-            // What was written of it is void.
-            self.log(Record::Begun { table: hash, actor, agreement });
-        }
+        self.void_copy(table);
         self.fail_asks(Some(table), &Refusal::NoSuchTable(table), effects);
     }
 
-    /// Makes what was recovered of the list, and the tables on it.
+    /// Has what was written of a copy be void.
+    fn void_copy(&mut self, table: TableId) {
+        if let Some((hash, actor, agreement)) = self.copies.forget(table) {
+            self.log(Record::Begun { table: hash, actor, agreement });
+        }
+    }
+
+    /// Makes what was recovered of the list.
     pub(super) fn recover_catalogue(&mut self) -> Result<(), Foreign> {
         let Some(agreement) = self.copies.recovered(TableName::of(CATALOGUE)) else {
             return Ok(());
@@ -342,9 +396,6 @@ impl Node {
             return Err(Foreign::Node);
         }
         self.begin_catalogue();
-        let mut nothing = Effects::new();
-        self.read_catalogue(&mut nothing);
-        debug_assert!(nothing.is_empty(), "a node says nothing before it has started");
         Ok(())
     }
 }

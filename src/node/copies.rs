@@ -153,15 +153,20 @@ impl Node {
     pub(super) fn begin_copies(&mut self) -> Result<(), Foreign> {
         let tables = self.config.tables.iter().enumerate();
         let merged = tables.filter_map(|(place, table)| {
-            Some((TableId(place as u16), TableName::of(&table.name), table.schema()?.clone()))
+            Some((TableId(place as u16), table.name.clone(), table.schema()?.clone()))
         });
-        for (table, name, schema) in merged.collect::<Vec<_>>() {
+        let declared: Vec<_> = merged.collect();
+        self.recover_catalogue()?;
+        for (table, name, schema) in declared {
+            let name = self.name_declared(table, &name);
             self.copies.name(table, name);
             if schema.replicas.contains(self.config.node) {
                 self.begin_copy(table, name, &schema)?;
             }
         }
-        self.recover_catalogue()?;
+        let mut nothing = Effects::new();
+        self.read_catalogue(&mut nothing);
+        debug_assert!(nothing.is_empty(), "a node says nothing before it has started");
         self.copies.journals.clear();
         Ok(())
     }
