@@ -98,6 +98,10 @@ fn a_table_is_there_when_its_making_is_answered() {
     assert_eq!(cluster.node(1).tables_revision(), before, "there is one");
     let other = cluster.at_once(2, create("carts", "set"));
     assert_eq!(other, unmade(Unmade::Exists("bag, siblings, later_wins".into())));
+    let other = cluster.at_once(2, create("carts", "bag+memory"));
+    assert_eq!(other, unmade(Unmade::Exists("kept on disk".into())));
+    let other = cluster.at_once(2, create("carts", "bag+retention@60000"));
+    assert_eq!(other, unmade(Unmade::Exists("one of retention@86400000".into())));
     let other = cluster.at_once(2, create("default", "set"));
     assert_eq!(other, unmade(Unmade::Exists("no merged table".into())));
     for node in 1..=3 {

@@ -27,8 +27,8 @@ pub enum TableCommand {
         /// Which node.
         node: NodeId,
     },
-    /// Make a table. Nothing to do if there is one of this name, kind, strategy and policy (L-03);
-    /// nodes named as replicas are added to those it has.
+    /// Make a table. Nothing to do if there is one that is just this (L-03); nodes named as
+    /// replicas are added to those it has.
     Create {
         /// Its name: 1 to 64 letters, digits, dots, dashes and underscores.
         name: String,

@@ -7,6 +7,7 @@
 //! its place, without a name.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -102,6 +103,13 @@ impl Node {
                 };
                 if is.agreement() != schema.agreement() {
                     return Err(Unmade::Exists(is.agreement().to_string()));
+                }
+                if is.durability != schema.durability {
+                    return Err(Unmade::Exists(format!("kept {}", is.durability)));
+                }
+                if is.retention != schema.retention {
+                    let milliseconds = is.retention.as_millis();
+                    return Err(Unmade::Exists(format!("one of retention@{milliseconds}")));
                 }
                 self.add_replicas(&name, table, &schema.replicas, effects)
             }
