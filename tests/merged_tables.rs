@@ -445,3 +445,20 @@ fn what_cannot_be_made_is_refused() {
     let expected = Schema { kind: Kind::Set, strategy: Strategy::Siblings, ..Schema::default() };
     assert_eq!(schema, Some(Schema { replicas: Replicas::All, ..expected }));
 }
+
+/// As many tables may be made as are allowed and no more, counting those that are there; what is
+/// refused leaves nothing behind.
+#[test]
+fn so_many_tables_may_be_made() {
+    let mut cluster = Cluster::new(1);
+    for number in 0..1_024 {
+        let outcome = cluster.at_once(1, create(&format!("t{number}"), "memory"));
+        assert_eq!(outcome, Outcome::Done, "{number}");
+    }
+    assert_eq!(cluster.at_once(1, create("more", "memory")), unmade(Unmade::TooMany));
+    assert_eq!(id(&cluster, 1, "more"), None);
+    assert_eq!(cluster.at_once(1, create("t7", "memory")), Outcome::Done, "it is there");
+    assert_eq!(cluster.at_once(1, dropped("t7")), Outcome::Done);
+    assert_eq!(cluster.at_once(1, create("more", "memory")), Outcome::Done);
+    assert_eq!(cluster.at_once(1, create("t7", "memory")), unmade(Unmade::TooMany));
+}

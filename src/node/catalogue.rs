@@ -8,15 +8,15 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::{Effects, Foreign, Node, Record, TableConfig};
 use crate::base::{Key, OpId, TableId};
 use crate::consensus::{Outcome, Refusal, Sent};
 use crate::merged::{
-    Agreement, CATALOGUE, Listed, Mutation, Replicas, Row, Schema, TableCommand, TableName, Unmade,
-    is_table_name,
+    Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, TableCommand, TableName,
+    Unmade, is_table_name,
 };
 
 /// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
@@ -34,6 +34,13 @@ pub(super) struct Catalogue {
     declared: BTreeMap<TableId, u32>,
     /// How often the list has changed here.
     revision: u64,
+}
+
+/// The rows of the list that changes may show another way; nothing if that may be any.
+pub(super) fn listed_by(changes: &[Change]) -> Option<Vec<Row>> {
+    let is_whole = changes.iter().any(|change| !change.forgotten.is_empty());
+    let versions = changes.iter().flat_map(|change| &change.versions);
+    (!is_whole).then(|| versions.map(|(row, _)| row.clone()).collect())
 }
 
 impl Node {
@@ -245,15 +252,21 @@ impl Node {
     /// Has the tables be as the list says.
     pub(super) fn read_catalogue(&mut self, effects: &mut Effects) {
         let Some(table) = self.catalogue.table.and_then(|table| self.merged(table)) else { return };
-        let text = |row: &Row| core::str::from_utf8(row.key.as_bytes()).map(String::from);
-        let names: Vec<(String, usize)> =
-            table.scan(None).filter_map(|(row, all)| Some((text(row).ok()?, all.len()))).collect();
-        for (name, values) in names {
-            let Some((listed, agreed)) = self.listed(&name) else { continue };
-            self.follow(&name, &listed, effects);
+        let rows = table.scan(None).map(|(row, _)| row.clone()).collect();
+        self.read_rows(rows, effects);
+    }
+
+    /// Has tables be as these rows of the list say.
+    pub(super) fn read_rows(&mut self, rows: Vec<Row>, effects: &mut Effects) {
+        for row in rows {
+            let Ok(name) = core::str::from_utf8(row.key.as_bytes()) else { continue };
+            let Some((listed, agreed)) = self.listed(name) else { continue };
+            self.follow(name, &listed, effects);
+            let list = self.catalogue.table.and_then(|table| self.merged(table));
+            let is_split = list.is_some_and(|list| list.shown(&row).len() > 1);
             // What came to one is written as one: that ends the conflict. Others write the same.
-            if agreed && values > 1 && self.started && self.merges() {
-                self.list(&name, &listed, effects);
+            if agreed && is_split && self.started && self.merges() {
+                self.list(name, &listed, effects);
             }
         }
     }

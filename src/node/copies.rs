@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use super::catalogue::listed_by;
 use super::requests::check_len;
 use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
@@ -242,6 +243,9 @@ impl Node {
         let mut step = Step::default();
         let result = act(&mut copy.replica, heard, &mut step);
         let (durable, name) = (copy.durable, copy.replica.name());
+        let shows_more = step.applied.iter().any(Applied::shows_change);
+        let is_list = self.catalogue.table == Some(table);
+        let listed = (is_list && shows_more).then(|| listed_by(&step.changes));
         if durable && !step.changes.is_empty() {
             copy.ticket = self.ticket;
             let by = self.incarnation;
@@ -257,10 +261,11 @@ impl Node {
                 self.send(member, Body::Merged(message), after, effects);
             }
         }
-        let shows_more = step.applied.iter().any(Applied::shows_change);
         self.tell_step(table, step.applied, step.events, effects);
-        if shows_more && self.catalogue.table == Some(table) {
-            self.read_catalogue(effects);
+        match listed {
+            Some(Some(rows)) => self.read_rows(rows, effects),
+            Some(None) => self.read_catalogue(effects),
+            None => {}
         }
         Some(result)
     }
