@@ -266,6 +266,12 @@ impl Match {
 }
 
 impl Entry {
+    /// The writes that it shows.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Dot> {
+        self.values.iter().map(|shown| shown.dot).collect()
+    }
+
     /// About how many bytes it takes on the wire.
     pub(crate) fn size(&self) -> usize {
         let element = self.row.element.as_ref().map_or(0, Value::len);

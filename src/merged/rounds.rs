@@ -22,10 +22,14 @@ pub struct Rounds {
     context: MergeContext,
     patience: Duration,
     /// The conflicts that the resolver was asked about.
-    asked: BTreeSet<Vec<Dot>>,
+    asked: BTreeSet<Collision>,
     /// The conflicts that are left to another node, and since when.
-    left: BTreeMap<Vec<Dot>, Duration>,
+    left: BTreeMap<Collision, Duration>,
 }
+
+/// What is in conflict: the writes that are shown. What else the row holds is no part of it, so it
+/// stays the same when a tombstone comes or is forgotten.
+type Collision = Vec<Dot>;
 
 /// What a round came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,17 +64,17 @@ impl Rounds {
         conflicts: Vec<Entry>,
         now: Duration,
     ) -> Round {
-        let there: BTreeSet<&[Dot]> = conflicts.iter().map(|entry| &entry.dots[..]).collect();
-        self.asked.retain(|dots| there.contains(&dots[..]));
-        self.left.retain(|dots, _| there.contains(&dots[..]));
+        let there: BTreeSet<Collision> = conflicts.iter().map(Entry::writes).collect();
+        self.asked.retain(|asked| there.contains(asked));
+        self.left.retain(|left, _| there.contains(left));
         let mut next = (!conflicts.is_empty()).then_some(now + self.patience);
         let mut due = Vec::new();
         for entry in conflicts {
             let at = match turn(&entry, self.context.node) {
-                _ if self.asked.contains(&entry.dots) => continue,
+                _ if self.asked.contains(&entry.writes()) => continue,
                 None => continue,
                 Some(0) => now,
-                Some(_) => *self.left.entry(entry.dots.clone()).or_insert(now) + self.patience,
+                Some(_) => *self.left.entry(entry.writes()).or_insert(now) + self.patience,
             };
             if at <= now {
                 due.push(entry);
@@ -87,13 +91,12 @@ impl Rounds {
         let node = *node;
         if let Err(why) = resolver.init(&self.context) {
             tracing::warn!(node = node.0, table, %why, "resolver refuses to begin");
-            self.asked.extend(due.into_iter().map(|entry| entry.dots));
+            self.asked.extend(due.iter().map(Entry::writes));
             return Vec::new();
         }
         let mut answers = Vec::new();
-        for Entry { row, dots, values } in due {
-            self.asked.insert(dots.clone());
-            let entry = Entry { row, dots, values };
+        for entry in due {
+            self.asked.insert(entry.writes());
             let Some(conflict) = Conflict::of(&entry, node) else { continue };
             let Entry { row, dots, .. } = entry;
             let actions = match resolver.resolve(&conflict) {
@@ -212,6 +215,22 @@ mod tests {
         first.begin_anew();
         assert_eq!(first.hold(&mut resolver, both(), Duration::ZERO).answers.len(), 2);
         assert_eq!(resolver.calls, 4);
+    }
+
+    /// A removal that lost is forgotten by itself, when all have seen it.
+    #[test]
+    fn a_conflict_is_the_same_without_the_tombstones_of_its_row() {
+        let mut resolver = Counting { fails: true, calls: 0, rounds: 0 };
+        let (mut first, mut second) = (rounds(1), rounds(2));
+        let bare = || vec![conflict("a", &[1, 2])];
+        let mut with_tombstone = bare();
+        with_tombstone[0].dots.push(conflict("a", &[3]).dots[0]);
+        for (conflicts, now) in [(bare(), 0), (with_tombstone, 1), (bare(), 2)] {
+            let now = PATIENCE * now;
+            first.hold(&mut resolver, conflicts.clone(), now);
+            second.hold(&mut resolver, conflicts, now);
+        }
+        assert_eq!(resolver.calls, 2, "once each");
     }
 
     #[test]

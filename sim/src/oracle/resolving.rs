@@ -10,7 +10,7 @@ use super::Oracle;
 /// The most nodes that may ask about one collision.
 const NODES_MAX: usize = 2;
 
-/// What a call was about: versions of a row that did not know of each other.
+/// What a call was about: the writes that a row shows and that did not know of each other.
 pub(super) type Collision = (TableId, Row, Vec<Dot>);
 
 impl Oracle {
@@ -22,9 +22,9 @@ impl Oracle {
         spell: u64,
         table: TableId,
         row: &Row,
-        dots: &[Dot],
+        writes: Vec<Dot>,
     ) -> bool {
-        let collision = (table, row.clone(), dots.to_vec());
+        let collision = (table, row.clone(), writes);
         let calls = self.resolved.entry(collision).or_default();
         let again = calls.iter().any(|(other, _)| *other == node);
         let twice = calls.contains(&(node, spell));

@@ -339,7 +339,7 @@ impl World<'_> {
         resolving.next = next.map(|next| next.as_nanos() as Nanos);
         for entry in &listed {
             if refused || asked.contains(&entry.row) {
-                resolving.tried.insert(entry.dots.clone());
+                resolving.tried.insert(entry.writes());
             }
         }
         for row in asked {
@@ -361,7 +361,7 @@ impl World<'_> {
         self.event(0xC011 ^ (place as u64) << 16);
         let text = format_args!("its resolver is asked about {} of {table}", entry.row);
         self.tell(Some(place), EventKind::Request, text);
-        if self.oracle.on_resolver_call(place, spell, table, &entry.row, &entry.dots) {
+        if self.oracle.on_resolver_call(place, spell, table, &entry.row, entry.writes()) {
             self.marks.hit(Mark::ResolverAgain);
         }
         if synod::merged::turn(entry, node) == Some(1) {
@@ -408,14 +408,14 @@ impl World<'_> {
                     continue;
                 };
                 for row in copy.conflicts() {
-                    let dots: Vec<Dot> = copy.row(row).iter().map(|held| held.dot).collect();
                     let shown = copy.shown(row);
+                    let writes: Vec<Dot> = shown.iter().map(|version| version.dot).collect();
                     let mut writers: Vec<NodeId> =
                         shown.iter().map(|version| version.dot.actor.node).collect();
                     writers.sort_unstable();
                     writers.dedup();
                     let is_own = writers.iter().take(2).any(|writer| *writer == node_of(place));
-                    if is_own && !resolving.tried.contains(&dots) {
+                    if is_own && !resolving.tried.contains(&writes) {
                         return Some(format!("n{node} has not tried to resolve {row}"));
                     }
                 }

@@ -460,6 +460,5 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
 
 /// That a key shows what these entries of it say.
 fn guard(key: &Key, entries: &[Entry]) -> Guard {
-    let shows = entries.iter().flat_map(|entry| entry.values.iter().map(|shown| shown.dot));
-    Guard { key: key.clone(), shows: shows.collect() }
+    Guard { key: key.clone(), shows: entries.iter().flat_map(Entry::writes).collect() }
 }
