@@ -504,14 +504,17 @@ impl Node {
         let limits = &self.config.limits;
         let key = |key: &Key| check_len("key", key.len(), limits.key_max);
         let value = |value: &Value| check_len("value", value.len(), limits.value_max);
-        let row = |row: &Row| {
-            key(&row.key)?;
-            row.element.as_ref().map_or(Ok(()), value)
+        let element = |row: &Row| row.element.as_ref().map_or(Ok(()), value);
+        let row = |row: &Row| key(&row.key).and_then(|()| element(row));
+        // The place behind a key may be named by one that is longer by a byte.
+        let place = |row: &Row| {
+            check_len("key", row.key.len(), limits.key_max.saturating_add(1))?;
+            element(row)
         };
         let page = |limit: u32| check_len("page", limit as usize, limits.page_max as usize);
         match command {
             Command::Conflicts { after, limit } | Command::Scan { after, limit, .. } => {
-                after.as_ref().map_or(Ok(()), row)?;
+                after.as_ref().map_or(Ok(()), place)?;
                 page(*limit)
             }
             Command::Get(wanted) => key(wanted),

@@ -6,7 +6,7 @@ use super::arguments::Arguments;
 use super::error::refused;
 use super::plan::{Action, Call, State, Surroundings, Then, find_table, table_name};
 use super::reply::Reply;
-use crate::base::{NodeId, TableId, Value};
+use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Outcome};
 use crate::merged::{
     self, Answer, Entry, Info, Keep, Kind, Match, Mutation, Pattern, Row, Schema, Strategy,
@@ -16,25 +16,24 @@ use crate::node::{MergeEvent, TableConfig};
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
-/// The command that does to a merged table what was asked for. What a merged table has not, such as
+/// The call that does to a merged table what was asked for. What a merged table has not, such as
 /// bindings, stays as it is, and is refused by the node.
-pub(super) fn translate(command: Command, tables: &[TableConfig]) -> Command {
-    let merged = |table: TableId| {
-        tables.get(usize::from(table.0)).is_some_and(|table| table.schema().is_some())
-    };
+pub(super) fn translate(call: Call, tables: &[TableConfig]) -> Call {
+    Call { command: translate_command(call.command, tables), ..call }
+}
+
+fn translate_command(command: Command, tables: &[TableConfig]) -> Command {
+    let schema = |table: TableId| tables.get(usize::from(table.0)).and_then(TableConfig::schema);
     if let Command::Keys { table, after, limit } = command {
-        // In a bag a page of keys could end within one.
-        let kind = tables.get(usize::from(table.0)).and_then(TableConfig::schema);
-        if kind.is_none_or(|schema| matches!(schema.kind, Kind::Bag { .. })) {
-            return Command::Keys { table, after, limit };
-        }
-        let after = after.map(|key| Row { key, element: None });
-        let pattern = Pattern::default();
-        let limit = limit.max(1);
-        let command = merged::Command::Scan { pattern, after, limit };
-        return Command::Merged { table, command };
+        let Some(schema) = schema(table) else { return Command::Keys { table, after, limit } };
+        let after = after.map(|key| match schema.kind {
+            Kind::OrderedSet | Kind::Set => Row { key, element: None },
+            Kind::Bag { .. } => behind_elements(&key),
+        });
+        let (pattern, limit) = (Pattern::default(), limit.max(1));
+        return Command::Merged { table, command: merged::Command::Scan { pattern, after, limit } };
     }
-    let Some((table, _)) = command.address().filter(|(table, _)| merged(*table)) else {
+    let Some((table, _)) = command.address().filter(|(table, _)| schema(*table).is_some()) else {
         return command;
     };
     let mutation = match command {
@@ -63,16 +62,23 @@ pub(super) fn translate(command: Command, tables: &[TableConfig]) -> Command {
     Command::Merged { table, command: merged::Command::write(mutation) }
 }
 
+/// The place in a bag behind all elements of a key: before those of the next key there can be,
+/// which is longer by a zero. So a page of keys may end within a key, and the next does not list it
+/// again.
+fn behind_elements(key: &Key) -> Row {
+    Row { key: Key::from([key.as_bytes(), &[0]].concat()), element: None }
+}
+
 /// The same of what a request comes down to, where its reply can be made of what a merged table
 /// answers.
 pub(super) fn translate_action(action: Action, tables: &[TableConfig]) -> Action {
     match action {
         Action::Ask(calls, then) if then.fits_merged() => {
-            let calls = calls.into_iter().map(|call| {
-                let command = translate(call.command, tables);
-                Call { command, ..call }
-            });
+            let calls = calls.into_iter().map(|call| translate(call, tables));
             Action::Ask(calls.collect(), then)
+        }
+        Action::Alone(call, then) if then.fits_merged() => {
+            Action::Alone(translate(call, tables), then)
         }
         other @ (Action::Alone(..)
         | Action::Answer(_)

@@ -617,8 +617,10 @@ fn page(outcome: Outcome) -> Result<(Vec<Key>, Option<Key>), Reply> {
         return Ok((keys, more));
     }
     if let Outcome::Merged(Answer::Found { entries, more }) = outcome {
-        let keys = entries.into_iter().map(|entry| entry.row.key);
-        return Ok((keys.collect(), more.map(|row| row.key)));
+        let mut keys: Vec<Key> = entries.into_iter().map(|entry| entry.row.key).collect();
+        // Elements of one key stand together.
+        keys.dedup();
+        return Ok((keys, more.map(|row| row.key)));
     }
     if let Outcome::Primary(crate::primary::Answer::Rows { rows, more, .. }) = outcome {
         let keys: Vec<Key> = rows.into_iter().map(|(key, _)| key).collect();
@@ -914,7 +916,7 @@ fn next_page(
     let limit = page_of(&pattern, surroundings);
     let keys = Command::Keys { table, after: Some(after), limit };
     let tables = surroundings.tables();
-    let call = primary::translate(state.call(merged::translate(keys, &tables)), &tables);
+    let call = primary::translate(merged::translate(state.call(keys), &tables), &tables);
     Step::Ask(Box::new(call), Then::Keys { pattern, table, found })
 }
 
