@@ -1250,7 +1250,7 @@ fn what_was_lost_under_another_strategy_stays_lost() {
     for change in &world.hosts[1].log {
         whole.add(Incarnation(1), change.clone(), true);
     }
-    whole.records().for_each(|(by, change, last)| folded.add(by, change, last));
+    whole.clone().into_records().for_each(|(by, change, last)| folded.add(by, change, last));
     for table in [whole.table(), folded.table()] {
         assert!(table.is_changed() && !table.is_settled());
         assert!(table.versions().eq(world.table(1).versions()));

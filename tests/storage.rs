@@ -4,7 +4,7 @@
 mod records;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -15,7 +15,10 @@ use synod::storage::{
     Checkpoint, FaultyDisk, Found, Log, LogOptions, Memory, OpenError, Opened, Owner, Storage,
     StorageError, Store, Volatile,
 };
-use synod::{Node, NodeId, Readiness, Record, Ticket};
+use synod::{
+    ClientId, Incarnation, Key, Life, Node, NodeId, OpId, Readiness, Record, RequestId, Ticket,
+    Value, merged, primary,
+};
 use tempfile::TempDir;
 
 /// A store that can be opened again and again: dropping what was opened ends its process.
@@ -137,6 +140,80 @@ fn a_hundred_thousand_records_are_kept_in_bounded_space() {
         model.expect(&found, "100,000 records");
         storage.append(Ticket(1), &source.restart()).expect("goes on");
         storage.sync().expect("syncs");
+    }
+}
+
+/// The records of a table: its first, and each of the others by its number.
+type Table = (&'static str, Record, Box<dyn Fn(u64) -> Record>);
+
+/// Records of a table each: so many rows of so many bytes, then steps that change one row.
+fn large_tables(rows: u64, bytes: usize) -> [Table; 2] {
+    let table = merged::TableName::of("things");
+    let actor = merged::Actor { node: NodeId(1), life: Life(0), incarnation: Incarnation(1) };
+    let agreement = merged::Schema::default().agreement();
+    let key = move |number: u64| Key::from(&*format!("key{:06}", number % rows));
+    let value = move || Value::from(vec![0; bytes]);
+    let changed = move |number: u64| {
+        let dot = merged::Dot { actor, number };
+        let past = number.checked_sub(rows).filter(|past| *past > 0);
+        let past = past.map(|number| merged::Dot { actor, number });
+        let version = merged::Version {
+            dot,
+            past: past.into_iter().collect(),
+            stamp: merged::Stamp::default(),
+            origin: merged::Origin::Written,
+            content: merged::Content::Live(value()),
+            field: None,
+        };
+        let row = merged::Row { key: key(number), element: None };
+        let (versions, seen) = (vec![(row, version)], [dot].into_iter().collect());
+        let change = merged::Change { versions, seen, ..merged::Change::default() };
+        Record::Changed { table, by: Incarnation(1), change, last: true }
+    };
+    let appended = move |index: u64| {
+        let place = primary::Place { reign: primary::Reign(1), index };
+        let op = OpId { client: ClientId::new(1), request: RequestId(index) };
+        let entry = primary::Entry { place, what: primary::What::Put(op, key(index), value()) };
+        Record::Replica { table, record: primary::Record::Appended(vec![entry]) }
+    };
+    let entered = primary::Record::Entered { reign: primary::Reign(1), sworn_off: false };
+    [
+        ("merged", Record::Begun { table, actor, agreement }, Box::new(changed)),
+        ("primary", Record::Replica { table, record: entered }, Box::new(appended)),
+    ]
+}
+
+/// However large a table is, no write waits for all of it to be compacted.
+#[test]
+fn a_large_table_is_compacted_a_little_at_a_time() {
+    let (rows, bytes) = (30, 500_000);
+    for (name, first, next) in large_tables(rows, bytes) {
+        let disk = FaultyDisk::new(1);
+        let options = LogOptions { ahead: 0, segment: 4 << 20, compact: 8 << 20 };
+        let open = || {
+            disk.kill();
+            Log::open_on(disk.clone(), &owner(), options).expect("opens")
+        };
+        let mut storage = open().storage;
+        let mut model = Model { log: Source::new(1).restart(), synced: 0 };
+        model.log.push(first);
+        let (mut most, mut checkpoints) = (0, BTreeSet::new());
+        for number in 1..=rows * 4 {
+            model.log.push(next(number));
+            let last = model.log.last().cloned();
+            let records = if number == 1 { model.log.clone() } else { last.into_iter().collect() };
+            let before = disk.operations();
+            storage.append(Ticket(number), &records).expect("appends");
+            storage.sync().expect("syncs");
+            most = most.max(disk.operations() - before);
+            checkpoints
+                .extend(disk.names().into_iter().filter(|name| name.starts_with("checkpoint")));
+        }
+        assert!(checkpoints.len() > 2, "{name}: {checkpoints:?}");
+        assert!(most < rows, "{name}: {most} operations for one write");
+        model.synced();
+        drop(storage);
+        model.expect(&open().found, name);
     }
 }
 

@@ -72,19 +72,35 @@ impl Journal {
     }
 
     /// Records that come to the same: who wrote each, what, and whether it is a last part.
-    pub fn records(&self) -> impl Iterator<Item = (Incarnation, Change, bool)> + '_ {
-        let whole = Change {
-            versions: self.table.versions().map(|(row, v)| (row.clone(), v.clone())).collect(),
-            forgotten: Vec::new(),
-            seen: self.table.seen().clone(),
-            stable: self.table.stable().clone(),
-            settled: self.table.is_settled(),
-            becomes: (self.table.is_changed() || *self.table.agreement() != self.begun)
-                .then(|| self.table.agreement().clone()),
+    ///
+    /// Nothing is ever done to the whole copy at once, neither here nor where they are read back:
+    /// each is a change by itself. What was forgotten is said first, while there is nothing yet to
+    /// look through for it, and what was seen last, since what was seen before would not be taken.
+    pub fn into_records(self) -> impl Iterator<Item = (Incarnation, Change, bool)> {
+        let Self { table, parts, by, begun } = self;
+        let becomes = table.is_changed() || *table.agreement() != begun;
+        let first = Change {
+            stable: table.stable().clone(),
+            settled: table.is_settled(),
+            becomes: becomes.then(|| table.agreement().clone()),
+            ..Change::default()
         };
-        let by = self.by;
-        let folded = whole.split().map(move |(change, last)| (by, change, last));
-        folded.chain(self.parts.iter().map(move |part| (by, part.clone(), false)))
+        let last = Change { seen: table.seen().clone(), ..Change::default() };
+        let mut versions = table.into_versions().peekable();
+        let held = core::iter::from_fn(move || {
+            let mut part = Change::default();
+            let mut bytes = 0;
+            while let Some(entry) = versions.next_if(|entry| {
+                bytes += super::exchange::size(entry);
+                bytes <= PART_BYTES || part.versions.is_empty()
+            }) {
+                part.versions.push(entry);
+            }
+            (!part.versions.is_empty()).then_some(part)
+        });
+        let whole = core::iter::once(first).chain(held).chain([last]);
+        let rest = parts.into_iter().map(move |part| (by, part, false));
+        whole.map(move |change| (by, change, true)).chain(rest)
     }
 }
 

@@ -221,6 +221,14 @@ impl Table {
         self.rows.iter().flat_map(|(row, all)| all.iter().map(move |version| (row, version)))
     }
 
+    /// The same, taken out: what there is of the copy goes with them, little by little.
+    pub(super) fn into_versions(self) -> impl Iterator<Item = (Row, Version)> {
+        let mut index = self.index.into_iter();
+        let rows = self.rows.into_iter();
+        rows.flat_map(|(row, all)| all.into_iter().map(move |version| (row.clone(), version)))
+            .inspect(move |_| drop(index.next()))
+    }
+
     /// The versions of one row that do not replace each other.
     #[must_use]
     pub fn row(&self, row: &Row) -> &[Version] {

@@ -13,7 +13,7 @@ use bincode::{Decode, Encode};
 
 use super::log::{Content, Entry, HistoryMax, Log};
 use super::roster::Reign;
-use super::snapshot::{Piece, Staging};
+use super::snapshot::{Cursor, Piece, Staging};
 
 /// About how many bytes one record holds, unless a single entry is longer.
 pub(super) const RECORD_BYTES: usize = 1 << 20;
@@ -93,7 +93,9 @@ pub struct Journal {
     log: Log,
     reign: Reign,
     sworn_off: bool,
+    /// Of a copy in the making: what was written of it, and what that comes to.
     parts: Vec<Piece>,
+    staging: Staging,
     remembered_max: usize,
 }
 
@@ -102,7 +104,15 @@ impl Journal {
     #[must_use]
     pub const fn new(remembered_max: usize) -> Self {
         let log = Log::new(Content::new(remembered_max), HistoryMax { entries: 0, bytes: 0 });
-        Self { log, reign: Reign::NONE, sworn_off: false, parts: Vec::new(), remembered_max }
+        let staging = Staging::new(remembered_max);
+        Self {
+            log,
+            reign: Reign::NONE,
+            sworn_off: false,
+            parts: Vec::new(),
+            staging,
+            remembered_max,
+        }
     }
 
     pub(super) const fn reign(&self) -> (Reign, bool) {
@@ -161,11 +171,12 @@ impl Journal {
     }
 
     fn stage(&mut self, piece: Piece) -> Result<(), Foreign> {
-        if piece.after.is_none() {
-            self.parts.clear();
-        }
         if self.parts.last() == Some(&piece) {
             return Ok(());
+        }
+        if piece.after.is_none() {
+            self.parts.clear();
+            self.staging = Staging::new(self.remembered_max);
         }
         let before = self.parts.last().map(|part| &part.upto);
         if before != piece.after.as_ref() {
@@ -173,44 +184,43 @@ impl Journal {
             let whole = before.is_none() && piece.upto.place.index <= self.log.committed().index;
             return whole.then_some(()).ok_or(Foreign::Piece);
         }
-        self.parts.push(piece);
-        let whole = self.parts.last().is_some_and(|part| part.upto.is_whole());
-        if !whole {
+        if !self.staging.fits(&piece) {
+            return Err(Foreign::Piece);
+        }
+        self.staging.add(&piece);
+        if self.staging.whole().is_none() {
+            self.parts.push(piece);
             return Ok(());
         }
-        let mut staging = Staging::new(self.remembered_max);
-        for part in core::mem::take(&mut self.parts) {
-            if !staging.fits(&part) {
-                return Err(Foreign::Piece);
-            }
-            staging.add(&part);
-        }
+        self.parts.clear();
+        let staging = core::mem::replace(&mut self.staging, Staging::new(self.remembered_max));
         self.log = Log::new(staging.into_content(), HistoryMax { entries: 0, bytes: 0 });
         Ok(())
     }
 
-    /// Records that come to the same, for a store that wants to be rid of the old ones.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let content = self.log.content();
-        let mut cursor = None;
-        let mut whole = false;
-        let pieces = core::iter::from_fn(move || {
-            if whole {
-                return None;
+    /// Records that come to the same, for a store that wants to be rid of the old ones. What there
+    /// is of the replica goes with them, little by little.
+    pub fn into_records(self) -> impl Iterator<Item = Record> {
+        let Self { mut log, reign, sworn_off, parts, .. } = self;
+        let mut next = log.committed().index;
+        let mut cursor: Option<Cursor> = None;
+        let mut entered = Some(Record::Entered { reign, sworn_off });
+        let held = core::iter::from_fn(move || {
+            if !cursor.as_ref().is_some_and(Cursor::is_whole)
+                && let Some(piece) =
+                    log.content().piece(cursor.as_ref(), log.history(), RECORD_BYTES)
+            {
+                log.let_go(&piece);
+                cursor = Some(piece.upto.clone());
+                return Some(Record::Piece(piece));
             }
-            let piece = content.piece(cursor.as_ref(), self.log.history(), RECORD_BYTES)?;
-            whole = piece.upto.is_whole();
-            cursor = Some(piece.upto.clone());
-            Some(Record::Piece(piece))
-        });
-        let entered = Record::Entered { reign: self.reign, sworn_off: self.sworn_off };
-        let mut next = self.log.committed().index;
-        let tail = core::iter::from_fn(move || {
-            let entries = self.log.after(next, RECORD_BYTES)?;
+            if entered.is_some() {
+                return entered.take();
+            }
+            let entries = log.after(next, RECORD_BYTES)?;
             next = entries.last()?.place.index;
             Some(Record::Appended(entries))
         });
-        let parts = self.parts.iter().cloned().map(Record::Piece);
-        pieces.chain([entered]).chain(tail).chain(parts)
+        held.chain(parts.into_iter().map(Record::Piece))
     }
 }

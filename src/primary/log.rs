@@ -13,6 +13,7 @@ use core::fmt;
 use bincode::{Decode, Encode};
 
 use super::roster::Reign;
+use super::snapshot::Piece;
 use crate::base::{Key, OpId, Value};
 
 /// Where an entry is: counted through all reigns, and in which reign it was put there.
@@ -253,6 +254,13 @@ impl Log {
 
     pub(super) const fn history(&self) -> &VecDeque<Entry> {
         &self.history
+    }
+
+    /// Frees the rows that were handed over: the log is on its way to its end.
+    pub(super) fn let_go(&mut self, piece: &Piece) {
+        for (key, _) in &piece.rows {
+            self.content.rows.remove(key);
+        }
     }
 
     /// Where the log ends.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::{Incarnation, NodeId, RegisterId, TableName};
-use crate::merged::Journal;
+use crate::merged;
 use crate::node::Record;
 use crate::primary::{self, REMEMBERED};
 
@@ -11,83 +11,129 @@ use crate::primary::{self, REMEMBERED};
 ///
 /// Recovering a node from [`Checkpoint::records`] gives the same node as recovering it from all the
 /// records that were applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     born: Option<Record>,
     incarnation: Incarnation,
     witnessed: BTreeMap<NodeId, Record>,
     active: Option<Record>,
-    copies: BTreeMap<TableName, Changes>,
-    replicas: BTreeMap<TableName, Steps>,
+    copies: BTreeMap<TableName, Story<Copy>>,
+    replicas: BTreeMap<TableName, Story<Replica>>,
     pub(super) registers: BTreeMap<RegisterId, Held>,
 }
 
-/// What is held of one copy of a merged table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Changes {
-    records: Vec<Record>,
-    /// How many there were when they were last folded.
-    folded: usize,
+/// What takes the records of a table one by one, and comes to fewer.
+trait Fold {
+    /// Whether the record can stand there. If not, it is as if it had not been taken.
+    fn add(&mut self, record: &Record) -> bool;
+
+    /// What it comes to, little by little.
+    fn into_records(self) -> impl Iterator<Item = Record> + Send;
 }
 
-/// Changes are folded when there are so many more than after the last time, and twice as many.
-pub(super) const CHANGES_MAX: usize = 4096;
+/// What is held of one table. Never is anything done to all of it at once: a table may be large,
+/// and while something is done to it nothing else is written.
+#[derive(Clone, Debug)]
+struct Story<F> {
+    /// What its beginning comes to; nothing if its beginning is not here, since what is left out
+    /// depends on what was written before.
+    folded: Option<F>,
+    /// The rest, as it was written: what recovery would refuse stays, so that it will.
+    rest: Vec<Record>,
+}
 
-impl Changes {
+impl<F: Fold> Story<F> {
+    const fn new(folded: Option<F>) -> Self {
+        Self { folded, rest: Vec::new() }
+    }
+
     fn apply(&mut self, record: Record) {
-        if matches!(record, Record::Begun { .. }) {
-            *self = Self::default();
+        let folds = self.rest.is_empty() && self.folded.as_mut().is_some_and(|it| it.add(&record));
+        if !folds {
+            self.rest.push(record);
         }
-        self.records.push(record);
-        if self.records.len() >= self.folded * 2 + CHANGES_MAX {
-            self.records = fold(&self.records);
-            self.folded = self.records.len();
-        }
+    }
+
+    fn into_records(self) -> impl Iterator<Item = Record> + Send
+    where
+        F: Send,
+    {
+        self.folded.into_iter().flat_map(Fold::into_records).chain(self.rest)
     }
 }
 
-/// What is held of one replica of a primary table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Steps {
-    records: Vec<Record>,
-    /// About how many bytes they have, and had when they were last folded.
-    bytes: usize,
-    folded: usize,
+/// A copy of a merged table.
+#[derive(Clone, Debug)]
+struct Copy {
+    table: TableName,
+    begun: Record,
+    journal: merged::Journal,
 }
 
-/// Steps are folded when they have so many bytes more than after the last time, and twice as many.
-pub(super) const STEPS_BYTES_MAX: usize = 1 << 20;
-
-impl Steps {
-    /// `whole` is whether these are all there are of the replica: what is left out depends on what
-    /// was written before.
-    fn apply(&mut self, record: Record, whole: bool) {
-        self.bytes += record.size();
-        self.records.push(record);
-        if whole && self.bytes >= self.folded * 2 + STEPS_BYTES_MAX {
-            self.records = fold_steps(&self.records);
-            self.bytes = self.records.iter().map(Record::size).sum();
-            self.folded = self.bytes;
-        }
+impl Copy {
+    /// Nothing if the record is no beginning.
+    fn begin(begun: Record) -> Option<Self> {
+        let Record::Begun { table, actor, agreement } = &begun else { return None };
+        let journal = merged::Journal::new(agreement.clone(), *actor);
+        Some(Self { table: *table, begun, journal })
     }
 }
 
-/// The records of one replica, less what later ones have replaced. They are applied as recovery
-/// does it. What recovery would refuse is left as it is, so that it will.
-pub(super) fn fold_steps(records: &[Record]) -> Vec<Record> {
-    let mut journal = primary::Journal::new(REMEMBERED);
-    let mut name = None;
-    for record in records {
-        let Record::Replica { table, record } = record else {
-            unreachable!("not of a replica: {record}")
-        };
-        name = Some(*table);
-        if journal.add(record.clone()).is_err() {
-            return records.to_vec();
-        }
+impl Fold for Copy {
+    fn add(&mut self, record: &Record) -> bool {
+        let Record::Changed { by, change, last, .. } = record else { return false };
+        self.journal.add(*by, change.clone(), *last);
+        true
     }
-    let Some(table) = name else { return Vec::new() };
-    journal.records().map(|record| Record::Replica { table, record }).collect()
+
+    fn into_records(self) -> impl Iterator<Item = Record> + Send {
+        let Self { table, begun, journal } = self;
+        let changes = journal.into_records();
+        let changes =
+            changes.map(move |(by, change, last)| Record::Changed { table, by, change, last });
+        core::iter::once(begun).chain(changes)
+    }
+}
+
+/// A replica of a primary table.
+#[derive(Clone, Debug)]
+struct Replica {
+    table: TableName,
+    journal: primary::Journal,
+}
+
+impl Replica {
+    const fn new(table: TableName) -> Self {
+        Self { table, journal: primary::Journal::new(REMEMBERED) }
+    }
+}
+
+impl Fold for Replica {
+    fn add(&mut self, record: &Record) -> bool {
+        let Record::Replica { record, .. } = record else { return false };
+        self.journal.add(record.clone()).is_ok()
+    }
+
+    fn into_records(self) -> impl Iterator<Item = Record> + Send {
+        let Self { table, journal } = self;
+        journal.into_records().map(move |record| Record::Replica { table, record })
+    }
+}
+
+/// The records of one replica, from its first on, less what later ones have replaced.
+#[cfg(feature = "sqlite")]
+pub(super) fn fold_replica(table: TableName, records: Vec<Record>) -> impl Iterator<Item = Record> {
+    let mut story = Story::new(Some(Replica::new(table)));
+    records.into_iter().for_each(|record| story.apply(record));
+    story.into_records()
+}
+
+/// The records of one copy, from its beginning on, less what later ones have replaced.
+#[cfg(feature = "sqlite")]
+pub(super) fn fold_copy(begun: Record, changes: Vec<Record>) -> impl Iterator<Item = Record> {
+    let mut story = Story::new(Copy::begin(begun));
+    changes.into_iter().for_each(|record| story.apply(record));
+    story.into_records()
 }
 
 /// What is held of one register; the promise only if it is above what was accepted.
@@ -123,8 +169,8 @@ impl Held {
         }
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.accepted.iter().chain(&self.promised)
+    pub(super) fn into_records(self) -> impl Iterator<Item = Record> {
+        self.accepted.into_iter().chain(self.promised)
     }
 }
 
@@ -132,13 +178,17 @@ impl Checkpoint {
     /// Adds the next record of the log.
     pub fn apply(&mut self, record: Record) {
         match &record {
-            Record::Begun { table, .. } | Record::Changed { table, .. } => {
-                self.copies.entry(*table).or_default().apply(record);
+            Record::Begun { table, .. } => {
+                self.copies.insert(*table, Story::new(Copy::begin(record)));
+            }
+            Record::Changed { table, .. } => {
+                self.copies.entry(*table).or_insert_with(|| Story::new(None)).apply(record);
             }
             Record::Born { .. } => self.born = Some(record),
             Record::Replica { table, .. } => {
-                let whole = self.born.is_some();
-                self.replicas.entry(*table).or_default().apply(record, whole);
+                // From the log's beginning on, it is from the replica's on.
+                let begun = self.born.is_some().then(|| Replica::new(*table));
+                self.replicas.entry(*table).or_insert_with(|| Story::new(begun)).apply(record);
             }
             Record::Incarnation(incarnation) => self.incarnation = *incarnation,
             Record::Witnessed { peer, .. } => {
@@ -166,71 +216,37 @@ impl Checkpoint {
     }
 
     /// Everything held, in an order in which a node can recover: whose it is, its lives, whom it
-    /// took note of, whether it votes, and then its registers in their order.
+    /// took note of, whether it votes, copies and replicas, and then its registers in their order.
     ///
     /// Incarnations are counted, not kept: one record stands for each of the lives up to the last.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let registers = self.registers.values().flat_map(Held::records).cloned();
-        self.folded().flat_map(expand).chain(registers)
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let mut all = self.clone();
+        let preamble = all.take_preamble().flat_map(expand);
+        preamble.chain(all.registers.into_values().flat_map(Held::into_records))
     }
 
-    /// What is not of a register, and copies of other tables as little as says what they hold.
-    /// Only of a whole log: what is left out depends on what was written before.
-    pub(super) fn folded(&self) -> impl Iterator<Item = Record> + '_ {
-        let copies = self.copies.values().flat_map(|changes| fold(&changes.records));
-        let replicas = self.replicas.values().flat_map(|steps| fold_steps(&steps.records));
-        self.others().chain(copies).chain(replicas)
-    }
-
-    /// What is not of a register, the lives as the last one.
-    pub(super) fn preamble(&self) -> impl Iterator<Item = Record> + '_ {
-        let copies = self.copies.values().flat_map(|changes| &changes.records);
-        let replicas = self.replicas.values().flat_map(|steps| &steps.records);
-        self.others().chain(copies.chain(replicas).cloned())
-    }
-
-    fn others(&self) -> impl Iterator<Item = Record> + '_ {
-        let lives = (self.incarnation.0 > 0).then_some(Record::Incarnation(self.incarnation));
-        let others = self.witnessed.values().chain(&self.active).cloned();
-        self.born.iter().cloned().chain(lives).chain(others)
+    /// Takes out what is not of a register, little by little, the lives as the last one.
+    pub(super) fn take_preamble(&mut self) -> impl Iterator<Item = Record> + Send + use<> {
+        let registers = core::mem::take(&mut self.registers);
+        let all = core::mem::replace(self, Self { registers, ..Self::default() });
+        let Self { born, incarnation, witnessed, active, copies, replicas, .. } = all;
+        let lives = (incarnation.0 > 0).then_some(Record::Incarnation(incarnation));
+        let others = born.into_iter().chain(lives).chain(witnessed.into_values()).chain(active);
+        let copies = copies.into_values().flat_map(Story::into_records);
+        others.chain(copies).chain(replicas.into_values().flat_map(Story::into_records))
     }
 }
 
-/// The records of one copy of a merged table, less what later ones have replaced. They are applied
-/// as recovery does it, so what a change replaces is known in one place.
-pub(super) fn fold(records: &[Record]) -> Vec<Record> {
-    let mut begun = None;
-    let mut journal: Option<Journal> = None;
-    for record in records {
-        match record {
-            Record::Begun { actor, agreement, .. } => {
-                begun = Some(record.clone());
-                journal = Some(Journal::new(agreement.clone(), *actor));
-            }
-            Record::Changed { by, change, last, .. } => {
-                if let Some(journal) = &mut journal {
-                    journal.add(*by, change.clone(), *last);
-                }
-            }
-            Record::Accepted { .. }
-            | Record::Active { .. }
-            | Record::Born { .. }
-            | Record::Incarnation(_)
-            | Record::Promised { .. }
-            | Record::Replica { .. }
-            | Record::Witnessed { .. } => unreachable!("not of a copy: {record}"),
-        }
+impl PartialEq for Checkpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.registers == other.registers && self.records().eq(other.records())
     }
-    // Without its beginning nothing can be left out, and the node will refuse it.
-    let (Some(begun), Some(journal)) = (begun, journal) else { return records.to_vec() };
-    let Record::Begun { table, .. } = begun else { unreachable!("that is what it was") };
-    let changes = journal.records();
-    let changes = changes.map(|(by, change, last)| Record::Changed { table, by, change, last });
-    core::iter::once(begun).chain(changes).collect()
 }
+
+impl Eq for Checkpoint {}
 
 /// What a record of a checkpoint stands for: a life, for all lives up to it.
-pub(super) fn expand(record: Record) -> impl Iterator<Item = Record> {
+fn expand(record: Record) -> impl Iterator<Item = Record> {
     let last = if let Record::Incarnation(last) = record { last.0 } else { 0 };
     let itself = (last == 0).then_some(record);
     (1..=last).map(|life| Record::Incarnation(Incarnation(life))).chain(itself)

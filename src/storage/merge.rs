@@ -97,11 +97,16 @@ enum Stage<F> {
     /// Segments, into memory.
     Reading,
     /// What was read becomes a piece.
-    Sorting(Output<F>),
+    Sorting(Output<F>, Preamble),
+    /// What is not of a register comes to what it is, oldest first. What was read last is last.
+    Folding(Box<Checkpoint>, Preamble),
     /// Everything becomes the new checkpoint.
-    Writing(Output<F>),
+    Writing(Output<F>, Preamble),
     Done,
 }
+
+/// What is not of a register and is yet to be dealt with, record by record.
+type Preamble = Box<dyn Iterator<Item = Record> + Send>;
 
 /// A sorted file, read from its beginning.
 struct Stream<F> {
@@ -216,15 +221,19 @@ impl<F: DiskFile> Merge<F> {
         while budget > 0 {
             let done = match std::mem::replace(&mut self.stage, Stage::Done) {
                 Stage::Reading => self.read(create)?,
-                Stage::Sorting(output) => self.sort(output)?,
-                Stage::Writing(mut output) => {
-                    let written = self.write_one(&mut output)?;
+                Stage::Sorting(output, preamble) => self.sort(output, preamble)?,
+                Stage::Folding(all, fresh) => self.fold(all, fresh, create)?,
+                Stage::Writing(mut output, mut preamble) => {
+                    let written = match preamble.next() {
+                        Some(record) => output.put(&record)?,
+                        None => self.write_one(&mut output)?,
+                    };
                     if written == 0 {
                         let (mut file, sealed) = output.finish()?;
                         file.sync()?;
                         return Ok(Some(sealed));
                     }
-                    self.stage = Stage::Writing(output);
+                    self.stage = Stage::Writing(output, preamble);
                     written
                 }
                 Stage::Done => unreachable!("a compaction is finished once"),
@@ -237,10 +246,9 @@ impl<F: DiskFile> Merge<F> {
     /// Reads the next block of the segments, or goes on to what comes after them.
     fn read(&mut self, create: Create<'_, F>) -> io::Result<usize> {
         let Some(cursor) = self.unread.front_mut() else {
-            let mut output = Output::new(create(Use::Checkpoint)?);
-            let written = self.write_preamble(&mut output)?;
-            self.stage = Stage::Writing(output);
-            return Ok(written);
+            let fresh = Box::new(self.fresh.take_preamble());
+            self.stage = Stage::Folding(Box::default(), fresh);
+            return Ok(0);
         };
         let mut records = Vec::new();
         let read = cursor.next(&mut records)??;
@@ -252,19 +260,21 @@ impl<F: DiskFile> Merge<F> {
         // The last piece stays in memory.
         self.stage = if self.read >= self.piece && !self.unread.is_empty() {
             self.read = 0;
-            let mut output = Output::new(create(Use::Piece)?);
-            for record in self.fresh.preamble() {
-                output.put(&record)?;
-            }
-            Stage::Sorting(output)
+            let preamble = Box::new(self.fresh.take_preamble());
+            Stage::Sorting(Output::new(create(Use::Piece)?), preamble)
         } else {
             Stage::Reading
         };
         Ok(read)
     }
 
-    /// Writes the next register of what was read to a piece.
-    fn sort(&mut self, mut output: Output<F>) -> io::Result<usize> {
+    /// Writes the next of what was read to a piece.
+    fn sort(&mut self, mut output: Output<F>, mut preamble: Preamble) -> io::Result<usize> {
+        if let Some(record) = preamble.next() {
+            let written = output.put(&record)?;
+            self.stage = Stage::Sorting(output, preamble);
+            return Ok(written);
+        }
         let Some((_, held)) = self.fresh.registers.pop_first() else {
             let life = output.writer.seal.life;
             let (file, sealed) = output.finish()?;
@@ -274,27 +284,36 @@ impl<F: DiskFile> Merge<F> {
             return Ok(0);
         };
         let mut written = 0;
-        for record in held.records() {
-            written += output.put(record)?;
+        for record in held.into_records() {
+            written += output.put(&record)?;
         }
-        self.stage = Stage::Sorting(output);
+        self.stage = Stage::Sorting(output, preamble);
         Ok(written)
     }
 
-    /// Writes what is not of a register.
-    fn write_preamble(&mut self, output: &mut Output<F>) -> io::Result<usize> {
-        let mut all = Checkpoint::default();
+    /// Takes the next record that is not of a register; returns its size.
+    fn fold(
+        &mut self,
+        mut all: Box<Checkpoint>,
+        mut fresh: Preamble,
+        create: Create<'_, F>,
+    ) -> io::Result<usize> {
+        let mut next = None;
         for stream in &mut self.sorted {
-            while let Some(record) = stream.take(None)? {
-                all.apply(record);
+            next = stream.take(None)?;
+            if next.is_some() {
+                break;
             }
         }
-        all.extend(self.fresh.preamble());
-        let mut written = 0;
-        for record in all.folded() {
-            written += output.put(&record)?;
-        }
-        Ok(written)
+        let Some(record) = next.or_else(|| fresh.next()) else {
+            let output = Output::new(create(Use::Checkpoint)?);
+            self.stage = Stage::Writing(output, Box::new(all.take_preamble()));
+            return Ok(0);
+        };
+        let size = record.size();
+        all.apply(record);
+        self.stage = Stage::Folding(all, fresh);
+        Ok(size)
     }
 
     /// Writes the next register; returns how many bytes that were, none if there is no more.
@@ -314,11 +333,11 @@ impl<F: DiskFile> Merge<F> {
             }
         }
         if let Some(newer) = self.fresh.registers.remove(&next) {
-            newer.records().for_each(|record| held.apply(record.clone()));
+            newer.into_records().for_each(|record| held.apply(record));
         }
         let mut written = 0;
-        for record in held.records() {
-            written += output.put(record)?;
+        for record in held.into_records() {
+            written += output.put(&record)?;
         }
         Ok(written)
     }

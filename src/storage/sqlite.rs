@@ -10,7 +10,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::checkpoint::{CHANGES_MAX, STEPS_BYTES_MAX, fold, fold_steps};
+use super::checkpoint::{fold_copy, fold_replica};
 use super::disk::{Directory, Disk};
 use super::health::{FailStop, Health};
 use super::manifest::{Claim, MARK, Manifest, Mark, claim, on, refused};
@@ -25,6 +25,13 @@ use crate::wire;
 /// The name of this store in a manifest.
 pub(super) const STORE: &str = "sqlite";
 const FILE: &str = "state.sqlite";
+
+/// Changes of a copy are folded when there are so many.
+const CHANGES_MAX: usize = 8192;
+
+/// Records of a replica are folded when they have so many bytes more than after the last time, and
+/// twice as many.
+const STEPS_BYTES_MAX: usize = 1 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (name BLOB PRIMARY KEY, frame BLOB NOT NULL) WITHOUT ROWID;
@@ -351,7 +358,7 @@ fn place(
         Record::Changed { table, .. } => {
             let of = (CHANGED, *table);
             add_change(connection, total, changes, of, record, frame)?;
-            if changes[&of].count >= CHANGES_MAX * 2 {
+            if changes[&of].count >= CHANGES_MAX {
                 fold_changes(connection, total, changes, *table)?;
             }
             return Ok(());
@@ -362,7 +369,7 @@ fn place(
             let Kept { bytes, folded, .. } = changes[&of];
             if bytes >= folded * 2 + STEPS_BYTES_MAX {
                 let steps = take_changes(connection, total, of)?;
-                put_changes(connection, total, changes, of, fold_steps(&steps))?;
+                put_changes(connection, total, changes, of, fold_replica(*table, steps))?;
             }
             return Ok(());
         }
@@ -399,7 +406,7 @@ fn put_changes(
     total: &mut Total,
     changes: &mut Changes,
     of: (u8, TableName),
-    records: Vec<Record>,
+    records: impl Iterator<Item = Record>,
 ) -> rusqlite::Result<()> {
     let kept = changes.entry(of).or_default();
     (kept.count, kept.bytes) = (0, 0);
@@ -450,10 +457,9 @@ fn fold_changes(
         connection
             .query_row("SELECT frame FROM records WHERE name = ?1", [&name], |row| row.get(0))?;
     let Ok((begun, _)) = wire::decode::<Record>(&begun) else { return Ok(()) };
-    let mut records = vec![begun];
     let of = (CHANGED, table);
-    records.extend(take_changes(connection, total, of)?);
-    put_changes(connection, total, changes, of, fold(&records).split_off(1))
+    let taken = take_changes(connection, total, of)?;
+    put_changes(connection, total, changes, of, fold_copy(begun, taken).skip(1))
 }
 
 /// Puts a record in its row. A row of a register has one or two frames: what was accepted, and

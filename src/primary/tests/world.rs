@@ -183,7 +183,10 @@ impl World {
         let journal = self.disks.entry(member).or_insert_with(|| Journal::new(remembered));
         // What a store that gets rid of old records keeps comes to the same.
         let mut compacted = Journal::new(remembered);
-        journal.records().for_each(|record| compacted.add(record).expect("a sound journal"));
+        journal
+            .clone()
+            .into_records()
+            .for_each(|record| compacted.add(record).expect("a sound journal"));
         assert_eq!(compacted.reign(), journal.reign());
         assert_eq!(compacted.log().content(), journal.log().content());
         assert_eq!(compacted.log().tail(), journal.log().tail());
