@@ -23,7 +23,7 @@ use bincode::{Decode, Encode};
 use super::command::{Answer, Command, Info, Keep, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
-use super::stability::Cut;
+use super::stability::{Counting, Cut, Said};
 use super::table::{Applied, Change, Row, Table};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
 use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
@@ -175,6 +175,13 @@ struct Peer {
     agrees: Option<bool>,
     known: VersionVector,
     heard: Instant,
+    /// The number of the last that it said, and of the last of this copy's that it had heard then.
+    said: u64,
+    echo: u64,
+    /// Whom it counted then.
+    counting: Counting,
+    /// What it had seen when it was first heard to count this copy.
+    owed: Option<VersionVector>,
     /// Whether it counts this copy, and this copy has had all that it had.
     met: bool,
     /// While it has just come back.
@@ -263,6 +270,8 @@ pub struct Replica {
     peers: BTreeMap<NodeId, Peer>,
     session: Option<Session>,
     session_next: u64,
+    /// The number of the last digest.
+    said: u64,
     cut: Option<Cut>,
     started: bool,
     /// Whether copies that were both written to are left apart.
@@ -296,6 +305,7 @@ impl Replica {
             peers: peers.into_iter().map(|peer| (peer, Peer::new(Instant::ZERO, manual))).collect(),
             session: None,
             session_next: u64::from(incarnation.0) << 32,
+            said: u64::from(incarnation.0) << 32,
             cut: None,
             started: false,
         }
@@ -307,7 +317,6 @@ impl Replica {
         for peer in peers {
             self.peers.entry(peer).or_insert_with(|| Peer::new(now, self.manual));
         }
-        self.cut = None;
     }
 
     /// Which table it is a copy of.
@@ -469,16 +478,19 @@ impl Replica {
         self.retry(now, step);
         self.settle(now, step);
         self.advance(now, step);
-        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
-        for node in nodes {
+        self.said += 1;
+        let counting = self.counting(now);
+        for (&node, peer) in &self.peers {
             let digest = Digest {
                 agreement: self.table.agreement().clone(),
                 actor: self.table.actor(),
                 seen: self.table.seen().clone(),
                 stable: self.table.stable().clone(),
-                counting: self.peers[&node].actor,
+                number: self.said,
+                heard: peer.said,
+                counting: counting.clone(),
                 wall,
-                stance: self.peers[&node].stance(),
+                stance: peer.stance(),
             };
             step.sends.push((node, self.message(Body::Digest(digest))));
         }
@@ -573,9 +585,10 @@ impl Replica {
 
     // ------------------------------------------------------------------ who has what
 
-    fn on_digest(&mut self, from: NodeId, digest: Digest, now: Instant, step: &mut Step) {
+    fn on_digest(&mut self, from: NodeId, mut digest: Digest, now: Instant, step: &mut Step) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if digest.actor.node != from || peer.is_over(&digest.actor) {
+        let is_old = peer.actor == Some(digest.actor) && digest.number <= peer.said;
+        if digest.actor.node != from || is_old || peer.is_over(&digest.actor) {
             return;
         }
         let agrees = digest.agreement == *self.table.agreement();
@@ -598,12 +611,17 @@ impl Replica {
                     peer.retired.remove(0);
                 }
                 peer.retired.push(before);
-                peer.known = VersionVector::EMPTY;
-                self.cut = None;
+                (peer.known, peer.owed) = (VersionVector::EMPTY, None);
                 self.session.take_if(|session| session.peer == from);
             }
         }
         peer.heard = now;
+        (peer.said, peer.echo) = (digest.number, digest.heard);
+        let own = self.table.actor();
+        if peer.owed.is_none() && digest.counting.contains(&(own.node, Some(own))) {
+            peer.owed = Some(digest.seen.clone());
+        }
+        peer.counting = core::mem::take(&mut digest.counting);
         peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
             peer.patience = now + self.pace.debounce;
@@ -619,12 +637,10 @@ impl Replica {
         // What a copy that was something else forgot then, this one may still hold.
         let compares = self.table.is_changed() && !peer.compared;
         peer.misses(from, seen, &digest.seen, now, self.pace.round * STALL_ROUNDS, step);
-        if equal {
-            if let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
-                step.events.push(Event::MergeFinished { peer: from, totals });
-            }
-            peer.met |= digest.counting == Some(self.table.actor()) && !compares;
+        if equal && let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
+            step.events.push(Event::MergeFinished { peer: from, totals });
         }
+        peer.met |= !compares && peer.owed.as_ref().is_some_and(|owed| seen.covers(owed));
         let may_begin = now >= peer.patience;
         self.advance(now, step);
         if equal && !compares || self.session.is_some() || !may_begin {
@@ -647,20 +663,32 @@ impl Replica {
         }
     }
 
+    /// Whom this copy waits for before it forgets anything.
+    fn counting(&self, now: Instant) -> Counting {
+        let own = self.table.actor();
+        let counted = self.peers.iter().filter(|(_, peer)| peer.counts(now, self.retention));
+        let mut all: Counting = counted.map(|(node, peer)| (*node, peer.actor)).collect();
+        all.push((own.node, Some(own)));
+        all.sort_unstable();
+        all
+    }
+
     /// Finds what all copies have seen, and forgets what lost among it.
     fn advance(&mut self, now: Instant, step: &mut Step) {
         let seen = self.table.seen();
-        let counted = || {
-            let counted = self.peers.iter().filter(|(_, p)| now.since(p.heard) <= self.retention);
-            counted.map(|(node, peer)| (*node, &peer.known))
-        };
-        let Some(cut) = &mut self.cut else {
-            if !self.table.stable().covers(seen) {
-                self.cut = Some(Cut::new(seen.clone()));
-            }
+        if !self.started || self.cut.is_none() && self.table.stable().covers(seen) {
+            return;
+        }
+        let counting = self.counting(now);
+        let Some(cut) = self.cut.as_mut().filter(|cut| cut.is_of(&counting)) else {
+            self.cut = Some(Cut::new(seen.clone(), counting));
             return;
         };
-        if let Some(stable) = cut.advance(seen, counted) {
+        let counted = || {
+            let counted = self.peers.iter().filter(|(_, peer)| peer.counts(now, self.retention));
+            counted.map(|(node, peer)| (*node, peer.words()))
+        };
+        if let Some(stable) = cut.advance(seen, self.said, counted) {
             self.cut = None;
             self.apply(Change { stable, ..Change::default() }, step);
         }
@@ -887,6 +915,11 @@ impl Replica {
         {
             return;
         }
+        if !peer.met {
+            // It may have been meant for the copy that was here before, and be part of what this
+            // one has to learn at one stroke.
+            return self.ask_unless_asking(from, now, step);
+        }
         let last = self.table.seen().last(&actor);
         if first > last + 1 {
             return self.ask_unless_asking(from, now, step);
@@ -920,6 +953,10 @@ impl Peer {
             agrees: None,
             known: VersionVector::EMPTY,
             heard,
+            said: 0,
+            echo: 0,
+            counting: Vec::new(),
+            owed: None,
             met: false,
             merging: None,
             away: false,
@@ -932,6 +969,15 @@ impl Peer {
             told: false,
             keep: None,
         }
+    }
+
+    /// Whether it is waited for before anything is forgotten.
+    fn counts(&self, now: Instant, retention: Duration) -> bool {
+        now.since(self.heard) <= retention
+    }
+
+    const fn words(&self) -> Said<'_> {
+        Said { known: &self.known, counting: &self.counting, heard: self.echo }
     }
 
     const fn stance(&self) -> Stance {

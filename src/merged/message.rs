@@ -48,8 +48,13 @@ pub struct Digest {
     pub seen: VersionVector,
     /// Of what it has forgotten whatever lost.
     pub stable: VersionVector,
-    /// Which copy of the receiver's it takes into account before it forgets anything.
-    pub counting: Option<Actor>,
+    /// The how many-th of this process. What comes late is no news.
+    pub number: u64,
+    /// The last one of the receiver's that came.
+    pub heard: u64,
+    /// Which replicas it takes into account before it forgets anything, itself among them, in
+    /// order; and which copy of each, if it has heard one.
+    pub counting: Vec<(NodeId, Option<Actor>)>,
     /// What the clock shows there.
     pub wall: Wall,
     /// Whether the copies are merged.

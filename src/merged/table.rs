@@ -369,7 +369,7 @@ impl Table {
 
     fn written(&self, wanted: BTreeMap<Row, Content>, wall: Wall) -> Change {
         let mut change = Change::default();
-        let origin = if self.settled { Origin::Written } else { Origin::Late };
+        let origin = self.origin(Origin::Written);
         let mut number = self.seen.last(&self.actor);
         for (row, content) in wanted {
             let same = match &self.shown(&row)[..] {
@@ -389,6 +389,11 @@ impl Table {
             change.seen.insert(Dot { actor: self.actor, number });
         }
         change
+    }
+
+    /// How a version comes to be that is made here and now.
+    const fn origin(&self, origin: Origin) -> Origin {
+        if self.settled { origin } else { Origin::Late }
     }
 
     /// A version that replaces all that the row holds, and whatever it held and forgot.
@@ -436,7 +441,8 @@ impl Table {
         }
         let dot = Dot { actor: self.actor, number: self.seen.last(&self.actor) + 1 };
         let content = value.map_or(Content::Dead, |value| Content::Live(value.clone()));
-        let version = self.successor(row, dot, wall, Origin::Resolved, content);
+        let origin = self.origin(Origin::Resolved);
+        let version = self.successor(row, dot, wall, origin, content);
         let mut change =
             Change { versions: alloc::vec![(row.clone(), version)], ..Change::default() };
         change.seen.insert(dot);

@@ -164,10 +164,11 @@ impl Stamp {
 pub enum Origin {
     /// A client wrote it where it could not be known what others had settled and forgotten: on a
     /// copy that had just begun, or that was away for longer than tombstones wait. No removal that
-    /// it does not replace takes it away, since another copy may have forgotten that removal.
+    /// it does not replace takes it away, since another copy may have forgotten that removal; and
+    /// if it is a removal, it takes away only what it replaces.
     Late,
-    /// A resolver made it of others. Two of those that collide are settled by their stamps, without
-    /// asking a resolver again, so that resolving ends.
+    /// A resolver made it of others, on a copy that knew of all that was settled. Of those that
+    /// collide the latest stays, without asking a resolver again, so that resolving ends.
     Resolved,
     /// A client wrote it.
     Written,

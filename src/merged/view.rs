@@ -14,6 +14,15 @@ use super::version::{Origin, Version};
 pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'a Version> {
     let mut live = contest(agreement.contest, versions);
     live.sort_unstable_by_key(|version| core::cmp::Reverse(version.rank()));
+    if agreement.strategy == Strategy::Custom {
+        // Of several answers the latest stays, whatever else there is: who has forgotten the others
+        // must come to the same.
+        let mut answers = 0;
+        live.retain(|version| {
+            answers += usize::from(version.origin == Origin::Resolved);
+            version.origin != Origin::Resolved || answers == 1
+        });
+    }
     // Equal values are one value: no conflict. The latest stands for them.
     let mut shown: Vec<&Version> = Vec::with_capacity(live.len());
     for version in live {
@@ -31,17 +40,17 @@ pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'
             shown.sort_by_key(|version| core::cmp::Reverse(version.decisive(field)));
             shown.truncate(1);
         }
-        Strategy::Custom if shown.iter().all(|version| version.origin == Origin::Resolved) => {
-            shown.truncate(1);
-        }
         Strategy::Custom | Strategy::Ignore | Strategy::Manual | Strategy::Siblings => {}
     }
     shown
 }
 
-/// The values that the removals among the versions leave.
+/// The values that the removals among the versions leave. Late ones of either kind take no part:
+/// some copies may have forgotten what is against them.
 fn contest(contest: Contest, versions: &[Version]) -> Vec<&Version> {
-    let removed = versions.iter().filter(|version| version.value().is_none());
+    let removed = versions
+        .iter()
+        .filter(|version| version.value().is_none() && version.origin != Origin::Late);
     let removed = removed.map(Version::rank).max();
     let stays = |version: &&Version| match (contest, removed) {
         (Contest::UpdateWins, _) | (_, None) => true,

@@ -131,7 +131,9 @@ impl Merged {
     fn shown(&self, row: &Row, seen: &VersionVector) -> Vec<&Write> {
         let newest = self.newest(row, seen);
         let latest = |write: &Write| (write.version.stamp, write.version.dot);
-        let removed = newest.iter().filter(|write| write.version.content == Content::Dead);
+        let removed = newest.iter().filter(|write| {
+            write.version.content == Content::Dead && write.version.origin != Origin::Late
+        });
         let removed = removed.map(|write| latest(write)).max();
         let mut live: Vec<&Write> = newest
             .into_iter()
@@ -145,6 +147,11 @@ impl Merged {
             })
             .collect();
         live.sort_by_key(|write| std::cmp::Reverse(latest(write)));
+        if self.schema.strategy == Strategy::Custom {
+            let is_answer = |write: &Write| write.version.origin == Origin::Resolved;
+            let last = live.iter().find(|write| is_answer(write)).map(|write| write.version.dot);
+            live.retain(|write| !is_answer(write) || Some(write.version.dot) == last);
+        }
         let mut values = BTreeSet::new();
         live.retain(|write| values.insert(write.version.value().cloned()));
         let settled = match &self.schema.strategy {
@@ -161,8 +168,7 @@ impl Merged {
                 live.sort_by_key(of);
                 true
             }
-            Strategy::Custom => live.iter().all(|write| write.version.origin == Origin::Resolved),
-            Strategy::Ignore | Strategy::Manual | Strategy::Siblings => false,
+            Strategy::Custom | Strategy::Ignore | Strategy::Manual | Strategy::Siblings => false,
         };
         if settled {
             live.truncate(1);
