@@ -42,6 +42,26 @@ fn a_short_cut_suspends_and_resumes() {
     assert!(value(&cluster.call(2, get("k"))).is_some());
 }
 
+/// M2: the session of a node that has died is closed when it has been silent for long enough, and
+/// not only with the next sweep, wherever in a sweep and between heartbeats it dies.
+#[test]
+fn a_dead_host_is_closed_in_its_time() {
+    for phase in 0..5 {
+        let mut cluster = Cluster::new(3);
+        let session = cluster.open_session(1);
+        cluster.call(1, put("k", "v", vec![Bind::Session(session)]));
+        cluster.run(ms(100 * phase));
+        cluster.crash(1);
+        let begun = cluster.now;
+        while value(&cluster.call(2, get("k"))).is_some() {
+            cluster.step(ms(10));
+            let waited = cluster.now.since(begun);
+            // Two seconds of silence, and what it takes to have it decided.
+            assert!(waited < ms(2_200), "phase {phase}: not closed after {waited:?}");
+        }
+    }
+}
+
 /// M3: a long cut ends the session. The holder is told that it is suspended before anybody else can
 /// find the key erased, and that it is lost once the host is back.
 #[test]

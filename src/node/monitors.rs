@@ -6,7 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer};
+use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer, Timing};
 use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId, TableId, fnv1a};
 use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
 use crate::monitor::{Binding, Fact, Message, NodeSession, Standing, Target};
@@ -423,16 +423,21 @@ impl Node {
             return;
         }
         let now = self.now.instant;
-        let down = self.config.timing.down;
-        let turn = self.config.timing.round * TURN_ROUNDS;
+        let Timing { down, heartbeat, round, .. } = self.config.timing;
+        let turn = round * TURN_ROUNDS;
         for member in self.peers() {
             let node = self.members.nodes()[member];
-            let closed = self.registers.node_session(node).is_some_and(|known| !known.open);
+            if self.registers.node_session(node).is_some_and(|known| !known.open) {
+                continue;
+            }
             let patience = down + turn * self.rank(u64::from(node.0));
-            if closed
-                || self.silence.of(member, now) < patience
-                || !self.monitors.closings.insert(node)
-            {
+            let silence = self.silence.of(member, now);
+            // Not a whole sweep late. Others may have heard it later, by a heartbeat at most.
+            if silence < patience + heartbeat {
+                let left = patience.saturating_sub(silence).max(round / 4);
+                self.timers.hasten(Timer::Sweep, now + left);
+            }
+            if silence < patience || !self.monitors.closings.insert(node) {
                 continue;
             }
             let goal = Goal::CloseNodeSession { down, patience };

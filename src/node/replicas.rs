@@ -265,6 +265,13 @@ impl Node {
         let primary_node = primary.map(|primary| primary.0);
         tracing::info!(node, table = name, %role, %reign, primary = primary_node, "role");
         self.notify(&Topic::Roles, &Event::Role { table, role, reign, primary }, effects);
+        if primary.is_some() {
+            // Whoever waits for one waits no longer.
+            let errands = self.replicas.errands.iter();
+            for (number, _) in errands.filter(|(_, errand)| errand.table == table) {
+                self.timers.hasten(Timer::Errand(*number), self.now.instant);
+            }
+        }
     }
 
     /// How it stands now, for somebody who begins to listen.
