@@ -75,10 +75,7 @@ impl Replica {
         let false_primary = known.is_some_and(|roster| roster.primary != from);
         let greeting = self.greeting;
         let Part::Follow(follower) = &mut self.part else { return };
-        if false_primary {
-            return;
-        }
-        if self.sworn_off {
+        if false_primary || self.sworn_off {
             return;
         }
         follower.leader = Some(from);

@@ -162,12 +162,12 @@ impl Replica {
 
     /// Whoever may be, or may come to be, a replica is sent everything.
     fn keep_peers(&mut self, roster: &Roster, now: Instant) {
-        let proposed = self.proposal.iter().flat_map(Roster::members);
-        let members: BTreeSet<Member> =
-            roster.members().chain(proposed).filter(|member| *member != self.me).collect();
         let Part::Lead(lead) = &mut self.part else { return };
-        lead.peers.retain(|member, _| members.contains(member));
-        for member in members {
+        let rosters = [Some(roster), self.proposal.as_ref()];
+        let rosters = rosters.into_iter().flatten();
+        lead.peers.retain(|member, _| rosters.clone().any(|roster| roster.has(member)));
+        let others = rosters.flat_map(Roster::members);
+        for member in others.filter(|member| *member != self.me) {
             lead.peers.entry(member).or_insert_with(|| Peer::new(now));
         }
     }

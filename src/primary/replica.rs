@@ -8,6 +8,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -247,7 +248,7 @@ pub struct Replica {
     /// The reign that this very process has begun.
     pub(super) crowned: Reign,
     pub(super) version: Option<Ballot>,
-    pub(super) roster: Option<Roster>,
+    pub(super) roster: Option<Arc<Roster>>,
     /// What it wants the arbiter to say in place of `roster`. Until the version has moved it may be
     /// decided any time.
     pub(super) proposal: Option<Roster>,
@@ -334,8 +335,8 @@ impl Replica {
 
     /// What the arbiter said last.
     #[must_use]
-    pub const fn roster(&self) -> Option<&Roster> {
-        self.roster.as_ref()
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_deref()
     }
 
     /// Up to where it knows the table to be committed.
@@ -348,6 +349,18 @@ impl Replica {
     #[must_use]
     pub fn last(&self) -> Place {
         self.log.last()
+    }
+
+    /// What it has asked the arbiter to say instead, which may be decided any time.
+    #[must_use]
+    pub const fn proposal(&self) -> Option<&Roster> {
+        self.proposal.as_ref()
+    }
+
+    /// Whether it wants to be a replica.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.wanted
     }
 
     /// The version of what the arbiter said last.
@@ -387,7 +400,7 @@ impl Replica {
         Info {
             role: self.role(),
             wanted: self.wanted,
-            roster: self.roster.clone(),
+            roster: self.roster().cloned(),
             committed: self.committed(),
             last: self.last(),
             rows: self.log.content().rows.len() as u64,
@@ -466,7 +479,8 @@ impl Replica {
         if self.version != Some(version) {
             // Whatever was proposed in place of an earlier version is this, or was before it, or
             // will never be.
-            (self.version, self.roster, self.proposal) = (Some(version), roster, None);
+            (self.version, self.proposal) = (Some(version), None);
+            self.roster = roster.map(Arc::new);
             if let Some(roster) = &self.roster {
                 self.gone.retain(|member| roster.has(member));
             }
