@@ -157,6 +157,14 @@ marks! {
         "A resolver was asked once more about a conflict that it had left, as a node was back.";
     Succeeded, "succeeded",
         "Another node became the primary of a table.";
+    SucceededPending, "succeeded_pending",
+        "Another node became the primary of a table with writes that were not committed yet.";
+    CountedInPending, "counted_in_pending",
+        "A replica of a primary table came to count while writes waited to be committed.";
+    HeldByBoth, "held_by_both",
+        "A primary committed while a change of who counts was in flight: both sets held it.";
+    ReplicaUnsynced, "replica_unsynced",
+        "A node crashed, or its disk failed, with records of a replica written but not yet durable.";
     CountedIn, "counted_in",
         "A replica of a primary table has caught up, and counts.";
     CountedOut, "counted_out",

@@ -155,14 +155,18 @@ impl Node {
 
     fn settings(&self, schema: &Schema) -> Settings {
         let limits = &self.config.limits;
+        let write_bytes = limits.key_max.saturating_add(limits.value_max);
+        let usual = Limits::default();
         Settings {
             acknowledge: schema.acknowledge,
             answer_within: schema.answer_within,
             retry: self.config.timing.round,
             patience: schema.patience,
             limits: Limits {
-                write_bytes: limits.key_max.saturating_add(limits.value_max),
-                ..Limits::default()
+                write_bytes,
+                // What is sent at a time need not be longer than the longest write makes it.
+                batch_bytes: usual.batch_bytes.min(write_bytes),
+                ..usual
             },
         }
     }

@@ -56,6 +56,7 @@ impl Oracle {
             self.may_watch(node, request.client, what);
         }
         let patience = Nanos::try_from(request.patience.as_nanos()).unwrap_or(Nanos::MAX);
+        let patience = patience.min(self.answer_within(&request.command));
         self.calls.push(Call {
             node,
             op,
@@ -173,16 +174,28 @@ impl Oracle {
         let is_lost = self.truths[node].quorum == Some(false);
         let late = self.calls.iter().filter(|call| call.node == node).find_map(|call| {
             if call.deadline <= mono {
-                Some((call.op, "patience outlasted"))
+                let rule = if call.primary { "I5" } else { "W14" };
+                Some((call.op, rule, "patience outlasted"))
             } else if !call.persistent && !call.merged && is_lost {
-                Some((call.op, "waits without a quorum"))
+                Some((call.op, "W14", "waits without a quorum"))
             } else {
                 None
             }
         });
-        if let Some((op, shape)) = late {
+        if let Some((op, rule, shape)) = late {
             let text = format!("n{} is woken and does not answer {op}", node + 1);
-            self.breaks("W14", shape, text);
+            self.breaks(rule, shape, text);
+        }
+    }
+
+    /// I5: a node that has taken a step wants to be woken at this time of its clock: not after a
+    /// primary table has to answer, or nothing that happens to it would be to blame for being late.
+    #[cfg(not(madsim))]
+    pub(crate) fn check_wake(&mut self, node: usize, wake: Nanos) {
+        let mut calls = self.calls.iter().filter(|call| call.node == node && call.primary);
+        if let Some(call) = calls.find(|call| call.deadline < wake) {
+            let text = format!("n{} is not woken in time to answer {}", node + 1, call.op);
+            self.breaks("I5", "patience slept through", text);
         }
     }
 

@@ -8,17 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::primary::{
-    Acknowledge, Answer, Call, Command, Entry, Member, Place, ReadLevel, Record, Refusal, Reign,
-    Replica, Role, Roster, What,
+    Acknowledge, Answer, Call, Command, Cursor, Entry, Member, Piece, Place, ReadLevel, Record,
+    Refusal, Reign, Replica, Role, Roster, What,
 };
-use synod::{Ballot, Instant, Key, OpId, Outcome, TableId, TableName, Value};
+use synod::{Ballot, Key, OpId, Outcome, TableId, TableName, Value};
 
 use super::Oracle;
 use crate::marks::{Mark, Marks};
-use crate::plan::{Nodes, Plan};
+use crate::plan::{Nanos, Nodes, Plan};
 
 type Rows = BTreeMap<Key, Value>;
 type Wrong = (&'static str, &'static str, String);
+/// The same, of what may yet become right.
+type Unequal = Wrong;
 
 /// What is seen of a replica.
 #[derive(Clone, Debug)]
@@ -28,6 +30,11 @@ pub(crate) struct Seat {
     rows: Vec<(Key, Value)>,
     /// Those committed that it still has.
     entries: Vec<Entry>,
+    /// Those that are not, and whether any of them is a client's.
+    tail: Vec<Place>,
+    is_writing: bool,
+    /// Whether it has asked for others to be in sync, which may be decided any time.
+    is_changing: bool,
 }
 
 /// How far a replica is; what is not seen in it does not change while this does not.
@@ -43,10 +50,13 @@ pub(crate) struct Stand {
 
 impl Stand {
     pub(crate) fn of(replica: &Replica) -> Self {
-        let (role, reign) = (replica.role(), replica.reign());
-        // When it is asked matters to what else that tells.
-        let wanted = replica.info(Instant::ZERO).wanted;
-        Self { role, reign, version: replica.version(), committed: replica.committed(), wanted }
+        Self {
+            role: replica.role(),
+            reign: replica.reign(),
+            version: replica.version(),
+            committed: replica.committed(),
+            wanted: replica.is_wanted(),
+        }
     }
 }
 
@@ -54,11 +64,17 @@ impl Seat {
     pub(crate) fn of(replica: &Replica) -> Self {
         let stand = Stand::of(replica);
         let committed = |entry: &&Entry| entry.place.index <= stand.committed.index;
+        let tail = || replica.entries().filter(|entry| !committed(entry));
+        let in_sync = |roster: &Roster| roster.in_sync.clone();
+        let wanted = replica.proposal().map(in_sync);
         Self {
             stand,
             roster: replica.roster().cloned(),
             rows: replica.rows().map(|(key, value)| (key.clone(), value.clone())).collect(),
             entries: replica.entries().filter(committed).cloned().collect(),
+            tail: tail().map(|entry| entry.place).collect(),
+            is_writing: tail().any(|entry| entry.what.op().is_some()),
+            is_changing: wanted.is_some() && wanted != replica.roster().map(in_sync),
         }
     }
 }
@@ -67,9 +83,68 @@ impl Seat {
 #[derive(Clone, Debug, Default)]
 struct Known {
     stand: Option<Stand>,
-    /// Its durable entries, and up to where it has a copy of everything.
+    /// Its durable entries, up to where it has a copy of everything, and one in the making.
     disk: BTreeMap<u64, Place>,
     copied: u64,
+    copying: Copying,
+    /// Since when it waits, as primary, for none of those who count.
+    idle: Option<Nanos>,
+}
+
+/// A copy in the making, as its pieces on a disk have it.
+#[derive(Clone, Debug, Default)]
+struct Copying {
+    cursor: Option<Cursor>,
+    rows: Rows,
+    remembered: BTreeSet<OpId>,
+}
+
+impl Copying {
+    /// The next piece; `false` if it is one of those that are there, written again.
+    fn add(&mut self, piece: &Piece) -> bool {
+        if piece.after.is_none() {
+            *self = Self::default();
+        }
+        if piece.after != self.cursor {
+            return false;
+        }
+        for entry in piece.entries.iter().filter(|_| piece.after.is_some()) {
+            change(&mut self.rows, &entry.what);
+            self.remembered.extend(entry.what.op());
+        }
+        self.rows.extend(piece.rows.iter().cloned());
+        self.remembered.extend(piece.remembered.iter().map(|remembered| remembered.op));
+        self.cursor = Some(piece.upto.clone());
+        true
+    }
+}
+
+/// What one step does to rows.
+fn change(rows: &mut Rows, what: &What) {
+    match what {
+        What::Put(_, key, value) => {
+            rows.insert(key.clone(), value.clone());
+        }
+        What::Remove(_, key) => {
+            rows.remove(key);
+        }
+        What::Begin | What::Resolve(_) => {}
+    }
+}
+
+/// A reign that has begun: who is primary, and what it had.
+#[derive(Clone, Debug)]
+struct Crown {
+    who: (usize, u32),
+    committed: u64,
+    tail: Vec<Place>,
+}
+
+impl Crown {
+    /// Whether the primary has this one of what was committed.
+    fn has(&self, place: Place) -> bool {
+        place.index <= self.committed || self.tail.contains(&place)
+    }
 }
 
 /// What a client asked, and what was so when it first did.
@@ -91,6 +166,8 @@ pub(super) struct Primary {
     name: TableName,
     register: Key,
     acknowledge: Acknowledge,
+    /// How long a node may take to answer.
+    answer_within: Nanos,
     /// What is committed, in order.
     truth: Vec<Entry>,
     /// Where each request was done.
@@ -100,7 +177,7 @@ pub(super) struct Primary {
     /// Up to where anything was acknowledged.
     acknowledged: u64,
     roster: Option<(Ballot, Roster)>,
-    primaries: BTreeMap<Reign, (usize, u32)>,
+    crowns: BTreeMap<Reign, Crown>,
     asked: BTreeMap<OpId, Asked>,
     /// What was refused for good.
     never: BTreeSet<OpId>,
@@ -110,17 +187,20 @@ pub(super) struct Primary {
 impl Primary {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
+            let schema = table.primary()?;
             Some(Self {
                 table: TableId(place),
                 name: TableName::of(&table.name),
                 register: Key::from(table.name.as_str()),
-                acknowledge: table.primary()?.acknowledge,
+                acknowledge: schema.acknowledge,
+                answer_within: Nanos::try_from(schema.answer_within.as_nanos())
+                    .unwrap_or(Nanos::MAX),
                 truth: Vec::new(),
                 done: BTreeMap::new(),
                 values: BTreeMap::new(),
                 acknowledged: 0,
                 roster: None,
-                primaries: BTreeMap::new(),
+                crowns: BTreeMap::new(),
                 asked: BTreeMap::new(),
                 never: BTreeSet::new(),
                 nodes: vec![Known::default(); usize::from(plan.cluster.nodes)],
@@ -166,6 +246,12 @@ impl Primary {
             return Err(("I3", "an earlier reign goes on", text));
         }
         let index = entry.place.index;
+        let later = self.crowns.range(entry.place.reign.next()..);
+        if let Some((reign, crown)) = later.into_iter().find(|(_, it)| !it.has(entry.place)) {
+            let who = crown.who.0 + 1;
+            let text = format!("n{} commits {entry}, which n{who} had not at {reign}", node + 1);
+            return Err(("I8", "committed by the deposed", text));
+        }
         if let Some(op) = entry.what.op() {
             if let Some(before) = self.done.insert(op, index) {
                 let text = format!("n{} commits {entry}; it was done at {before}", node + 1);
@@ -216,17 +302,90 @@ impl Primary {
         }
         if !seat.rows.iter().cloned().eq(self.rows(committed)) {
             let text = format!("n{} shows other rows than those of {}", node + 1, stand.committed);
-            return Err(("I12", "other rows", text));
+            // What it has not gone through one by one came as a copy.
+            let begin = seat.entries.first().map_or(u64::MAX, |entry| entry.place.index);
+            let copied = before.is_none_or(|before| begin > before.committed.index + 1);
+            let rule = if copied { "I6" } else { "I12" };
+            return Err((rule, "other rows", text));
         }
         if stand.role == Role::Primary {
-            let who = *self.primaries.entry(stand.reign).or_insert((node, boots));
-            if who != (node, boots) {
-                let text =
-                    format!("n{} and n{} are both primary in {}", who.0 + 1, node + 1, stand.reign);
-                return Err(("I1", "two primaries", text));
+            let is_ahead = before.is_some_and(|before| before.committed.index < committed);
+            if seat.is_changing && is_ahead {
+                marks.hit(Mark::HeldByBoth);
             }
+            self.crown((node, boots), seat, marks)?;
         }
         self.learn_roster(node, seat, marks)
+    }
+
+    /// I1, I4: a reign may have begun.
+    fn crown(&mut self, who: (usize, u32), seat: &Seat, marks: &mut Marks) -> Result<(), Wrong> {
+        let (node, reign) = (who.0, seat.stand.reign);
+        if let Some(crown) = self.crowns.get(&reign) {
+            if crown.who != who {
+                let text =
+                    format!("n{} and n{} are both primary in {reign}", crown.who.0 + 1, node + 1);
+                return Err(("I1", "two primaries", text));
+            }
+            return Ok(());
+        }
+        let crown = Crown { who, committed: seat.stand.committed.index, tail: seat.tail.clone() };
+        let promised = self.acknowledge != Acknowledge::Primary;
+        let missing = self.truth.iter().find(|entry| promised && !crown.has(entry.place));
+        if let Some(entry) = missing {
+            let text = format!("n{} begins {reign} without {entry}", node + 1);
+            return Err(("I4", "a successor without what is committed", text));
+        }
+        let last = self.crowns.last_key_value();
+        if seat.is_writing && last.is_some_and(|(_, last)| last.who.0 != node) {
+            marks.hit(Mark::SucceededPending);
+        }
+        self.crowns.insert(reign, crown);
+        Ok(())
+    }
+
+    /// I9: a primary that knows that all who count hold what it has not committed waits for
+    /// somebody who does not count, if it still does so a moment later.
+    #[cfg(not(madsim))]
+    fn on_pending(&mut self, node: usize, replica: &Replica, now: Nanos) -> Result<(), Wrong> {
+        let held = self.held(node, replica).filter(|held| *held > replica.committed());
+        let idle = &mut self.nodes[node].idle;
+        let Some(held) = held else {
+            *idle = None;
+            return Ok(());
+        };
+        if *idle.get_or_insert(now) < now {
+            let text = format!("n{} has not committed {held}, which all who count hold", node + 1);
+            return Err(("I9", "waits for who does not count", text));
+        }
+        Ok(())
+    }
+
+    /// Up to where a primary knows that enough of those in sync hold its log, if it asks for no
+    /// change of who that is.
+    #[cfg(not(madsim))]
+    fn held(&self, node: usize, replica: &Replica) -> Option<Place> {
+        let (last, committed) = (replica.last(), replica.committed());
+        if replica.role() != Role::Primary || last == committed || replica.proposal().is_some() {
+            return None;
+        }
+        let roster = replica.roster()?;
+        let disk = &self.nodes[node].disk;
+        let written = |place: &Place| disk.get(&place.index) == Some(place);
+        let tail = || replica.entries().map(|it| it.place).filter(|it| it.index > committed.index);
+        let own = tail().take_while(written).last()?.index;
+        // When they were heard does not matter to what they have acknowledged.
+        let lags = replica.lags(synod::Instant::ZERO);
+        let counting = lags.iter().filter(|lag| lag.in_sync);
+        let mut positions: Vec<u64> = counting.map(|lag| last.index - lag.behind).collect();
+        positions.push(own);
+        positions.sort_unstable_by_key(|position| std::cmp::Reverse(*position));
+        let enough = match roster.acknowledge {
+            Acknowledge::All => *positions.last()?,
+            Acknowledge::Primary => own,
+            Acknowledge::Quorum => positions[positions.len() / 2],
+        };
+        tail().find(|place| place.index == enough.min(own) && place.reign == roster.reign)
     }
 
     fn learn_roster(&mut self, node: usize, seat: &Seat, marks: &mut Marks) -> Result<(), Wrong> {
@@ -245,6 +404,9 @@ impl Primary {
                 }
                 if roster.in_sync.len() > before.in_sync.len() {
                     marks.hit(Mark::CountedIn);
+                    if seat.stand.role == Role::Primary && seat.is_writing {
+                        marks.hit(Mark::CountedInPending);
+                    }
                 }
                 if roster.in_sync.len() < before.in_sync.len() {
                     marks.hit(Mark::CountedOut);
@@ -256,7 +418,8 @@ impl Primary {
         Ok(())
     }
 
-    fn on_record(&mut self, node: usize, record: &Record) {
+    /// I6: a copy counts once it is whole, and then it is the table as of its place.
+    fn on_record(&mut self, node: usize, record: &Record) -> Result<(), Wrong> {
         let known = &mut self.nodes[node];
         match record {
             Record::Appended(entries) => {
@@ -266,10 +429,34 @@ impl Primary {
                 known.disk.extend(entries.iter().map(|entry| (entry.place.index, entry.place)));
             }
             Record::Piece(piece) => {
-                known.copied = known.copied.max(piece.upto.place.index);
+                let is_next = known.copying.add(piece);
+                if is_next && piece.upto.mark == synod::primary::Mark::Whole {
+                    known.disk.clear();
+                    known.copied = piece.upto.place.index;
+                    let copy = std::mem::take(&mut known.copying);
+                    return self.check_copy(node, &copy, piece);
+                }
             }
             Record::Committed(_) | Record::Entered { .. } => {}
         }
+        Ok(())
+    }
+
+    fn check_copy(&self, node: usize, copy: &Copying, last: &Piece) -> Result<(), Wrong> {
+        let place = last.upto.place;
+        if copy.rows != self.rows(place.index) {
+            let text = format!("n{} has a copy that is not the table at {place}", node + 1);
+            return Err(("I6", "another copy", text));
+        }
+        let held = self.truth.iter().take_while(|entry| entry.place <= place);
+        let mut kept = held.filter(|entry| entry.place.index > last.floor);
+        let forgotten =
+            |entry: &&Entry| entry.what.op().is_some_and(|op| !copy.remembered.contains(&op));
+        if let Some(entry) = kept.find(forgotten) {
+            let text = format!("n{} has a copy as of {place} that forgets {entry}", node + 1);
+            return Err(("I6", "a copy that forgets", text));
+        }
+        Ok(())
     }
 
     /// Whether a member's disk has this entry, as far as can be seen; one that is gone may have
@@ -323,7 +510,9 @@ impl Primary {
                 if *level == ReadLevel::Linearizable && place.index < asked.acknowledged {
                     let text =
                         format!("{op} is shown {place}; {} was acknowledged", asked.acknowledged);
-                    return Err(("I4", "stale read", text));
+                    let newer = self.entry(asked.acknowledged).map(|entry| entry.place.reign);
+                    let rule = if newer > Some(place.reign) { "I8" } else { "I4" };
+                    return Err((rule, "stale read", text));
                 }
                 Ok(())
             }
@@ -448,9 +637,14 @@ impl Primary {
 
     // ---- after healing --------------------------------------------------------------------
 
-    /// I10: what is not yet equal among these nodes, if they have what it takes.
-    fn unequal(&self, nodes: Nodes, life: impl Fn(usize) -> Option<u64>) -> Option<String> {
-        let Some((_, roster)) = &self.roster else { return Some("nobody is primary".to_owned()) };
+    /// I9, I10: what is not yet as it must be among these nodes, if they have what it takes.
+    fn unequal(&self, nodes: Nodes, life: impl Fn(usize) -> Option<u64>) -> Option<Unequal> {
+        let unequal = |text| Some(("I10", "replicas unequal", text));
+        let Some((_, roster)) = &self.roster else {
+            let mut known = self.nodes.iter().zip(1..).filter(|(_, node)| nodes.has(*node));
+            let wanted = known.any(|(known, _)| known.stand.is_none_or(|stand| stand.wanted));
+            return if wanted { unequal("nobody is primary".to_owned()) } else { None };
+        };
         let is_there = |member: &&Member| {
             let node = usize::from(member.node.0).wrapping_sub(1);
             nodes.has(member.node.0) && life(node) == Some(member.life.0)
@@ -466,10 +660,18 @@ impl Primary {
             stand.is_some_and(|it| it.role == Role::Primary && it.reign == roster.reign)
         });
         if primary.is_none() {
-            return Some(format!("nobody is primary, says {roster}"));
+            return unequal(format!("nobody is primary, says {roster}"));
         }
         if let Some(gone) = roster.in_sync.iter().find(|member| !is_there(member)) {
-            return Some(format!("{gone} is gone, and counts, says {roster}"));
+            return unequal(format!("{gone} is gone, and counts, says {roster}"));
+        }
+        let left = self.nodes.iter().zip(1..).find(|(known, node)| {
+            let stand = known.stand.filter(|_| nodes.has(*node));
+            let is_out = stand.is_some_and(|it| !it.wanted);
+            is_out && count > 1 && roster.in_sync.iter().any(|member| member.node.0 == *node)
+        });
+        if let Some((_, node)) = left {
+            return Some(("I9", "counts though it left", format!("n{node} left; {roster}")));
         }
         // Who wants to leave goes on for as long as there is nobody else.
         let stand = |member: &Member| self.nodes[usize::from(member.node.0) - 1].stand;
@@ -484,12 +686,11 @@ impl Primary {
             nodes.has(*node) && known.stand.is_none_or(|it| it.wanted) && is_behind
         });
         if self.truth.last().map(|entry| entry.place.reign) != Some(roster.reign) {
-            return Some(format!("nothing of {} is committed", roster.reign));
+            return unequal(format!("nothing of {} is committed", roster.reign));
         }
-        behind.map(|(known, node)| {
-            let at = known.stand.map(|stand| stand.committed).unwrap_or_default();
-            format!("n{node} is at {at}; {} entries are committed", self.len())
-        })
+        let (known, node) = behind?;
+        let at = known.stand.map(|stand| stand.committed).unwrap_or_default();
+        unequal(format!("n{node} is at {at}; {} entries are committed", self.len()))
     }
 }
 
@@ -507,21 +708,46 @@ impl Oracle {
     pub(super) fn forget_replicas(&mut self, node: usize) {
         for primary in &mut self.primary {
             primary.nodes[node].stand = None;
+            primary.nodes[node].idle = None;
         }
     }
 
     /// A node's disk is gone.
     pub(super) fn lose_replicas(&mut self, node: usize) {
         for primary in &mut self.primary {
-            primary.nodes[node].disk.clear();
-            primary.nodes[node].copied = 0;
+            primary.nodes[node] = Known::default();
         }
     }
 
     pub(super) fn on_replica_record(&mut self, node: usize, table: TableName, record: &Record) {
         if let Some(primary) = self.primary.iter_mut().find(|primary| primary.name == table) {
-            primary.on_record(node, record);
+            let (table, judged) = (primary.table, primary.on_record(node, record));
+            self.judge(table, judged);
         }
+    }
+
+    /// I5: how long a node may take to answer.
+    pub(super) fn answer_within(&self, command: &synod::Command) -> Nanos {
+        let synod::Command::Primary { table, call: Call::Ask { follow: false, .. } } = command
+        else {
+            return Nanos::MAX;
+        };
+        let known = self.primary.iter().find(|primary| primary.table == *table);
+        known.map_or(Nanos::MAX, |primary| primary.answer_within)
+    }
+
+    /// A node's replica has taken a step that may leave something pending.
+    #[cfg(not(madsim))]
+    pub(crate) fn on_replica_pending(
+        &mut self,
+        node: usize,
+        table: TableId,
+        replica: &Replica,
+        now: Nanos,
+    ) {
+        let Some(primary) = self.primary_of(table) else { return };
+        let judged = primary.on_pending(node, replica, now);
+        self.judge(table, judged);
     }
 
     /// A node's replica has taken a step.
@@ -558,12 +784,12 @@ impl Oracle {
         self.judge(table, judged);
     }
 
-    /// I10: what of primary tables is not equal yet among these nodes.
-    pub(crate) fn unequal_replicas(&self, nodes: Nodes) -> Option<String> {
+    /// I9, I10: what of primary tables is not yet as it must be among these nodes.
+    pub(crate) fn unequal_replicas(&self, nodes: Nodes) -> Option<Unequal> {
         let life = |node: usize| self.truths.get(node).and_then(|truth| truth.life);
         self.primary.iter().find_map(|primary| {
-            let text = primary.unequal(nodes, life)?;
-            Some(format!("{}: {text}", primary.table))
+            let (rule, shape, text) = primary.unequal(nodes, life)?;
+            Some((rule, shape, format!("{}: {text}", primary.table)))
         })
     }
 }

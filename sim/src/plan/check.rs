@@ -113,7 +113,12 @@ impl Plan {
             cluster_size: cluster.size,
             tables: self.tables.iter().map(table).collect(),
             genesis: if cluster.witnessed { Genesis::Witnessed } else { Genesis::Vouched },
-            limits: Limits { requests_max: cluster.requests_max as usize, ..Limits::default() },
+            limits: Limits {
+                requests_max: cluster.requests_max as usize,
+                key_max: Limits::default().key_max.min(cluster.row_max as usize),
+                value_max: cluster.row_max as usize,
+                ..Limits::default()
+            },
             timing: Timing {
                 heartbeat: span(cluster.heartbeat),
                 down: span(cluster.down),

@@ -14,7 +14,7 @@ use synod::primary::{self, Acknowledge};
 
 use super::{
     Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
-    Nanos, Network, Nodes, Operation, Plan, Resolvers, SECOND, Table, Tie, Trouble,
+    Nanos, Network, Nodes, Operation, Plan, ROW_MAX, Resolvers, SECOND, Table, Tie, Trouble,
 };
 use crate::chooser::{Chooser, Seeded, weighted};
 use crate::scenario::Scenario;
@@ -190,7 +190,7 @@ fn merged_tables(
 }
 
 /// A table with a primary; sometimes beside one of consensus.
-fn primary_tables(draws: &mut Seeded, heartbeat: Nanos) -> Vec<Table> {
+fn primary_tables(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Vec<Table> {
     let mut tables = consensus_tables(u64::from(draws.percent(20)));
     let acknowledge = *draws.one(&[Acknowledge::All, Acknowledge::All, Acknowledge::Quorum]);
     let span = |beats| Duration::from_millis((heartbeat * beats) / MILLI);
@@ -198,7 +198,7 @@ fn primary_tables(draws: &mut Seeded, heartbeat: Nanos) -> Vec<Table> {
         acknowledge,
         answer_within: span(draws.within(4, 20)),
         patience: span(draws.within(8, 40)),
-        ..primary::Schema::default()
+        replicas: replicas(draws, nodes),
     };
     tables.push(Table { name: "primary0".to_owned(), discipline: Discipline::Primary(schema) });
     tables
@@ -215,6 +215,15 @@ fn resolvers(draws: &mut Seeded, heartbeat: Nanos) -> Resolvers {
         stalling,
         stall: draws.magnitude(MILLI, heartbeat * 40) / MICRO * MICRO,
     }
+}
+
+/// Mostly everybody.
+fn replicas(draws: &mut Seeded, nodes: u16) -> Replicas {
+    let mut some = Vec::new();
+    if draws.percent(20) {
+        some.extend((1..=nodes).filter(|_| draws.percent(60)).map(NodeId));
+    }
+    if some.is_empty() { Replicas::All } else { Replicas::Only(some) }
 }
 
 fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
@@ -244,12 +253,7 @@ fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
     if draws.percent(30) {
         schema.durability = Durability::Memory;
     }
-    if draws.percent(20) {
-        let some: Vec<NodeId> = (1..=nodes).filter(|_| draws.percent(60)).map(NodeId).collect();
-        if !some.is_empty() {
-            schema.replicas = Replicas::Only(some);
-        }
-    }
+    schema.replicas = replicas(draws, nodes);
     // Whoever is away for longer takes a whole copy. Then values that lost elsewhere may win again,
     // so only where none can lose is it known here what must be shown.
     if schema.strategy == siblings && schema.contest == Contest::UpdateWins && draws.percent(50) {
@@ -265,7 +269,7 @@ impl Maker {
         let heartbeat = *draws.one(&[25 * MILLI, 50 * MILLI, 50 * MILLI, 100 * MILLI]);
         let tables = match (scenario.family, narrow) {
             ("merged", _) => merged_tables(draws, scenario, self.nodes, heartbeat),
-            ("primary", _) => primary_tables(draws, heartbeat),
+            ("primary", _) => primary_tables(draws, self.nodes, heartbeat),
             (_, true) => consensus_tables(1),
             (_, false) => consensus_tables(draws.within(1, 3)),
         };
@@ -302,6 +306,7 @@ impl Maker {
                 backoff: draws.within(1, 5) * MILLI,
                 backoff_max: draws.within(20, 200) * MILLI,
                 requests_max: if draws.percent(5) { 2 } else { 4096 },
+                row_max: ROW_MAX,
                 wall_spread: if draws.percent(50) { draws.magnitude(1, 10_000) * MILLI } else { 0 },
             },
             tables,
@@ -357,6 +362,10 @@ impl Maker {
             && (scenario.name == "resolvers" || self.draws.percent(70))
         {
             plan.resolvers = Some(resolvers(&mut self.draws, heartbeat));
+        }
+        if scenario.family == "primary" && self.draws.percent(70) {
+            // A copy then comes in many pieces.
+            plan.cluster.row_max = self.draws.within(16, 200) as u32;
         }
         if scenario.name == "calm" {
             plan.network.duplicate = 0;

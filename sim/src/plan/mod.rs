@@ -38,6 +38,8 @@ pub const CLIENTS_MAX: u16 = 64;
 pub const KEYS_MAX: u16 = 64;
 /// The most tables of a plan.
 pub const TABLES_MAX: usize = 16;
+/// How long a row may be, unless a plan says otherwise: as long as the engine has it.
+pub const ROW_MAX: u32 = 1 << 20;
 /// The longest time in a plan, some three years: so that no sum of times leaves its range.
 pub const TIME_MAX: Nanos = 100_000_000 * SECOND;
 /// How far a wall clock or a deadline may be off at most, some thirty years either way.
@@ -113,6 +115,9 @@ pub struct Cluster {
     pub backoff_max: Nanos,
     /// Requests in flight at one node.
     pub requests_max: u32,
+    /// Bytes of a value, and of a key unless that is more than a key may have anyway. Replicas of
+    /// primary tables send each other no more at a time.
+    pub row_max: u32,
     /// How far the wall clocks are apart at the start, at most.
     pub wall_spread: Nanos,
 }

@@ -15,7 +15,8 @@ use synod::primary;
 use super::check::{Misfit, Part};
 use super::{
     Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MICRO, MILLI, Mode,
-    Nanos, Network, Nodes, Operation, Plan, PlanError, Resolvers, SECOND, Table, Tie, Trouble,
+    Nanos, Network, Nodes, Operation, Plan, PlanError, ROW_MAX, Resolvers, SECOND, Table, Tie,
+    Trouble,
 };
 
 /// The version of the format, its first line.
@@ -39,6 +40,7 @@ impl Default for Plan {
                 backoff: 2 * MILLI,
                 backoff_max: 100 * MILLI,
                 requests_max: 4096,
+                row_max: ROW_MAX,
                 wall_spread: 0,
             },
             tables: vec![Table { name: "default".to_owned(), discipline: Discipline::Consensus }],
@@ -320,7 +322,11 @@ impl fmt::Display for Plan {
             Span(cluster.backoff),
             Span(cluster.backoff_max)
         )?;
-        writeln!(f, "limits requests={}", cluster.requests_max)?;
+        write!(f, "limits requests={}", cluster.requests_max)?;
+        if cluster.row_max != ROW_MAX {
+            write!(f, " row={}", cluster.row_max)?;
+        }
+        writeln!(f)?;
         writeln!(f, "clocks spread={}", Span(cluster.wall_spread))?;
         let network = &self.network;
         writeln!(
@@ -792,7 +798,12 @@ impl<'a> Words<'a> {
                 }
             }
             "timing" => self.timing(&mut plan.cluster)?,
-            "limits" => plan.cluster.requests_max = self.number("requests")?,
+            "limits" => {
+                plan.cluster.requests_max = self.number("requests")?;
+                if let Some(row) = self.find("row") {
+                    plan.cluster.row_max = self.parse(row, "row")?;
+                }
+            }
             "clocks" => plan.cluster.wall_spread = self.span("spread")?,
             "network" => plan.network = self.network()?,
             "disk" => {

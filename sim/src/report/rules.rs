@@ -1,7 +1,7 @@
 //! What each rule says, in words.
 
 /// The rules by their short names, as failures name them.
-const RULES: [(&str, &str); 53] = [
+const RULES: [(&str, &str); 56] = [
     ("C1", "after healing, all copies of a merged table become equal, and forget what was removed"),
     ("C10", "an alarm is up, and told once, while there is a conflict and no longer"),
     ("C12", "what was written in knowledge of something is stamped later, whatever the clocks say"),
@@ -27,7 +27,10 @@ const RULES: [(&str, &str); 53] = [
     ("I2", "what is acknowledged is on the disks that the table asks for"),
     ("I3", "replicas go through the same entries, one by one, and never go back"),
     ("I4", "what is acknowledged is committed, and stays"),
-    ("I5", "what was refused for good is never done"),
+    ("I5", "a primary table answers in time, and what was refused for good is never done"),
+    ("I6", "a copy is the table as of one place, and counts for nothing before it is whole"),
+    ("I8", "who was primary commits and proves nothing that its successor lacks"),
+    ("I9", "a primary waits for nobody who does not count, and who leaves counts no more"),
     ("INV", "the engine's own invariants hold after every step"),
     ("L1", "after healing, every operation gets a definite answer"),
     ("L10", "after healing, every watcher has been told of the ends it watched for"),

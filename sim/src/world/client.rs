@@ -501,7 +501,7 @@ impl World<'_> {
         let id = op(self.clients[who].id, waiting.request);
         self.recorder.on_outcome(id, outcome.as_ref());
         if let Some(outcome) = &outcome {
-            self.learn_primary(who, waiting.request, &waiting.command, outcome);
+            self.learn_primary(who, &waiting.command, outcome);
             self.learn(who, &waiting.command, outcome);
         }
         self.schedule_client(who);

@@ -23,6 +23,8 @@ pub(super) struct Loss {
     pub(super) acceptances: usize,
     /// Acceptances that became durable without anybody being told.
     pub(super) unsaid: usize,
+    /// Records of replicas that were lost.
+    pub(super) replicas: usize,
     /// Whether a record was cut in the middle.
     pub(super) torn: bool,
 }
@@ -72,6 +74,8 @@ impl Disk {
                     loss.acceptances += usize::from(!survives);
                 } else if matches!(record, Record::Promised { .. }) {
                     loss.promises += usize::from(!survives);
+                } else if matches!(record, Record::Replica { .. }) {
+                    loss.replicas += usize::from(!survives);
                 }
                 if survives {
                     self.durable.push(record);

@@ -283,6 +283,9 @@ impl World<'_> {
         if loss.unsaid > 0 {
             self.marks.hit(Mark::DurableUnsaid);
         }
+        if loss.replicas > 0 {
+            self.marks.hit(Mark::ReplicaUnsynced);
+        }
         self.event(0xC4A5 ^ (place as u64) << 16);
         self.tell(
             Some(place),

@@ -52,6 +52,8 @@ pub(super) struct Liveness {
     deadline: Nanos,
     pub(super) last_quorum_event: Nanos,
     quiet_since: Nanos,
+    /// When replicas of primary tables were last seen not to be equal yet.
+    unequal_at: Nanos,
     probe: u64,
     asked: u64,
     session: Option<SessionId>,
@@ -245,6 +247,9 @@ impl World<'_> {
                 // And what a node sent before it was gone may come as late as a fault can make it:
                 // the others learn of its writes one after the other.
                 (Stage::Quiet, Some(("L2", DEADLINE, _) | ("L10" | "C1", ..))) => {}
+                // So are writes and changes of who counts that waited for who is gone now; but they
+                // come to an end, and then nothing comes for as long as before.
+                (Stage::Quiet, Some(("I9" | "I10", ..))) => self.liveness.unequal_at = self.now,
                 (Stage::Quiet, Some((rule, shape, text))) => {
                     let text = format!("unsettled again: {text}");
                     return self.fail(FailureKind::NoProgress, rule, shape, text);
@@ -257,7 +262,9 @@ impl World<'_> {
     }
 
     const fn is_quiet_long(&self) -> bool {
-        self.now >= self.liveness.quiet_since + self.plan.cluster.down
+        let (quiet, unequal) = (self.liveness.quiet_since, self.liveness.unequal_at);
+        let since = if quiet > unequal { quiet } else { unequal };
+        self.now >= since + self.plan.cluster.down
     }
 
     /// Whether a reader asking the core would find this life, so bound.
@@ -358,8 +365,9 @@ impl World<'_> {
         if let Some((shape, text)) = self.oracle.unequal(self.liveness.core) {
             return Some(("C1", shape, text));
         }
-        if let Some(text) = self.oracle.unequal_replicas(self.liveness.core) {
-            return Some(("I10", "replicas unequal", text));
+        let unequal = self.oracle.unequal_replicas(self.liveness.core);
+        if unequal.is_some() {
+            return unequal;
         }
         if let Some(text) = self.unresolved() {
             return Some(("C6", "conflict left alone", text));

@@ -435,6 +435,10 @@ impl<'a> World<'a> {
         if is_woken {
             self.oracle.check_calls(place, now.instant.0);
         }
+        #[cfg(not(madsim))]
+        if let Some(wake) = self.hosts[place].node.as_ref().map(Process::poll_timeout) {
+            self.oracle.check_wake(place, wake.map_or(u64::MAX, |wake| wake.0));
+        }
         self.effects.push(effects);
         self.recorder.on_downs(self.oracle.downs().len());
         self.schedule_timer(place);

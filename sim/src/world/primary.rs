@@ -16,8 +16,8 @@ use crate::plan::{Act, Operation};
 pub(super) struct Passed {
     /// The latest place it was shown.
     seen: u64,
-    /// Its latest write that was answered: one that a node still has is not asked about.
-    last: Option<RequestId>,
+    /// Its latest write, which a node may have under way, and what it had seen before that.
+    last: Option<(RequestId, u64)>,
 }
 
 impl World<'_> {
@@ -32,6 +32,7 @@ impl World<'_> {
                 let seat = Seat::of(replica);
                 self.oracle.on_replica_step((place, boots), table, &seat, &mut self.marks);
             }
+            self.oracle.on_replica_pending(place, table, replica, self.now);
         }
     }
 
@@ -47,12 +48,15 @@ impl World<'_> {
         let known = client.passed[usize::from(number)];
         let value = || value_of(client.id.number(), u64::from(operation.id));
         let of = |at: &crate::plan::Address| -> Key { key_of(at.key) };
-        let mut op = None;
+        let (mut op, mut seen) = (None, known.seen);
         let command = match &operation.act {
             Act::Put(at, _) => Ask::Put(of(at), value()),
             // What became of the client's latest write?
             Act::CompareAndSet(..) => {
-                op = known.last.map(|request| OpId { client: client.id, request });
+                if let Some((request, before)) = known.last {
+                    op = Some(OpId { client: client.id, request });
+                    seen = before;
+                }
                 Ask::Resolve
             }
             Act::Remove(at, _) => Ask::Remove(of(at)),
@@ -65,18 +69,12 @@ impl World<'_> {
             Act::Unwatch(_) => return Some(asked(number, Call::Join(false))),
             Act::CloseSession | Act::OpenSession | Act::Status => return None,
         };
-        let (seen, follow) = (known.seen, operation.persistent);
+        let follow = operation.persistent;
         Some(asked(number, Call::Ask { command, seen, op, follow }))
     }
 
     /// What a client takes from an answer for its later questions.
-    pub(super) fn learn_primary(
-        &mut self,
-        who: usize,
-        request: RequestId,
-        command: &Command,
-        outcome: &Outcome,
-    ) {
+    pub(super) fn learn_primary(&mut self, who: usize, command: &Command, outcome: &Outcome) {
         let Command::Primary { table, call } = command else { return };
         let Some(known) = self.clients[who].passed.get_mut(usize::from(table.0)) else { return };
         if let Outcome::Primary(
@@ -90,15 +88,18 @@ impl World<'_> {
                 known.seen = known.seen.max(place.index);
             }
         }
-        if let Call::Ask { command: Ask::Put(..) | Ask::Remove(_), .. } = call {
-            known.last = Some(request);
-        }
     }
 
-    /// A client asks.
+    /// A client asks, for the first time or again.
     pub(super) fn note_primary(&mut self, who: usize, request: RequestId, command: &Command) {
-        let id = self.clients[who].id;
+        let client = &mut self.clients[who];
+        let id = client.id;
         let Command::Primary { table, call } = command else { return };
+        if let Call::Ask { command: Ask::Put(..) | Ask::Remove(_), seen, .. } = call
+            && let Some(known) = client.passed.get_mut(usize::from(table.0))
+        {
+            known.last = Some((request, *seen));
+        }
         self.oracle.on_primary_asked(OpId { client: id, request }, *table, call);
     }
 }
