@@ -665,19 +665,12 @@ impl Primary {
         if let Some(gone) = roster.in_sync.iter().find(|member| !is_there(member)) {
             return unequal(format!("{gone} is gone, and counts, says {roster}"));
         }
-        let left = self.nodes.iter().zip(1..).find(|(known, node)| {
-            let stand = known.stand.filter(|_| nodes.has(*node));
-            let is_out = stand.is_some_and(|it| !it.wanted);
-            is_out && count > 1 && roster.in_sync.iter().any(|member| member.node.0 == *node)
-        });
-        if let Some((_, node)) = left {
-            return Some(("I9", "counts though it left", format!("n{node} left; {roster}")));
-        }
         // Who wants to leave goes on for as long as there is nobody else.
         let stand = |member: &Member| self.nodes[usize::from(member.node.0) - 1].stand;
         let leaves = |member: &&Member| stand(member).is_some_and(|it| !it.wanted);
         if let Some(leaving) = roster.in_sync.iter().find(leaves).filter(|_| count > 1) {
-            return Some(format!("{leaving} wants to leave, and counts, says {roster}"));
+            let text = format!("{leaving} wants to leave, and counts, says {roster}");
+            return Some(("I9", "counts though it left", text));
         }
         let counts = |node: u16| roster.in_sync.iter().any(|member| member.node.0 == node);
         let behind = self.nodes.iter().zip(1..).find(|(known, node)| {
