@@ -164,7 +164,7 @@ marks! {
     HeldByBoth, "held_by_both",
         "A primary committed while a change of who counts was in flight: both sets held it.";
     ReplicaUnsynced, "replica_unsynced",
-        "A node crashed, or its disk failed, with records of a replica written but not yet durable.";
+        "A node crashed, or its disk failed, with a replica's records not yet durable.";
     CountedIn, "counted_in",
         "A replica of a primary table has caught up, and counts.";
     CountedOut, "counted_out",

@@ -488,6 +488,14 @@ impl<'a> Words<'a> {
         self.parse(text, name)
     }
 
+    fn limits(&mut self, cluster: &mut Cluster) -> Parsed<()> {
+        cluster.requests_max = self.number("requests")?;
+        if let Some(row) = self.find("row") {
+            cluster.row_max = self.parse(row, "row")?;
+        }
+        Ok(())
+    }
+
     fn span_of(&self, text: &str, what: &str) -> Parsed<Nanos> {
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
@@ -798,12 +806,7 @@ impl<'a> Words<'a> {
                 }
             }
             "timing" => self.timing(&mut plan.cluster)?,
-            "limits" => {
-                plan.cluster.requests_max = self.number("requests")?;
-                if let Some(row) = self.find("row") {
-                    plan.cluster.row_max = self.parse(row, "row")?;
-                }
-            }
+            "limits" => self.limits(&mut plan.cluster)?,
             "clocks" => plan.cluster.wall_spread = self.span("spread")?,
             "network" => plan.network = self.network()?,
             "disk" => {
