@@ -33,6 +33,16 @@ fn all_say(clients: &mut [Client], line: &str, answer: &str) -> bool {
     clients.iter_mut().all(|client| client.say(line) == answer)
 }
 
+fn all_have(clients: &mut [Client], line: &str, part: &str) -> bool {
+    clients.iter_mut().all(|client| client.say(line).contains(part))
+}
+
+/// The writes that an answer names.
+fn writes(said: &str) -> Vec<String> {
+    let behind = said.split("write ").skip(1).filter_map(|rest| rest.split(' ').next());
+    behind.map(|write| write.trim_end_matches(['}', ')']).to_owned()).collect()
+}
+
 /// L-44, M-15, M-17, L-28, L-31, U-08: cut off, both sides go on; healed, all nodes become equal,
 /// with a conflict shown alike, which a write ends everywhere.
 #[test]
@@ -287,4 +297,125 @@ fn a_manual_table_waits_to_be_merged() {
         ran(&mut nodes.client(["merge", "--keep", "here", "--table", "plan"]));
     assert_eq!(code, 0, "{complaint}");
     until("they are one", || first.say("GET k") == "here" && second.say("GET k") == "here");
+}
+
+/// M-15, M-16, L-15: who ends a conflict by hand overwrites nothing that they have not seen; nor does
+/// who writes back what was read.
+#[test]
+fn conflicts_are_ended_by_hand() {
+    let (nodes, cut) = cluster();
+    let mut carts = clients(&nodes, "carts");
+    assert_eq!(carts[0].say("SYNOD.BATCH 2 IF ann 0 PUT ann tea").get(..13), Some("{written true"));
+    assert_eq!(carts[0].say("SYNOD.BATCH 2 IF ann 0 PUT ann cake"), "{written false}");
+    until("all have it", || all_say(&mut carts, "GET ann", "tea"));
+    cut.cut();
+    assert_eq!(carts[0].say("SET ann tea+milk"), "OK");
+    assert_eq!(carts[1].say("SET ann tea+bread"), "OK");
+    cut.heal();
+    until("it is in conflict everywhere", || {
+        carts.iter_mut().all(|client| writes(&client.say("SYNOD.GET ann")).len() == 2)
+    });
+
+    let resolve =
+        |words: &[&str]| ran(nodes.client(["resolve", "ann", "--table", "carts"]).args(words));
+    let (code, out, complaint) = ran(&mut nodes.client(["get", "ann", "--table", "carts"]));
+    assert_eq!((code, &*out), (0, "tea+bread"));
+    assert!(complaint.contains("ann is in conflict") && complaint.contains("synod resolve"));
+    // Without a word of what to do, it shows.
+    let (code, out, _) = resolve(&[]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("WRITE") && out.contains("tea+bread") && out.contains("tea+milk"),
+        "{out}"
+    );
+    let seen = writes(&carts[0].say("SYNOD.GET ann"));
+    assert!(seen.iter().all(|write| out.contains(write)), "{out} {seen:?}");
+
+    // A third value, that whoever looked before has not seen.
+    let keeps = format!("SYNOD.BATCH 2 IF ann 2 {} {} PUT ann both", seen[0], seen[1]);
+    cut.cut();
+    assert_eq!(carts[0].say("SET ann tea+rum"), "OK");
+    assert_eq!(carts[1].say("SYNOD.CONFLICTS").matches("write ").count(), 2);
+    assert_eq!(carts[1].say("SET ann tea+salt"), "OK");
+    cut.heal();
+    until("it is in conflict anew", || {
+        carts.iter_mut().all(|client| client.say("SYNOD.GET ann").contains("tea+rum"))
+            && carts.iter_mut().all(|client| client.say("SYNOD.GET ann").contains("tea+salt"))
+    });
+    assert_eq!(carts[0].say(&keeps), "{written false}");
+    let (code, _, complaint) = resolve(&["--value", "both", "--of", &seen.join(",")]);
+    assert_eq!((code, complaint.contains("was written to")), (1, true), "{complaint}");
+    let (code, _, complaint) = resolve(&["--keep", &seen[0]]);
+    assert_eq!((code, complaint.contains("shows no write")), (1, true), "{complaint}");
+    let (code, _, complaint) = resolve(&["--keep", "x"]);
+    assert_eq!((code, complaint.contains("shows no write")), (1, true), "{complaint}");
+
+    let now = writes(&carts[0].say("SYNOD.GET ann"));
+    let (code, out, complaint) = resolve(&["--keep", &now[1], "--of", &now.join(",")]);
+    assert_eq!(code, 0, "{out}{complaint}");
+    until("it is over everywhere", || all_say(&mut carts, "GET ann", "tea+rum"));
+    assert!(all_say(&mut carts, "SYNOD.CONFLICTS", "{value nil rows () more nil}"));
+    let (code, _, complaint) = resolve(&["--remove"]);
+    assert_eq!((code, complaint.contains("ann is not in conflict")), (1, true), "{complaint}");
+    assert_eq!(carts[0].say("GET ann"), "tea+rum");
+
+    let refused = carts[0].say("SYNOD.CAS ann x IF tea+rum");
+    assert!(refused.starts_with("-DISCIPLINE") && refused.contains("SYNOD.BATCH"), "{refused}");
+    for wrong in ["IF ann 1 2.3", "IF ann 2 1.0.0.1", "IF ann x", "IF ann"] {
+        let said = carts[0].say(&format!("SYNOD.BATCH 1 {wrong}"));
+        assert!(said.starts_with("-ERR SYNOD.BATCH"), "{wrong}: {said}");
+    }
+}
+
+/// M-13, M-21: rows of bags on the command line, and the end of a conflict about one element.
+#[test]
+fn bags_are_shown_and_changed_row_by_row() {
+    let (nodes, cut) = cluster();
+    let mut tags = clients(&nodes, "tags");
+    tags[0].say("SYNOD.BATCH 4 PUT k c PUT k a PUT k b PUT kk d");
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        ran(nodes.client([]).args(words))
+    };
+    assert_eq!(run("get k -t tags"), (0, "a\nb\nc\n".into(), String::new()));
+    assert_eq!(run("rows -t tags --prefix k").1, "k  a\nk  b\nk  c\nkk  d\n");
+    assert_eq!(run("rows -t tags --prefix kk").1, "kk  d\n");
+    assert_eq!(run("rows -t tags --limit 1 --after k --element a").1, "k  b\n");
+    assert_eq!(run("rows -t tags --value d --json").1.matches("\"key\":\"kk\"").count(), 1);
+    assert_eq!(run("remove k --value b -t tags").0, 0);
+    assert_eq!(run("remove k --value b -t tags").0, 1);
+    assert_eq!(run("get k -t tags").1, "a\nc\n");
+    assert_eq!(run("keys -t tags"), (0, "k\nkk\n".into(), String::new()));
+    let (code, _, complaint) = run("rows -t default");
+    assert_eq!((code, complaint.contains("DISCIPLINE")), (3, true), "{complaint}");
+
+    // Elements named by a field may be in conflict, each by itself.
+    assert_eq!(run("create staff bag@0:1").0, 0);
+    let mut staff: Vec<_> = (1..=3).map(|node| nodes.connect(node)).collect();
+    until("all know it", || all_say(&mut staff, "SELECT staff", "OK"));
+    until("the copies have met", || {
+        staff.iter_mut().all(|client| {
+            client.say("HELLO 3");
+            client.say("SYNOD.MERGED TABLE staff").contains("settled true")
+        })
+    });
+    cut.cut();
+    staff[0].say("SYNOD.BATCH 3 PUT k a1 PUT k b1 PUT k c");
+    staff[1].say("SYNOD.BATCH 2 PUT k a2 PUT k b2");
+    cut.heal();
+    until("two elements are in conflict", || {
+        staff.iter_mut().all(|client| client.say("SYNOD.CONFLICTS").matches("write ").count() == 4)
+            && all_have(&mut staff, "SYNOD.GET k", "value c")
+    });
+    let (code, out, complaint) = run("get k -t staff");
+    assert_eq!((code, out.lines().count()), (0, 3), "{out}");
+    assert_eq!(complaint.matches("in conflict").count(), 2, "{complaint}");
+    let (code, _, complaint) = run("resolve k -t staff --remove");
+    assert_eq!((code, complaint.contains("--element")), (2, true), "{complaint}");
+    assert_eq!(run("resolve k -t staff --remove --element a").0, 0);
+    assert_eq!(run("resolve k -t staff --value b3").0, 0);
+    until("it is over everywhere", || {
+        all_say(&mut staff, "SYNOD.CONFLICTS", "{value nil rows () more nil}")
+    });
+    assert_eq!(run("get k -t staff"), (0, "b3\nc\n".into(), String::new()));
 }

@@ -13,7 +13,7 @@ use super::options::{
     KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions, TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
-use super::{Trouble, Verdict};
+use super::{Trouble, Verdict, rows};
 use crate::resp::RequestLimits;
 use crate::server::read_password;
 
@@ -23,9 +23,9 @@ fn value_max() -> usize {
 }
 
 /// Keys asked for at a time.
-const PAGE: u64 = 1_000;
+pub(super) const PAGE: u64 = 1_000;
 
-type Result<T = Verdict> = std::result::Result<T, Trouble>;
+pub(super) type Result<T = Verdict> = std::result::Result<T, Trouble>;
 
 impl ClientOptions {
     pub(super) fn target(&self) -> Result<Target> {
@@ -43,6 +43,7 @@ pub(super) fn password(file: Option<&Path>) -> Result<Option<Bytes>> {
 }
 
 /// The words of a request.
+#[derive(Clone)]
 pub(super) struct Words(pub(super) Vec<Bytes>);
 
 impl Words {
@@ -55,7 +56,7 @@ impl Words {
         self
     }
 
-    fn option(self, name: &'static str, value: Option<impl Into<Bytes>>) -> Self {
+    pub(super) fn option(self, name: &'static str, value: Option<impl Into<Bytes>>) -> Self {
         match value {
             Some(value) => self.and(name).and(value),
             None => self,
@@ -91,9 +92,14 @@ pub(super) fn get(options: &GetOptions) -> Result {
     let reply = ask(&client.target()?, &words.0, Repeat::Freely)?;
     let screen = client.screen();
     let value = field(&reply, "value").and_then(show::bytes);
+    let plain = !(options.entry || screen.is_json());
+    // A value alone would hide that there are others.
+    if rows::show_key(&reply, &options.key, &options.at, plain)? && plain {
+        return Ok(Verdict::Done);
+    }
     match value {
         // The value alone is what a script wants, and JSON can hold more.
-        Some(value) if !(options.entry || screen.is_json()) => screen.value(&value)?,
+        Some(value) if plain => screen.value(&value)?,
         Some(_) => screen.reply(&reply)?,
         None => {
             complain(format_args!("there is no key {}", options.key));
@@ -134,11 +140,14 @@ pub(super) fn put(options: &PutOptions) -> Result {
     Ok(judge(verdict.is_none_or(|verdict| *verdict == Frame::Boolean(true))))
 }
 
-const fn judge(is_so: bool) -> Verdict {
+pub(super) const fn judge(is_so: bool) -> Verdict {
     if is_so { Verdict::Done } else { Verdict::Not }
 }
 
 pub(super) fn remove(options: &RemoveOptions) -> Result {
+    if let Some(value) = &options.value {
+        return rows::remove_value(&options.key, value, &options.at);
+    }
     let words = Words::new("SYNOD.REMOVE")
         .and(options.key.clone())
         .option("GENERATION", options.generation.clone())
@@ -179,38 +188,6 @@ pub(super) fn keys(options: &KeysOptions) -> Result {
         }
     }
     Ok(Verdict::Done)
-}
-
-/// Rows in conflict, each with its values; none is success.
-pub(super) fn conflicts(options: &TableOptions) -> Result {
-    let (target, screen) = (options.client.target()?, options.client.screen());
-    let mut after: Vec<Bytes> = Vec::new();
-    let mut none = true;
-    loop {
-        let mut words = Words::new("SYNOD.CONFLICTS").and("LIMIT").and(PAGE.to_string());
-        for (name, part) in ["AFTER", "ELEMENT"].into_iter().zip(after.drain(..)) {
-            words = words.and(name).and(part);
-        }
-        let reply = ask(&target, &words.table(options).0, Repeat::Freely)?;
-        for row in field(&reply, "rows").and_then(Frame::as_array).unwrap_or_default() {
-            none = false;
-            if screen.is_json() {
-                screen.json(&as_json(row))?;
-                continue;
-            }
-            let mut line = field(row, "key").map(show::cell).unwrap_or_default();
-            for value in field(row, "values").and_then(Frame::as_array).unwrap_or_default() {
-                line.push_str("  ");
-                line.push_str(&field(value, "value").map(show::cell).unwrap_or_default());
-            }
-            screen.line(line.as_bytes())?;
-        }
-        let more = field(&reply, "more").and_then(Frame::as_array).unwrap_or_default();
-        after.extend(more.iter().filter_map(Frame::as_bytes).cloned());
-        if after.is_empty() {
-            return Ok(judge(none));
-        }
-    }
 }
 
 /// How this node's copy of a merged table stands with the others.

@@ -8,6 +8,7 @@ mod follow;
 mod hold;
 mod join;
 mod options;
+mod rows;
 mod show;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use self::client::Failure;
 use self::options::{
     AddReplicaOptions, ClientOptions, CreateOptions, DropOptions, EventsOptions, FenceOptions,
     GetOptions, HandOverOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions,
-    RemoveOptions, SessionOptions, TableOptions, WatchOptions,
+    RemoveOptions, ResolveOptions, RowsOptions, SessionOptions, TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, Settings, SettingsError, run};
 
@@ -94,7 +95,8 @@ Not knowing whether it was done, it asks again under the same name: it takes eff
         after_help = "\
 Examples:
   synod remove greeting
-  synod remove leader --generation 1:3.1.1     only that life of it"
+  synod remove leader --generation 1:3.1.1     only that life of it
+  synod remove ann --value red --table tags    of a bag that element"
     )]
     Remove(RemoveOptions),
     /// Decide whatever is still in flight about a key, and read it
@@ -123,9 +125,27 @@ told as `unseen`.")]
     #[command(after_help = "\
 Examples:
   synod conflicts --table carts        a line for each: its key, then its values, the latest first
-  synod put ann tea --table carts      ends the conflict about ann, on all nodes
+  synod resolve ann --table carts      more of one, and `synod resolve --help`: how to end it
 The exit status is 0 if there are none, 1 if there are.")]
     Conflicts(TableOptions),
+    /// End a conflict in a merged table, on all nodes; or show it
+    #[command(after_help = "\
+Examples:
+  synod resolve ann --table carts                      shows each value and its write
+  synod resolve ann --table carts --keep 1.5c0e.0.7    keeps the value of that write
+  synod resolve ann --table carts --value tea+milk     puts another instead
+  synod resolve ann --table carts --remove
+  synod resolve ann --table carts --remove --of 1.5c0e.0.7,2.91ab.0.4
+It shows what the key shows, and ends that alone: a value that comes in between stays, nothing is
+done, and the exit status is 1. With --of it is what you have seen before that has to be there.")]
+    Resolve(ResolveOptions),
+    /// List rows of a merged table, in order of keys
+    #[command(after_help = "\
+Examples:
+  synod rows --table tags              a line for each: its key, then its value, or all in conflict
+  synod rows --table tags --prefix a --value red
+  synod rows --table tags --json       with writes, and when they were")]
+    Rows(RowsOptions),
     /// Tell how a node's copy of a merged table stands with the others, and of its latest merges
     Merged(TableOptions),
     /// Merge copies of a merged table that were left apart, since it is `manual`
@@ -269,7 +289,9 @@ pub fn main() -> ExitCode {
         Commands::Fence(options) => commands::fence(&options),
         Commands::Keys(options) => commands::keys(&options),
         Commands::Watch(options) => follow::watch(&options),
-        Commands::Conflicts(options) => commands::conflicts(&options),
+        Commands::Conflicts(options) => rows::conflicts(&options),
+        Commands::Resolve(options) => rows::resolve(&options),
+        Commands::Rows(options) => rows::rows(&options),
         Commands::Merged(options) => commands::merged(&options),
         Commands::Merge(options) => commands::merge(&options),
         Commands::Primary(options) => commands::primary("SYNOD.PRIMARY", None, &options),

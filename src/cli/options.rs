@@ -161,6 +161,52 @@ pub(super) struct RemoveOptions {
     /// Only if this generation is there, as `get --entry` shows it
     #[arg(long, value_name = "GENERATION")]
     pub(super) generation: Option<String>,
+    /// Of a merged table: only if this value is there; of a bag this element alone
+    #[arg(long, value_name = "VALUE", conflicts_with = "generation")]
+    pub(super) value: Option<String>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RowsOptions {
+    /// Of keys that begin so
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) prefix: Option<String>,
+    /// That show this value
+    #[arg(long, value_name = "VALUE")]
+    pub(super) value: Option<String>,
+    /// Begin behind this key
+    #[arg(long, value_name = "KEY")]
+    pub(super) after: Option<String>,
+    /// Of a bag: behind this element of it
+    #[arg(long, value_name = "ELEMENT", requires = "after")]
+    pub(super) element: Option<String>,
+    /// This many at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: Option<u64>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ResolveOptions {
+    pub(super) key: String,
+    /// Of a bag: which element, if several are in conflict
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) element: Option<String>,
+    /// Keep the value of this write
+    #[arg(long, value_name = "WRITE", group = "answer")]
+    pub(super) keep: Option<String>,
+    /// Put this value instead of all
+    #[arg(long, value_name = "VALUE", group = "answer")]
+    pub(super) value: Option<String>,
+    /// Remove it
+    #[arg(long, group = "answer")]
+    pub(super) remove: bool,
+    /// Only if these are all that it shows [default: what it shows when this is run]
+    #[arg(long, value_name = "WRITE,...", value_delimiter = ',', requires = "answer")]
+    pub(super) of: Vec<String>,
     #[command(flatten)]
     pub(super) at: TableOptions,
 }

@@ -6,7 +6,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::reply::Reply;
-use crate::base::{Epoch, Incarnation, Key, NodeId, SessionId, Value};
+use crate::base::{Epoch, Incarnation, Key, Life, NodeId, SessionId, Value};
+use crate::merged::{Actor, Dot};
 use crate::paxos::Ballot;
 
 /// The longest that a client may ask to wait, or to be waited for.
@@ -140,6 +141,23 @@ pub fn parse_session(text: &str) -> Option<SessionId> {
     parts.next().is_none().then_some(SessionId { host, node_session, number })
 }
 
+/// A write to a merged table as clients name it: node, storage life, process life, number. All of
+/// it, so that no other write is taken for it.
+pub(super) fn write_name(dot: &Dot) -> String {
+    let Actor { node, life, incarnation } = dot.actor;
+    format!("{}.{:x}.{}.{}", node.0, life.0, incarnation.0, dot.number)
+}
+
+/// A write as [`write_name`] writes it.
+pub(super) fn parse_write(text: &str) -> Option<Dot> {
+    let mut parts = text.split('.');
+    let node = NodeId(parts.next()?.parse().ok()?);
+    let life = Life(u64::from_str_radix(parts.next()?, 16).ok()?);
+    let incarnation = Incarnation(parts.next()?.parse().ok()?);
+    let number = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(Dot { actor: Actor { node, life, incarnation }, number })
+}
+
 /// A ballot as it is shown, `1:5.2.3` or `1:5.2.3+4` or `1:0`, or as [`token`] writes it.
 #[must_use]
 pub fn parse_ballot(text: &str) -> Option<Ballot> {
@@ -193,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ballots_and_sessions_are_read_as_they_are_shown(
+        fn ballots_sessions_and_writes_are_read_as_they_are_shown(
             epoch: u32, round in 1_u64.., node: u16, incarnation: u32, sequence: u32, number: u64,
         ) {
             let (epoch, node, incarnation) = (Epoch(epoch), NodeId(node), Incarnation(incarnation));
@@ -204,6 +222,8 @@ mod tests {
             prop_assert_eq!(parse_ballot(&genesis.to_string()), Some(genesis));
             let session = SessionId { host: node, node_session: round, number };
             prop_assert_eq!(parse_session(&session.to_string()), Some(session));
+            let dot = Dot { actor: Actor { node, life: Life(round), incarnation }, number };
+            prop_assert_eq!(parse_write(&write_name(&dot)), Some(dot));
         }
 
         #[test]
@@ -217,8 +237,8 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_ballot_a_session_or_neither(text: String) {
-            let _ = (parse_ballot(&text), parse_session(&text));
+        fn any_text_is_a_name_or_none(text: String) {
+            let _ = (parse_ballot(&text), parse_session(&text), parse_write(&text));
         }
     }
 }

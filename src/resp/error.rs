@@ -93,7 +93,15 @@ pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
     let name = |table: &TableId| table_name(tables, *table);
     let text = match refusal {
         Refusal::Discipline(table) => {
-            format!("table {} is of another discipline: it has other commands", name(table))
+            let schema = tables.get(usize::from(table.0)).and_then(TableConfig::schema);
+            let instead = match schema {
+                Some(_) => {
+                    "it is merged; SYNOD.ROWS lists, SYNOD.BATCH writes, with IF only if \
+                            what was read is still there"
+                }
+                None => "it has other commands",
+            };
+            format!("table {} is of another discipline: {instead}", name(table))
         }
         Refusal::InvalidBinding(Bind::Key { table, key }) => {
             format!("invalid binding: key:{}:{key} has ended", name(table))

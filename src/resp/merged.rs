@@ -2,14 +2,14 @@
 
 use std::fmt::Display;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, parse_write, write_name};
 use super::error::refused;
 use super::plan::{Action, Call, State, Surroundings, Then, find_table, table_name};
 use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Outcome};
 use crate::merged::{
-    self, Answer, Entry, Info, Keep, Kind, Match, Mutation, Pattern, Row, Schema, Strategy,
+    self, Answer, Entry, Guard, Info, Keep, Kind, Match, Mutation, Pattern, Row, Schema, Strategy,
     TableCommand,
 };
 use crate::node::{MergeEvent, TableConfig};
@@ -119,7 +119,7 @@ fn row(entry: &Entry) -> Reply {
     let values = entry.values.iter().map(|shown| {
         Reply::map([
             ("value", Reply::Value(shown.value.clone())),
-            ("write", text(shown.dot)),
+            ("write", Reply::bulk(write_name(&shown.dot))),
             ("modified", number(shown.modified.wall.0)),
         ])
     });
@@ -356,29 +356,44 @@ pub(super) fn scan(
     Ok(options.ask(merged::Command::Scan { pattern, after, limit }))
 }
 
-/// What is written stands behind a count, so that no key is taken for an option.
+/// What is written, and what must be there, stands behind a count, so that no key is taken for an
+/// option.
 pub(super) fn batch(
     arguments: &mut Arguments<'_>,
     state: &mut State,
     surroundings: &dyn Surroundings,
 ) -> Result {
-    let count: usize = arguments.parse("how many changes there are")?;
-    let mut mutations = Vec::new();
+    let count: usize = arguments.parse("how many changes and conditions there are")?;
+    let (mut mutations, mut guards) = (Vec::new(), Vec::new());
     for _ in 0..count.min(arguments.left()) {
-        mutations.push(match arguments.word().as_deref() {
-            Some("PUT") => Mutation::Put(arguments.key()?, arguments.value()?),
-            Some("REMOVE") => Mutation::Remove(arguments.key()?),
-            Some("REMOVEIF") => Mutation::RemoveValue(arguments.key()?, arguments.value()?),
-            _ => {
-                return Err(
-                    arguments.error("a change is PUT key value, REMOVE key or REMOVEIF key value")
-                );
+        match arguments.word().as_deref() {
+            Some("PUT") => mutations.push(Mutation::Put(arguments.key()?, arguments.value()?)),
+            Some("REMOVE") => mutations.push(Mutation::Remove(arguments.key()?)),
+            Some("REMOVEIF") => {
+                mutations.push(Mutation::RemoveValue(arguments.key()?, arguments.value()?));
             }
-        });
+            Some("IF") => guards.push(guard(arguments)?),
+            _ => {
+                return Err(arguments.error(
+                    "a change is PUT key value, REMOVE key or REMOVEIF key value, a condition \
+                     IF key count [write ...]",
+                ));
+            }
+        }
     }
-    if mutations.len() < count {
-        return Err(arguments.error("there are fewer changes than were announced"));
+    if mutations.len() + guards.len() < count {
+        return Err(arguments.error("there are fewer changes and conditions than were announced"));
     }
     let options = Options::read(arguments, state, surroundings, false)?;
-    Ok(options.ask(merged::Command::Write { mutations, guards: Vec::new() }))
+    Ok(options.ask(merged::Command::Write { mutations, guards }))
+}
+
+/// A key, and behind their count the writes that it must show.
+fn guard(arguments: &mut Arguments<'_>) -> Result<Guard> {
+    let key = arguments.key()?;
+    let count: usize = arguments.parse("how many writes the key must show")?;
+    // One more than there are is missed.
+    let count = count.min(arguments.left() + 1);
+    let shows = (0..count).map(|_| arguments.parse_with("a write", parse_write));
+    Ok(Guard { key, shows: shows.collect::<Result<_>>()? })
 }

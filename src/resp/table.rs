@@ -396,9 +396,14 @@ pub const COMMANDS: [Spec; 63] = {
             Synod,
             WRITE,
             NO_KEY,
-            "count PUT key value | REMOVE key | REMOVEIF key value [...] [TABLE table]",
+            "count PUT key value | REMOVE key | REMOVEIF key value | IF key count [write ...] \
+             [...] [TABLE table]",
             "Of a merged table: does so many changes in one step, or none of them.",
-            "Answers what the rows that it changed had shown.",
+            "Answers what the rows that it changed had shown. Behind `IF` stand the writes that \
+             the key has to show, all of them and no other, as `SYNOD.GET`, `SYNOD.ROWS` and \
+             `SYNOD.CONFLICTS` name them, none if it has to show nothing; else nothing is done, \
+             and `written` is false. So a value that was read is changed, and a conflict ended, \
+             without overwriting what was not seen. Conditions count as changes do.",
             merged::batch,
         ),
         row(
@@ -431,7 +436,8 @@ pub const COMMANDS: [Spec; 63] = {
             NO_KEY,
             "[AFTER key [ELEMENT element]] [LIMIT count] [TABLE table]",
             "Of a merged table: lists rows whose values did not know of each other.",
-            "Any write to the key ends its conflict, on all nodes.",
+            "A write to the row ends its conflict, on all nodes: `SYNOD.BATCH` with `IF` only \
+             if no other value has come since.",
             merged::conflicts,
         ),
         row(
