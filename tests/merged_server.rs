@@ -141,6 +141,13 @@ fn tables_are_what_they_were_declared_as() {
     }
     keys_are_listed_once(&mut tags[0]);
 
+    // Loading takes long batches; other commands are as long as they are worth working on.
+    let puts: String = (0..1_000).map(|number| format!(" PUT load{number} v")).collect();
+    assert!(tags[0].say(&format!("SYNOD.BATCH 1000{puts}")).starts_with("{written true"));
+    assert_eq!(tags[0].say("GET load999"), "v");
+    assert!(tags[0].say(&format!("MGET{}", " k".repeat(1_024))).starts_with("-LIMIT 1025 arg"));
+    assert_eq!(tags[0].say("GET load0"), "v");
+
     let mut apart = clients(&nodes, "apart");
     assert_eq!(apart[0].say("SET k v"), "OK");
     assert_eq!(apart[0].say("GET k"), "v");
@@ -299,8 +306,8 @@ fn a_manual_table_waits_to_be_merged() {
     until("they are one", || first.say("GET k") == "here" && second.say("GET k") == "here");
 }
 
-/// M-15, M-16, L-15: who ends a conflict by hand overwrites nothing that they have not seen; nor does
-/// who writes back what was read.
+/// M-15, M-16, L-15: who ends a conflict by hand overwrites nothing that they have not seen; nor
+/// does who writes back what was read.
 #[test]
 fn conflicts_are_ended_by_hand() {
     let (nodes, cut) = cluster();

@@ -456,6 +456,11 @@ impl Connection {
                 spec.name, spec.syntax
             )));
         }
+        let (count, most) = (request.len(), spec.arguments_max());
+        if count > most {
+            let text = format!("{count} arguments, where {} takes {most} at most", spec.name);
+            return Err(Reply::Error("LIMIT", text));
+        }
         let mut arguments = Arguments::new(spec.name, request);
         let channels = self.state.channels.clone();
         let action = (spec.read)(&mut arguments, &mut self.state, surroundings)?;

@@ -12,7 +12,8 @@ use resp_rs::resp2::{Frame, parse_frame};
 /// Bounds on one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Arguments, the command's name included. Default 1,024.
+    /// Arguments, the command's name included. Default 4,096: a batch of a thousand puts, and
+    /// room. Commands other than batches take fewer.
     pub arguments_max: usize,
     /// Bytes, with lengths and line ends. Default 4 MiB: the largest value and key, and room.
     pub bytes_max: usize,
@@ -22,7 +23,7 @@ pub struct RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        Self { arguments_max: 1_024, bytes_max: 4 << 20, line_max: 64 << 10 }
+        Self { arguments_max: 4_096, bytes_max: 4 << 20, line_max: 64 << 10 }
     }
 }
 

@@ -5,6 +5,7 @@ use core::fmt::Write as _;
 
 use bytes::Bytes;
 
+use super::decode::RequestLimits;
 use super::error::CODES;
 use super::redis::{self, Read};
 use super::reply::Reply;
@@ -44,6 +45,14 @@ pub struct Spec {
     /// How it departs from Redis, or what must be known; may be empty.
     pub notes: &'static str,
     pub(super) read: Read,
+}
+
+impl Spec {
+    /// How many arguments it takes at most, the name included. Each may be a call to the engine;
+    /// a batch is one, however long.
+    pub(super) fn arguments_max(&self) -> usize {
+        if self.name == "SYNOD.BATCH" { RequestLimits::default().arguments_max } else { 1_024 }
+    }
 }
 
 const READ: bool = false;
@@ -403,7 +412,8 @@ pub const COMMANDS: [Spec; 63] = {
              the key has to show, all of them and no other, as `SYNOD.GET`, `SYNOD.ROWS` and \
              `SYNOD.CONFLICTS` name them, none if it has to show nothing; else nothing is done, \
              and `written` is false. So a value that was read is changed, and a conflict ended, \
-             without overwriting what was not seen. Conditions count as changes do.",
+             without overwriting what was not seen. Conditions count as changes do. Up to \
+             4,096 arguments, 1,364 puts; other commands take 1,024.",
             merged::batch,
         ),
         row(
