@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use support::{Cluster, ms};
 use synod::merged::{
-    Answer, CATALOGUE, Command as Merged, Durability, Entry, Info, Kind, Mutation, Replicas,
-    Schema, Strategy, TableCommand, Unmade,
+    Answer, CATALOGUE, Command as Merged, Durability, Entry, Info, Journal, Kind, Mutation,
+    Replicas, Schema, Strategy, TableCommand, TableName, Unmade,
 };
 use synod::{
-    Body, Command, Key, MergeEvent, NodeId, OnNoQuorum, Outcome, Refusal, Sent, TableConfig,
-    TableId, Topic, Value,
+    Body, Command, Incarnation, Key, MergeEvent, NodeId, OnNoQuorum, Outcome, Record, Refusal,
+    Sent, TableConfig, TableId, Topic, Value, Wall,
 };
 
 fn words(words: &str) -> Schema {
@@ -461,4 +461,36 @@ fn so_many_tables_may_be_made() {
     assert_eq!(cluster.at_once(1, dropped("t7")), Outcome::Done);
     assert_eq!(cluster.at_once(1, create("more", "memory")), Outcome::Done);
     assert_eq!(cluster.at_once(1, create("t7", "memory")), unmade(Unmade::TooMany));
+}
+
+/// The names of dropped tables are remembered, up to a bound: then only they can be used.
+#[test]
+fn so_many_names_may_be_used() {
+    let mut cluster = Cluster::new(1);
+    assert_eq!(cluster.at_once(1, create("first", "")), Outcome::Done);
+    cluster.crash(1);
+    let list = TableName::of(CATALOGUE);
+    let records = &mut cluster.machine(1).durable;
+    let mut journal = None;
+    for record in records.iter() {
+        if let Record::Begun { table, actor, agreement } = record
+            && *table == list
+        {
+            journal = Some(Journal::new(agreement.clone(), *actor));
+        }
+        if let Record::Changed { table, by, change, last } = record
+            && *table == list
+        {
+            journal.as_mut().expect("begun").add(*by, change.clone(), *last);
+        }
+    }
+    let name = |number| Key::from(format!("t{number}").as_str());
+    let drops = (1..16_384).map(|number| Mutation::Put(name(number), "0:dropped".into()));
+    let drops: Vec<Mutation> = drops.collect();
+    let change = journal.expect("begun").table().write(&drops, Wall(1)).expect("it fits");
+    records.push(Record::Changed { table: list, by: Incarnation(1), change, last: true });
+    cluster.start(1);
+    assert_eq!(cluster.at_once(1, create("another", "")), unmade(Unmade::TooMany));
+    assert_eq!(cluster.at_once(1, create("t5", "")), Outcome::Done);
+    assert_eq!(get(&mut cluster, 1, CATALOGUE, "t5"), ["t5=1:set"]);
 }

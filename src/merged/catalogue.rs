@@ -59,7 +59,7 @@ pub enum Unmade {
     Name,
     /// There is none of this name.
     NoSuchTable,
-    /// As many have been made as there may be.
+    /// As many have been made as there may be, or have had as many names.
     TooMany,
 }
 
@@ -173,7 +173,11 @@ impl fmt::Display for Unmade {
                 write!(f, "a table's name is 1 to 64 letters, digits, dots, dashes and underscores")
             }
             Self::NoSuchTable => write!(f, "there is no merged table of this name"),
-            Self::TooMany => write!(f, "as many tables have been made as there may be"),
+            Self::TooMany => write!(
+                f,
+                "there are as many tables made while nodes run as there may be, or they have had \
+                 as many names: drop one, and use the name of one that was dropped"
+            ),
         }
     }
 }

@@ -15,13 +15,17 @@ use super::{Effects, Foreign, Node, Record, TableConfig};
 use crate::base::{Key, OpId, TableId};
 use crate::consensus::{Outcome, Refusal, Sent};
 use crate::merged::{
-    Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, TableCommand, TableName,
-    Unmade, is_table_name,
+    Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, Table, TableCommand,
+    TableName, Unmade, is_table_name,
 };
 
 /// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
 /// each peer with each heartbeat, and the list is gone through with each change of it.
 const TABLES_MAX: usize = 1_024;
+
+/// How many names they may have had in all. That a name was dropped is never forgotten: a node that
+/// was away, for however long, may have the table that was, and is not to bring it back.
+const NAMES_MAX: usize = 16 * TABLES_MAX;
 
 /// The tables made while the node runs.
 #[derive(Debug, Default)]
@@ -165,8 +169,10 @@ impl Node {
         if self.catalogue.made.len() >= TABLES_MAX || self.config.tables.len() >= places {
             return Err(Unmade::TooMany);
         }
-        self.begin_catalogue();
+        let list = self.begin_catalogue();
+        let names = self.merged(list).map_or(0, Table::len);
         let generation = match self.listed(name) {
+            None if names >= NAMES_MAX => return Err(Unmade::TooMany),
             None => 0,
             Some((Listed { generation, schema: None }, _)) => generation.saturating_add(1),
             // It is listed, but this node cannot keep it.
