@@ -27,7 +27,28 @@ pub(crate) enum System {
     Before,
     Etcd,
     Redis,
+    /// A primary table of synod.
+    Primary,
+    /// Redis with one replica, whose acknowledgement each client waits for.
+    Replicated,
 }
+
+impl System {
+    /// Its name in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Synod => "synod",
+            Self::Before => "the other build",
+            Self::Etcd => "etcd",
+            Self::Redis => "Redis",
+            Self::Primary => "synod, primary table",
+            Self::Replicated => "Redis, one replica",
+        }
+    }
+}
+
+/// The primary table that is measured.
+pub(crate) const ORDERS: &[u8] = b"orders";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -107,6 +128,8 @@ impl Run {
 /// Who asks: a connection, and how.
 enum Client {
     Resp(Resp),
+    /// Likewise; what was put is waited for with another command.
+    Waiting(Resp),
     Grpc(Grpc),
 }
 
@@ -115,8 +138,9 @@ impl Client {
         let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         while Instant::now() < run.end {
             let asked = Instant::now();
+            let waits = matches!(self, Self::Waiting(_)) && run.work == Work::Put;
             match &mut self {
-                Self::Resp(resp) => {
+                Self::Resp(resp) | Self::Waiting(resp) => {
                     for _ in 0..pipelined {
                         let key = draw.next();
                         match run.work {
@@ -124,7 +148,10 @@ impl Client {
                             Work::Get | Work::Local | Work::Permanent => resp.push(&[b"GET", &key]),
                         }
                     }
-                    resp.exchange(pipelined).await?;
+                    if waits {
+                        resp.push(&[b"WAIT", b"1", b"0"]);
+                    }
+                    resp.exchange(pipelined + usize::from(waits)).await?;
                 }
                 Self::Grpc(grpc) => match run.work {
                     Work::Put => grpc.put(&draw.next(), &VALUE).await?,
@@ -132,10 +159,16 @@ impl Client {
                     Work::Local | Work::Permanent => grpc.get(&draw.next(), true).await?,
                 },
             }
-            run.note(asked, if matches!(self, Self::Resp(_)) { pipelined } else { 1 });
+            run.note(asked, if matches!(self, Self::Grpc(_)) { 1 } else { pipelined });
         }
         Ok(())
     }
+}
+
+/// Has a connection ask of the primary table, and wait for as long as that may take.
+pub(crate) async fn select_orders(resp: &mut Resp) -> io::Result<()> {
+    resp.call(&[b"SYNOD.DEFAULTS", b"PATIENCE", b"60000"]).await?;
+    resp.call(&[b"SELECT", ORDERS]).await
 }
 
 /// Clients that are connected and set up for the work.
@@ -167,9 +200,13 @@ async fn connect(
             (System::Synod | System::Before, Work::Permanent) => {
                 resp.call(&[b"SELECT", b"once"]).await?
             }
+            (System::Primary, _) => select_orders(&mut resp).await?,
             _ => {}
         }
-        clients.push(Client::Resp(resp));
+        clients.push(match system {
+            System::Replicated => Client::Waiting(resp),
+            _ => Client::Resp(resp),
+        });
     }
     Ok(clients)
 }
@@ -246,8 +283,10 @@ pub(crate) async fn fill(
                 }
             }
             let mut resp = Resp::connect(server).await?;
-            if let Some(table) = table {
-                resp.call(&[b"SELECT", table]).await?;
+            match table {
+                Some(ORDERS) => select_orders(&mut resp).await?,
+                Some(table) => resp.call(&[b"SELECT", table]).await?,
+                None => {}
             }
             loop {
                 let chunk: Vec<u64> = next.borrow_mut().by_ref().take(64).collect();
@@ -255,7 +294,7 @@ pub(crate) async fn fill(
                     return Ok::<_, io::Error>(());
                 }
                 for &number in &chunk {
-                    let command: &[u8] = if table.is_some() { b"SETNX" } else { b"SET" };
+                    let command: &[u8] = if table == Some(b"once") { b"SETNX" } else { b"SET" };
                     resp.push(&[command, &key(number), &VALUE]);
                 }
                 resp.exchange(chunk.len()).await?;

@@ -6,9 +6,11 @@
 //! was measured within the same seconds, several times, and the median is told.
 
 mod grpc;
+mod join;
 mod load;
 mod memory;
 mod million;
+mod primary;
 mod resp;
 mod speed;
 mod systems;
@@ -69,6 +71,10 @@ enum Part {
     Memory,
     /// A million keys: time to load, memory, disk, restart
     Million,
+    /// A primary table beside Redis with a replica and beside a table of registers
+    Primary,
+    /// Puts to a primary table of a million keys while a replica joins
+    Join,
 }
 
 /// What the parts are told.
@@ -114,7 +120,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         watch: arguments.watch,
         keys: arguments.keys,
     };
-    let all = [Part::Speed, Part::Memory, Part::Million];
+    let all = [Part::Speed, Part::Memory, Part::Million, Part::Primary, Part::Join];
     let parts = match &arguments.parts[..] {
         _ if arguments.against.is_some() => vec![Part::Speed],
         [] => all.to_vec(),
@@ -129,6 +135,8 @@ fn run(arguments: &Arguments) -> io::Result<()> {
                 Part::Speed => ("speed", speed::run(&plan).await?),
                 Part::Memory => ("memory", memory::run(&plan).await?),
                 Part::Million => ("million", million::run(&plan).await?),
+                Part::Primary => ("primary", primary::run(&plan).await?),
+                Part::Join => ("join", join::run(&plan).await?),
             };
             json.insert(name.to_owned(), value);
             println!();

@@ -58,6 +58,22 @@ impl Resp {
         }
     }
 
+    /// What one command is answered, as it comes over the wire.
+    pub(crate) async fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<String> {
+        self.push(arguments);
+        self.stream.write_all(&self.output).await?;
+        self.output.clear();
+        loop {
+            if let Some(length) = reply(&self.input)? {
+                let reply: Vec<u8> = self.input.drain(..length).collect();
+                return Ok(String::from_utf8_lossy(&reply).into_owned());
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
     pub(crate) async fn call(&mut self, arguments: &[&[u8]]) -> io::Result<()> {
         self.push(arguments);
         self.exchange(1).await
@@ -86,6 +102,14 @@ fn reply(bytes: &[u8]) -> io::Result<Option<usize>> {
             Ok(length) => Ok(Some(end + 1 + length + 2)),
             Err(_) => Err(io::Error::other("a key that was put is not there")),
         },
+        b'*' => {
+            let mut used = end + 1;
+            for _ in 0..line.parse::<usize>().unwrap_or(0) {
+                let Some(length) = reply(&bytes[used..])? else { return Ok(None) };
+                used += length;
+            }
+            Ok(Some(used))
+        }
         _ => Err(io::Error::other(line.to_owned())),
     }
 }

@@ -24,6 +24,7 @@ const SHAPES: [Shape; 6] = [
 struct Line {
     work: Work,
     shape: Shape,
+    system: System,
     ours: Figures,
     other: System,
     theirs: Figures,
@@ -51,14 +52,16 @@ pub(crate) async fn run(plan: &Plan) -> io::Result<Value> {
          cpu: microseconds of all servers for each operation; sleeps: of their threads.\n",
         VALUE.len(),
     );
-    let works: [(Work, System, &[Server]); 5] = [
-        (Work::Put, System::Etcd, &etcd),
-        (Work::Get, System::Etcd, &etcd),
-        (Work::Local, System::Etcd, &etcd),
-        (Work::Local, System::Redis, &redis),
-        (Work::Permanent, System::Redis, &redis),
+    let (ours, etcd, redis): (Side<'_>, Side<'_>, Side<'_>) =
+        ((System::Synod, &ours), (System::Etcd, &etcd), (System::Redis, &redis));
+    let works = [
+        (Work::Put, ours, etcd),
+        (Work::Get, ours, etcd),
+        (Work::Local, ours, etcd),
+        (Work::Local, ours, redis),
+        (Work::Permanent, ours, redis),
     ];
-    all(plan, &ours, &works).await
+    all(plan, &works).await
 }
 
 /// The same of another build.
@@ -69,23 +72,23 @@ async fn against(plan: &Plan, ours: &[Server], before: &Path) -> io::Result<Valu
     for servers in [ours, &theirs] {
         fill(System::Synod, servers[0].clients, None, KEYS).await?;
     }
-    let works = [Work::Put, Work::Get, Work::Local].map(|work| (work, System::Before, &*theirs));
-    all(plan, ours, &works).await
+    let (ours, theirs): (Side<'_>, Side<'_>) = ((System::Synod, ours), (System::Before, &theirs));
+    all(plan, &[Work::Put, Work::Get, Work::Local].map(|work| (work, ours, theirs))).await
 }
 
-async fn all(
-    plan: &Plan,
-    ours: &[Server],
-    works: &[(Work, System, &[Server])],
-) -> io::Result<Value> {
+/// One that is measured, and where.
+pub(crate) type Side<'a> = (System, &'a [Server]);
+
+/// Each work, and on which two.
+pub(crate) async fn all(plan: &Plan, works: &[(Work, Side<'_>, Side<'_>)]) -> io::Result<Value> {
     let mut lines = Vec::new();
-    for &(work, other, theirs) in works {
-        header(work, other);
+    for &(work, ours, theirs) in works {
+        header(work, ours.0, theirs.0);
         for shape in SHAPES {
             if !plan.clients.is_empty() && !plan.clients.contains(&shape.clients) {
                 continue;
             }
-            let line = compare(plan, work, shape, ours, (other, theirs)).await?;
+            let line = compare(plan, work, shape, ours, theirs).await?;
             print(&line);
             lines.push(line);
         }
@@ -105,12 +108,12 @@ async fn compare(
     plan: &Plan,
     work: Work,
     shape: Shape,
-    ours: &[Server],
-    (other, theirs): (System, &[Server]),
+    (system, ours): Side<'_>,
+    (other, theirs): Side<'_>,
 ) -> io::Result<Line> {
     let mut pairs = Vec::new();
     for _ in 0..plan.repeat.max(1) {
-        let first = measure(System::Synod, ours, work, shape, plan.time).await?;
+        let first = measure(system, ours, work, shape, plan.time).await?;
         let second = measure(other, theirs, work, shape, plan.time).await?;
         pairs.push((first, second));
     }
@@ -118,6 +121,7 @@ async fn compare(
     Ok(Line {
         work,
         shape,
+        system,
         ours: middle(pairs.iter().map(|pair| pair.0)),
         other,
         theirs: middle(pairs.iter().map(|pair| pair.1)),
@@ -140,20 +144,14 @@ fn middle(all: impl Iterator<Item = Figures> + Clone) -> Figures {
     }
 }
 
-fn header(work: Work, other: System) {
+fn header(work: Work, ours: System, theirs: System) {
     let work = match work {
         Work::Put => "put",
         Work::Get => "linearizable get",
         Work::Local => "local get",
         Work::Permanent => "get of a permanent value",
     };
-    let other = match other {
-        System::Synod => "synod",
-        System::Before => "the other build",
-        System::Etcd => "etcd",
-        System::Redis => "Redis",
-    };
-    println!("{:<24} {:^38} {:^38} {:^21}", work, "synod", other, "synod / other");
+    println!("{:<24} {:^38} {:^38} {:^21}", work, ours.name(), theirs.name(), "one / other");
     let side =
         format!("{:>8} {:>7} {:>8} {:>6} {:>5}", "op/s", "p50 us", "p99 us", "cpu", "sleeps");
     println!("{:<24} {side} {side} {:>6} {:>6} {:>6}", "clients", "op/s", "p50", "p99");

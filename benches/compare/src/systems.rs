@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::grpc::Grpc;
+use crate::load::ORDERS;
 use crate::resp::Resp;
 
 /// How long servers may take to come up.
@@ -99,6 +100,39 @@ fn strings<const N: usize>(arguments: [&str; N]) -> Vec<String> {
 
 /// Three nodes that write through to the disk before they answer. Clients go to the first.
 pub(crate) async fn synod(program: &Path, home: &Path) -> io::Result<Vec<Server>> {
+    synod_with(program, home, "default,once:write-once").await
+}
+
+/// Likewise, with a primary table on the first two of them. The first is primary. On a machine that
+/// is busy otherwise a put may take longer than a second, and is to be measured then, too.
+pub(crate) async fn primary(program: &Path, home: &Path) -> io::Result<Vec<Server>> {
+    let mut servers =
+        synod_with(program, home, "default,orders:primary+on@1.2+answer@60000+patience@60000")
+            .await?;
+    let since = Instant::now();
+    loop {
+        for place in 0..2 {
+            if in_sync(&servers[place]).await == Some(2) {
+                servers.swap(0, place);
+                return Ok(servers);
+            }
+        }
+        if since.elapsed() > PATIENCE {
+            return Err(io::Error::other(servers[0].complaint()));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How many replicas of the primary table are in sync, if this one is primary.
+pub(crate) async fn in_sync(server: &Server) -> Option<usize> {
+    let mut resp = Resp::connect(server.clients).await.ok()?;
+    let said = resp.ask(&[b"SYNOD.PRIMARY", b"TABLE", ORDERS]).await.ok()?;
+    let count = said.split("in_sync\r\n*").nth(1)?.split('\r').next()?.parse().ok()?;
+    said.contains("role\r\n$7\r\nprimary\r\n").then_some(count)
+}
+
+async fn synod_with(program: &Path, home: &Path, tables: &str) -> io::Result<Vec<Server>> {
     let (clients, peers) = (addresses(3)?, addresses(3)?);
     let members = [1, 2, 3].map(|node| format!("{node}={}", peers[node - 1])).join(",");
     let mut servers = Vec::new();
@@ -109,7 +143,7 @@ pub(crate) async fn synod(program: &Path, home: &Path) -> io::Result<Vec<Server>
         arguments.extend(strings(["--listen-clients", &clients[node - 1].to_string()]));
         arguments.extend(strings(["--listen-peers", &peers[node - 1].to_string()]));
         arguments.extend(strings(["--listen-metrics", "off", "--log-level", "warn"]));
-        arguments.extend(strings(["--tables", "default,once:write-once"]));
+        arguments.extend(strings(["--tables", tables]));
         servers.push(Server::start(program, arguments, clients[node - 1], data)?);
     }
     answers_resp(&servers[0], &[b"SET", b"ready", b"1"]).await?;
@@ -166,6 +200,31 @@ pub(crate) async fn redis(program: &Path, home: &Path) -> io::Result<Vec<Server>
     let server = Server::start(program, arguments, clients, data)?;
     answers_resp(&server, &[b"PING"]).await?;
     Ok(vec![server])
+}
+
+/// A primary and a replica that sync their logs for each command. Clients go to the primary.
+pub(crate) async fn replicated(program: &Path, home: &Path) -> io::Result<Vec<Server>> {
+    let clients = addresses(2)?;
+    let mut servers = Vec::new();
+    for (place, address) in clients.iter().enumerate() {
+        let data = home.join(format!("replicated-{place}"));
+        fs::create_dir(&data)?;
+        let port = address.port().to_string();
+        let mut arguments = strings(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
+        arguments.extend(strings(["--appendonly", "yes", "--appendfsync", "always"]));
+        arguments.extend(strings(["--auto-aof-rewrite-percentage", "0"]));
+        arguments.extend(strings(["--repl-diskless-sync-delay", "0"]));
+        arguments.extend(strings(["--dir", &data.display().to_string()]));
+        if place > 0 {
+            let primary = clients[0].port().to_string();
+            arguments.extend(strings(["--replicaof", "127.0.0.1", &primary]));
+        }
+        servers.push(Server::start(program, arguments, *address, data)?);
+    }
+    answers_resp(&servers[0], &[b"SET", b"ready", b"1"]).await?;
+    // Until there is a replica, and it has that.
+    Resp::connect(servers[0].clients).await?.call(&[b"WAIT", b"1", b"0"]).await?;
+    Ok(servers)
 }
 
 /// Waits until a server carries out a command; says how long that took.
