@@ -653,7 +653,14 @@ impl Primary {
         let count = roster.in_sync.len();
         let needed = if self.acknowledge == Acknowledge::Quorum { count - count / 2 } else { 1 };
         if there < needed {
-            return None;
+            // Nobody can be primary; who wants to be a replica asks the arbiter all the same.
+            let mut known = self.nodes.iter().zip(1..).filter(|(_, node)| nodes.has(*node));
+            let (_, node) = known.find(|(known, node)| {
+                let is_named = roster.in_sync.iter().chain(&roster.joining);
+                let is_out = !is_named.map(|member| member.node.0).any(|named| named == *node);
+                known.stand.is_none_or(|stand| stand.wanted) && is_out
+            })?;
+            return unequal(format!("n{node} has not joined, says {roster}"));
         }
         let primary = self.nodes.iter().zip(1..).find(|(known, node)| {
             let stand = known.stand.filter(|_| nodes.has(*node));
