@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use synod::merged::{
     Actor, Dot, Message, Mutation, Pace, Replica, Row, Schema, Step, Table, TableName,
-    VersionVector,
+    VersionVector, Writer,
 };
 use synod::{
     Body, ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire,
@@ -93,7 +93,8 @@ impl Pair {
 
     fn write(&mut self, place: usize, mutations: &[Mutation]) {
         let wall = Wall(1_700_000_000_000 + self.now.0 / 1_000_000);
-        let change = self.replicas[place].table().write(mutations, wall).expect("it fits");
+        let writer = Writer { wall, ..Writer::default() };
+        let change = self.replicas[place].table().write(mutations, writer).expect("it fits");
         let mut step = Step::default();
         self.replicas[place].write(change, |_| false, &mut step);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use synod::merged::{
     Actor, Answer, Body, Change, Command, Content, Contest, Dot, Event, Field, Function, Journal,
     Keep, Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy,
-    Table, TableName, Unfit, Version, VersionVector,
+    Table, TableName, Unfit, Version, VersionVector, Writer,
 };
 use synod::{ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire};
 
@@ -37,6 +37,8 @@ struct Write {
     value: Option<Value>,
     stamp: Stamp,
     origin: Origin,
+    /// What is written down beside the value.
+    field: Option<Value>,
     /// Every write to the row that its writer had seen.
     past: BTreeSet<Dot>,
 }
@@ -147,13 +149,26 @@ impl World {
             Content::Dead => None,
             Content::Live(value) => Some(value.clone()),
         };
-        let (stamp, origin) = (version.stamp, version.origin);
-        self.writes.insert(version.dot, Write { row: row.clone(), value, stamp, origin, past });
+        let (stamp, origin, field) = (version.stamp, version.origin, version.field.clone());
+        let write = Write { row: row.clone(), value, stamp, origin, field, past };
+        self.writes.insert(version.dot, write);
+    }
+
+    fn writer(&self, place: usize) -> Writer {
+        let node = place as u16 + 1;
+        let hears = |other: &u16| *other == node || !self.cut.contains(&(*other, node));
+        let heard = (1..=self.hosts.len() as u16).filter(hears).count() as u16;
+        Writer { wall: self.wall(place), heard }
     }
 
     fn write(&mut self, place: usize, mutations: &[Mutation]) {
-        let change = self.table(place).write(mutations, self.wall(place)).expect("fitting");
+        let change = self.table(place).write(mutations, self.writer(place)).expect("fitting");
         for (row, version) in &change.versions {
+            if self.schema.strategy == Strategy::LargestIsland {
+                let heard = self.writer(place).heard.to_be_bytes();
+                let heard = version.value().map(|_| Value::from(&heard[..]));
+                assert_eq!(version.field, heard);
+            }
             let seen = self.table(place).seen();
             let known = self.writes.iter().filter(|(dot, w)| w.row == *row && seen.contains(dot));
             let past = known.map(|(dot, _)| *dot).collect();
@@ -295,14 +310,19 @@ impl World {
             })
             .collect();
         live.sort_by_key(|found| std::cmp::Reverse(rank(found)));
-        let mut values: Vec<Value> = Vec::new();
+        let mut found: Vec<(Value, &Option<Value>)> = Vec::new();
         for (_, write) in live {
             let value = write.value.clone().expect("live");
-            if !values.contains(&value) {
-                values.push(value);
+            if !found.iter().any(|(other, _)| *other == value) {
+                found.push((value, &write.field));
             }
         }
+        let most = found.iter().map(|(_, field)| *field).max();
+        let largest = found.iter().find(|(_, field)| Some(*field) == most);
+        let largest = largest.map(|(value, _)| value.clone());
+        let mut values: Vec<Value> = found.into_iter().map(|(value, _)| value).collect();
         match &self.schema.strategy {
+            Strategy::LargestIsland => values = largest.into_iter().collect(),
             Strategy::LastModified => values.truncate(1),
             Strategy::LastVersion(field) => {
                 let of = |value: &Value| field.of(value).map(|found| found.into_owned());
@@ -379,6 +399,7 @@ fn any_schema(lottery: &mut Lottery) -> Schema {
         Strategy::LastVersion(FIELD),
         Strategy::Custom,
         Strategy::LastVersion(Field::Function(Function::new("first", first))),
+        Strategy::LargestIsland,
     ];
     let contests = [Contest::LaterWins, Contest::DeleteWins, Contest::UpdateWins];
     let kinds = [
@@ -389,7 +410,7 @@ fn any_schema(lottery: &mut Lottery) -> Schema {
     ];
     Schema {
         kind: kinds[lottery.below(4) as usize].clone(),
-        strategy: strategies[lottery.below(5) as usize].clone(),
+        strategy: strategies[lottery.below(6) as usize].clone(),
         contest: contests[lottery.below(3) as usize],
         ..Schema::default()
     }
@@ -718,6 +739,31 @@ fn elements_with_one_secondary_key_are_versions_of_one() {
     assert_eq!(world.get(1, 1), values(&["1a", "2b", "5c", "1d", "1e"]));
 }
 
+/// D-11: what was written where more replicas could be heard stays, whatever the clocks say; what
+/// was written with as many stays if it is later. Removals go by the contest.
+#[test]
+fn the_larger_island_stays_on_both_sides() {
+    let strategy = Strategy::LargestIsland;
+    let mut world = World::new(3, schema(strategy, Contest::default()), true, &[0, 0, 9_000_000]);
+    for number in 1..=3 {
+        world.put(0, number, "before");
+    }
+    world.heal();
+    world.isolate(&[&[1, 2], &[3]]);
+    world.put(2, 1, "small");
+    world.put(0, 1, "large");
+    world.put(2, 2, "alone");
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put(1, 3, "early");
+    world.put(2, 3, "late");
+    world.heal();
+    for place in 0..3 {
+        assert_eq!(world.get(place, 1), values(&["large"]));
+        assert_eq!(world.get(place, 2), values(&["alone"]), "nothing is against it");
+        assert_eq!(world.get(place, 3), values(&["late"]));
+    }
+}
+
 /// M-18, M-19: the greater field stays, whichever side has it; of equal fields one stays, the same
 /// on both sides. A value without the field is refused.
 #[test]
@@ -734,7 +780,8 @@ fn the_greater_field_stays_on_both_sides() {
     assert_eq!(world.get(0, 2), values(&["2x"]));
     assert_eq!(world.get(0, 3).len(), 1);
     assert_eq!(world.get(0, 3), world.get(1, 3));
-    let refused = world.table(0).write(&[Mutation::Put(key(4), Value::from(""))], Wall(0));
+    let refused =
+        world.table(0).write(&[Mutation::Put(key(4), Value::from(""))], Writer::default());
     assert_eq!(refused, Err(Unfit::NoField { key: key(4) }));
 }
 
@@ -1010,10 +1057,13 @@ fn an_answer_of_a_resolver_replaces_what_it_was_asked_about() {
     world.heal();
     let row = Row { key: key(1), element: None };
     let dots: Vec<Dot> = world.table(0).row(&row).iter().map(|version| version.dot).collect();
-    let late = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), Wall(1));
+    let late = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), world.writer(2));
     for (place, answer) in [(0, "one"), (1, "two")] {
         let value = Value::from(answer);
-        let change = world.table(place).resolve(&row, &dots, Some(&value), Wall(9)).expect("fits");
+        let change = world
+            .table(place)
+            .resolve(&row, &dots, Some(&value), world.writer(place))
+            .expect("fits");
         let (_, version) = &change.versions[0];
         world.record(&row, version, dots.iter().copied().collect());
         let mut step = Step::default();
@@ -1024,7 +1074,7 @@ fn an_answer_of_a_resolver_replaces_what_it_was_asked_about() {
     world.heal();
     assert_eq!(world.get(0, 1).len(), 1, "no conflict any more");
     assert!(world.table(0).conflicts().is_empty());
-    let moved = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), Wall(1));
+    let moved = world.table(2).resolve(&row, &dots, Some(&Value::from("late")), world.writer(2));
     assert_eq!(moved, None, "it was asked about something else");
 }
 
@@ -1363,7 +1413,10 @@ fn fields_are_found_by_pointer_and_by_function() {
     }
     for unfit in ["", "{}", "9", r#"{"meta":{"version":null}}"#] {
         let put = [Mutation::Put(key(4), Value::from(unfit))];
-        assert_eq!(world.table(0).write(&put, Wall(0)), Err(Unfit::NoField { key: key(4) }));
+        assert_eq!(
+            world.table(0).write(&put, Writer::default()),
+            Err(Unfit::NoField { key: key(4) })
+        );
     }
     let kind = Kind::Bag { secondary: Some(Field::Json("/sku".into())) };
     let backwards = |value: &Value| value.as_bytes().last().map(|byte| vec![255 - byte]);

@@ -24,7 +24,7 @@ use super::command::{Answer, Command, Info, Keep, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::{Counting, Cut, Said};
-use super::table::{Applied, Change, Row, Table};
+use super::table::{Applied, Change, Row, Table, Writer};
 use super::version::{Actor, Dot, Origin, Version, VersionVector};
 use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
 
@@ -353,7 +353,9 @@ impl Replica {
         reach: impl Fn(NodeId) -> bool,
         step: &mut Step,
     ) -> Result<Answer, Unfit> {
-        let (wall, _) = self.trusted(now);
+        let heard = self.peers.keys().filter(|peer| reach(**peer)).count() + 1;
+        let heard = u16::try_from(heard).unwrap_or(u16::MAX);
+        let writer = Writer { wall: self.trusted(now).0, heard };
         let change = match command {
             Command::Conflicts { after, limit } => {
                 return Ok(self.table.conflicts_page(after.as_ref(), *limit as usize));
@@ -371,7 +373,7 @@ impl Replica {
                 return Ok(self.table.page(pattern, after.as_ref(), *limit as usize));
             }
             Command::Resolve { row, dots, value } => {
-                match self.table.resolve(row, dots, value.as_ref(), wall) {
+                match self.table.resolve(row, dots, value.as_ref(), writer) {
                     Some(change) => change,
                     None => return Ok(Answer::Changed),
                 }
@@ -380,7 +382,7 @@ impl Replica {
                 if !self.table.holds(guards) {
                     return Ok(Answer::Changed);
                 }
-                self.table.write(mutations, wall)?
+                self.table.write(mutations, writer)?
             }
         };
         let previous = self.table.before(&change);
@@ -577,7 +579,7 @@ impl Replica {
             let Some(value) = found.and_then(|version| version.value()).cloned() else { continue };
             let dots: Vec<Dot> = self.table.row(row).iter().map(|version| version.dot).collect();
             // It is stamped later than what it replaces, whatever the clock shows.
-            if let Some(change) = self.table.resolve(row, &dots, Some(&value), Wall(0)) {
+            if let Some(change) = self.table.resolve(row, &dots, Some(&value), Writer::default()) {
                 self.apply(change, step);
             }
         }

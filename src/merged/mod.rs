@@ -37,5 +37,5 @@ pub use message::{Body, Chunk, Digest, Message, Pull, Stance};
 pub use resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
 pub use rounds::{Round, Rounds};
 pub use schema::{Agreement, Contest, Durability, Kind, Schema, Strategy};
-pub use table::{Applied, Change, Mutation, Row, Table};
+pub use table::{Applied, Change, Mutation, Row, Table, Writer};
 pub use version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector};

@@ -77,6 +77,9 @@ pub enum Strategy {
     /// All are kept and shown, and an alarm is up until somebody writes (M-15).
     #[default]
     Siblings,
+    /// The one stays whose writer heard the most replicas of the table as it was written; of equal
+    /// ones, the one stamped latest.
+    LargestIsland,
 }
 
 /// What becomes of a value and a removal that did not know of each other (M-09).
@@ -137,6 +140,7 @@ impl Agreement {
             Strategy::LastVersion(field) => Some(field),
             Strategy::Custom
             | Strategy::Ignore
+            | Strategy::LargestIsland
             | Strategy::LastModified
             | Strategy::Manual
             | Strategy::Siblings => None,
@@ -165,6 +169,7 @@ impl fmt::Display for Strategy {
         match self {
             Self::Custom => write!(f, "custom"),
             Self::Ignore => write!(f, "ignore"),
+            Self::LargestIsland => write!(f, "largest_island"),
             Self::LastModified => write!(f, "last_modified"),
             Self::LastVersion(field) => write!(f, "last_version by {field}"),
             Self::Manual => write!(f, "manual"),

@@ -21,7 +21,7 @@ use bincode::{Decode, Encode};
 
 use super::command::Unfit;
 use super::field::Field;
-use super::schema::{Agreement, Kind};
+use super::schema::{Agreement, Kind, Strategy};
 use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
 use super::view::view;
 use crate::base::{Key, Value, Wall};
@@ -94,8 +94,21 @@ pub struct Table {
     conflicts: BTreeSet<Row>,
 }
 
-/// What is written down beside a value, since whoever merges could not find it.
-fn written(agreement: &Agreement, value: &Value) -> Option<Value> {
+/// As whom a copy writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writer {
+    /// What its clock shows.
+    pub wall: Wall,
+    /// How many replicas of the table it hears, itself among them.
+    pub heard: u16,
+}
+
+/// What is written down beside a value, since whoever merges could not find it. Nothing of who
+/// wrote it, if that is not known any more.
+fn written(agreement: &Agreement, value: &Value, writer: Option<Writer>) -> Option<Value> {
+    if agreement.strategy == Strategy::LargestIsland {
+        return writer.map(|writer| Value::from(&writer.heard.to_be_bytes()[..]));
+    }
     let field = agreement.decisive().filter(|field| field.is_written())?;
     field.of(value).map(|found| Value::from(&*found))
 }
@@ -208,7 +221,8 @@ impl Table {
         (self.settled, self.changed) = (false, true);
         for versions in self.rows.values_mut() {
             for version in versions {
-                version.field = version.value().and_then(|value| written(&self.agreement, value));
+                version.field =
+                    version.value().and_then(|value| written(&self.agreement, value, None));
             }
         }
         let conflict = |versions: &[Version]| view(&self.agreement, versions).len() > 1;
@@ -327,7 +341,7 @@ impl Table {
     ///
     /// # Errors
     /// If a value lacks a field that the table needs.
-    pub fn write(&self, mutations: &[Mutation], wall: Wall) -> Result<Change, Unfit> {
+    pub fn write(&self, mutations: &[Mutation], writer: Writer) -> Result<Change, Unfit> {
         let mut wanted: BTreeMap<Row, Content> = BTreeMap::new();
         for mutation in mutations {
             match mutation {
@@ -356,7 +370,7 @@ impl Table {
                 }
             }
         }
-        Ok(self.written(wanted, wall))
+        Ok(self.written(wanted, writer))
     }
 
     /// What a row holds, if it holds one thing and is in no conflict.
@@ -367,7 +381,7 @@ impl Table {
         }
     }
 
-    fn written(&self, wanted: BTreeMap<Row, Content>, wall: Wall) -> Change {
+    fn written(&self, wanted: BTreeMap<Row, Content>, writer: Writer) -> Change {
         let mut change = Change::default();
         let origin = self.origin(Origin::Written);
         let mut number = self.seen.last(&self.actor);
@@ -382,7 +396,7 @@ impl Table {
             }
             number += 1;
             let dot = Dot { actor: self.actor, number };
-            let version = self.successor(&row, dot, wall, origin, content);
+            let version = self.successor(&row, dot, writer, origin, content);
             change.versions.push((row, version));
         }
         if !change.versions.is_empty() {
@@ -401,7 +415,7 @@ impl Table {
         &self,
         row: &Row,
         dot: Dot,
-        wall: Wall,
+        writer: Writer,
         origin: Origin,
         content: Content,
     ) -> Version {
@@ -413,10 +427,10 @@ impl Table {
             latest = latest.max(known.stamp);
         }
         let field = match &content {
-            Content::Live(value) => written(&self.agreement, value),
+            Content::Live(value) => written(&self.agreement, value, Some(writer)),
             Content::Dead => None,
         };
-        Version { dot, past, stamp: latest.next(wall), origin, content, field }
+        Version { dot, past, stamp: latest.next(writer.wall), origin, content, field }
     }
 
     /// What an answer of a resolver comes to: one version that replaces exactly those that it was
@@ -427,7 +441,7 @@ impl Table {
         row: &Row,
         dots: &[Dot],
         value: Option<&Value>,
-        wall: Wall,
+        writer: Writer,
     ) -> Option<Change> {
         let held = self.row(row).iter().map(|version| &version.dot);
         if !self.conflicts.contains(row) || !held.eq(dots.iter()) {
@@ -442,7 +456,7 @@ impl Table {
         let dot = Dot { actor: self.actor, number: self.seen.last(&self.actor) + 1 };
         let content = value.map_or(Content::Dead, |value| Content::Live(value.clone()));
         let origin = self.origin(Origin::Resolved);
-        let version = self.successor(row, dot, wall, origin, content);
+        let version = self.successor(row, dot, writer, origin, content);
         let mut change =
             Change { versions: alloc::vec![(row.clone(), version)], ..Change::default() };
         change.seen.insert(dot);

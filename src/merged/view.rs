@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::schema::{Agreement, Contest, Strategy};
 use super::version::{Origin, Version};
+use crate::base::Value;
 
 /// What a row shows: nothing, one version, or several that are in conflict, the latest first.
 pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'a Version> {
@@ -34,6 +35,12 @@ pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'
         return shown;
     }
     match &agreement.strategy {
+        Strategy::LargestIsland => {
+            shown.sort_by_key(|version| {
+                core::cmp::Reverse(version.field.as_ref().map(Value::as_bytes))
+            });
+            shown.truncate(1);
+        }
         Strategy::LastModified => shown.truncate(1),
         Strategy::LastVersion(field) => {
             // Stable: of equal fields the latest stays first.

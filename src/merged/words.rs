@@ -14,7 +14,7 @@ use crate::base::{Replicas, each_word};
 /// Every word of a merged table, for error messages.
 const WORDS: &str = "set, ordered-set, bag, bag@FIELD, siblings, manual, last-modified, \
                      last-version@FIELD (a FIELD is OFFSET:LENGTH or a JSON pointer such as \
-                     /version), custom, ignore, later-wins, update-wins, \
+                     /version), largest-island, custom, ignore, later-wins, update-wins, \
                      delete-wins, disk, memory, on@1.2.3, retention@MILLISECONDS";
 
 impl Schema {
@@ -47,6 +47,7 @@ impl Schema {
         match &self.strategy {
             Strategy::Custom => words.push("custom".to_string()),
             Strategy::Ignore => words.push("ignore".to_string()),
+            Strategy::LargestIsland => words.push("largest-island".to_string()),
             Strategy::LastModified => words.push("last-modified".to_string()),
             Strategy::LastVersion(field) => words.push(format!("last-version@{}", at(field))),
             Strategy::Manual => words.push("manual".to_string()),
@@ -77,6 +78,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
         ("bag", Some(field)) => schema.kind = Kind::Bag { secondary: Some(parse_field(field)?) },
         ("siblings", None) => schema.strategy = Strategy::Siblings,
         ("manual", None) => schema.strategy = Strategy::Manual,
+        ("largest-island", None) => schema.strategy = Strategy::LargestIsland,
         ("last-modified", None) => schema.strategy = Strategy::LastModified,
         ("last-version", Some(of)) => schema.strategy = Strategy::LastVersion(parse_field(of)?),
         ("custom", None) => schema.strategy = Strategy::Custom,
@@ -135,7 +137,9 @@ mod tests {
         };
         assert_eq!((said(all), expected.words().as_str()), (expected, all));
         let others = ["set", "ordered-set", "bag", "custom", "ignore", "delete-wins", "memory"];
-        for words in others.into_iter().chain(["manual", "bag@/a/0+last-version@/b~1c"]) {
+        for words in
+            others.into_iter().chain(["manual", "largest-island", "bag@/a/0+last-version@/b~1c"])
+        {
             assert_eq!(said(&said(words).words()), said(words), "{words}");
         }
     }

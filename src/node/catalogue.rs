@@ -16,7 +16,7 @@ use crate::base::{Key, OpId, TableId};
 use crate::consensus::{Outcome, Refusal, Sent};
 use crate::merged::{
     Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, Table, TableCommand,
-    TableName, Unmade, is_table_name,
+    TableName, Unmade, Writer, is_table_name,
 };
 
 /// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
@@ -229,10 +229,10 @@ impl Node {
 
     fn list(&mut self, name: &str, listed: &Listed, effects: &mut Effects) {
         let Some(catalogue) = self.catalogue.table else { return };
-        let wall = self.now.wall;
+        let writer = Writer { wall: self.now.wall, ..Writer::default() };
         let put = [Mutation::Put(Key::from(name), listed.value())];
         self.step_copy(catalogue, effects, |replica, heard, step| {
-            let change = replica.table().write(&put, wall).expect("it has no fields");
+            let change = replica.table().write(&put, writer).expect("it has no fields");
             replica.write(change, |peer| heard.contains(&peer), step);
         });
     }

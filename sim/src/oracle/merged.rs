@@ -155,6 +155,10 @@ impl Merged {
         let mut values = BTreeSet::new();
         live.retain(|write| values.insert(write.version.value().cloned()));
         let settled = match &self.schema.strategy {
+            Strategy::LargestIsland => {
+                live.sort_by_key(|write| std::cmp::Reverse(write.version.field.clone()));
+                true
+            }
             Strategy::LastModified => true,
             Strategy::LastVersion(field) => {
                 let Field::Bytes { offset, len } = *field else {

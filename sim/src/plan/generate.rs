@@ -242,12 +242,13 @@ fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
         contest: *draws.one(&[Contest::LaterWins, Contest::UpdateWins, Contest::DeleteWins]),
         ..Schema::default()
     };
-    schema.strategy = match draws.below(20) {
+    schema.strategy = match draws.below(21) {
         0..9 => siblings.clone(),
         9..12 => Strategy::LastModified,
         12..15 if schema.kind != (Holds::Bag { secondary: None }) => Strategy::LastVersion(start),
         15..19 => Strategy::Custom,
         19 => Strategy::Ignore,
+        20 => Strategy::LargestIsland,
         _ => siblings.clone(),
     };
     if draws.percent(30) {
