@@ -8,11 +8,11 @@ use std::time::Duration;
 use support::{Cluster, ms};
 use synod::merged::{
     Answer, CATALOGUE, Command as Merged, Durability, Entry, Info, Journal, Kind, Mutation,
-    Replicas, Schema, Strategy, TableCommand, TableName, Unmade,
+    Replicas, Schema, Strategy, TableCommand, TableName, Unmade, Writer,
 };
 use synod::{
     Body, Command, Incarnation, Key, MergeEvent, NodeId, OnNoQuorum, Outcome, Record, Refusal,
-    Sent, TableConfig, TableId, Topic, Value, Wall,
+    Sent, TableConfig, TableId, Topic, Value,
 };
 
 fn words(words: &str) -> Schema {
@@ -487,7 +487,7 @@ fn so_many_names_may_be_used() {
     let name = |number| Key::from(format!("t{number}").as_str());
     let drops = (1..16_384).map(|number| Mutation::Put(name(number), "0:dropped".into()));
     let drops: Vec<Mutation> = drops.collect();
-    let change = journal.expect("begun").table().write(&drops, Wall(1)).expect("it fits");
+    let change = journal.expect("begun").table().write(&drops, Writer::default()).expect("it fits");
     records.push(Record::Changed { table: list, by: Incarnation(1), change, last: true });
     cluster.start(1);
     assert_eq!(cluster.at_once(1, create("another", "")), unmade(Unmade::TooMany));
