@@ -18,8 +18,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::clients::Shared;
+use crate::base::TableId;
 use crate::consensus::{Command, Outcome, Readiness, Status};
 use crate::host::{CallOptions, DiskStatus, Local, News, Quiet};
+use crate::primary::{Answer, Call, Info};
 
 /// Connections at once; a scraper needs one.
 const CONNECTIONS_MAX: usize = 64;
@@ -96,7 +98,7 @@ async fn answer(
                 text(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    shared.metrics.render(&status, local),
+                    shared.metrics.render(&status, local, &replicas(local).await),
                 )
             }
             None => stuck(),
@@ -140,10 +142,32 @@ fn health(status: &Status, disk: &DiskStatus) -> Response<Full<Bytes>> {
 
 /// What the node says of itself; nothing if it says nothing in time.
 async fn status(local: &Local) -> Option<Status> {
+    match ask(local, Command::Status).await {
+        Some(Outcome::Status(status)) => Some(status),
+        Some(_) | None => None,
+    }
+}
+
+/// What it says of its replicas of primary tables, by their tables; nothing while it takes no part.
+async fn replicas(local: &Local) -> Vec<(String, Info)> {
+    let mut replicas = Vec::new();
+    for (table, config) in (0..).map(TableId).zip(local.tables().iter()) {
+        if config.primary().is_none() {
+            continue;
+        }
+        let said = ask(local, Command::Primary { table, call: Call::Info }).await;
+        if let Some(Outcome::Primary(Answer::Info(info))) = said {
+            replicas.push((config.name.clone(), info));
+        }
+    }
+    replicas
+}
+
+async fn ask(local: &Local, command: Command) -> Option<Outcome> {
     let client = local.client();
-    client.ask(Command::Status, CallOptions::default());
+    client.ask(command, CallOptions::default());
     match tokio::time::timeout(Duration::from_secs(2), client.news()).await {
-        Ok(News::Answer(_, Outcome::Status(status))) => Some(status),
+        Ok(News::Answer(_, outcome)) => Some(outcome),
         Ok(_) | Err(_) => None,
     }
 }

@@ -15,8 +15,10 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::clients::Shared;
+use super::replicas::Replicas;
 use crate::consensus::{Command, Outcome, Readiness, Status};
 use crate::host::Local;
+use crate::primary::Info;
 use crate::resp::{Surroundings, code};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,6 +88,7 @@ pub(super) struct Metrics {
     link_queued: Family<PeerLabel, Gauge>,
     link_dropped: Family<PeerLabel, Counter>,
     handshakes_refused: Counter,
+    replicas: Replicas,
 }
 
 impl Metrics {
@@ -128,6 +131,7 @@ impl Metrics {
             link_queued: Family::default(),
             link_dropped: Family::default(),
             handshakes_refused: Counter::default(),
+            replicas: Replicas::default(),
         };
         metrics.register();
         metrics.register_host();
@@ -211,6 +215,7 @@ impl Metrics {
             "Messages lost for want of a link to the peer, or of room",
             self.link_dropped.clone(),
         );
+        self.replicas.register(&mut registry);
     }
 
     fn set_host(&self, local: &Local) {
@@ -263,10 +268,16 @@ impl Metrics {
         self.latency.observe(after.as_secs_f64());
     }
 
-    /// Everything, as Prometheus reads it.
-    pub(super) fn render(&self, status: &Status, local: &Local) -> String {
+    /// Everything, as Prometheus reads it; with the replicas of primary tables, by their tables.
+    pub(super) fn render(
+        &self,
+        status: &Status,
+        local: &Local,
+        replicas: &[(String, Info)],
+    ) -> String {
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.set_host(local);
+        self.replicas.set(status.node, replicas);
         self.ready.set(i64::from(status.readiness == Readiness::Ready));
         self.quorum.set(i64::from(status.has_quorum));
         self.reachable.set(number(status.reachable.len()));

@@ -8,6 +8,7 @@ mod descriptors;
 mod files;
 mod http;
 mod metrics;
+mod replicas;
 mod run;
 mod settings;
 mod tables;
