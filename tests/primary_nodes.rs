@@ -583,6 +583,51 @@ fn through(store: Store, config: &Config, log: &[Record]) -> Vec<Record> {
     records.into_iter().collect()
 }
 
+/// who wants to know how many have a write waits for so many, and no longer than it says; who
+/// is not primary knows of nobody.
+#[test]
+fn a_client_waits_for_as_many_disks_as_it_likes() {
+    let (acknowledge, patience) = (Acknowledge::Primary, Duration::from_secs(9));
+    let mut cluster = cluster(Schema { acknowledge, patience, ..Schema::default() });
+    let leader = leader(&cluster);
+    let [second, third] = others(leader);
+    let wait = |place, replicas| of(Call::Wait { place, replicas });
+    let holders = |outcome: Option<&Outcome>, place| match outcome {
+        Some(Outcome::Primary(Answer::Info(info))) => info.holders(place),
+        other => panic!("no info: {other:?}"),
+    };
+    cluster.machine(third).slow_disk = true;
+    let place = place(&cluster.call(leader, here(put("k", "v"))));
+    let one = cluster.ask_with(leader, OnNoQuorum::Return, ms(5_000), wait(place, 1));
+    let two = cluster.ask_with(leader, OnNoQuorum::Return, ms(300), wait(place, 2));
+    let both = cluster.ask_with(leader, OnNoQuorum::Return, ms(5_000), wait(place, 2));
+    cluster.run(ms(200));
+    assert_eq!(holders(cluster.answered(one), place), 1);
+    assert_eq!(cluster.answered(two), None, "it waits for the other");
+    cluster.run(ms(120));
+    assert_eq!(holders(cluster.answered(two), place), 1, "its time is up");
+    assert_eq!(cluster.answered(both), None);
+    cluster.machine(third).slow_disk = false;
+    cluster.sync(third);
+    cluster.run(ms(500));
+    assert_eq!(holders(cluster.answered(both), place), 2);
+    let elsewhere = cluster.at_once(second, wait(place, 0));
+    assert_eq!(elsewhere, refused(No::NotPrimary(Some(NodeId(leader)))));
+    // Who has led and does no longer knows of nobody either.
+    let asked = cluster.ask_with(leader, OnNoQuorum::Return, ms(5_000), wait(place, 3));
+    assert_eq!(
+        cluster.call(leader, of(Call::HandOver(Some(NodeId(second))))),
+        Outcome::Primary(Answer::Done)
+    );
+    cluster.run(ms(500));
+    let answer = cluster.answered(asked);
+    assert!(matches!(answer, Some(Outcome::Refused(Refusal::Primary(No::NotPrimary(_))))));
+    // What another primary has at that place need not be this, at this policy.
+    let reign = info(&mut cluster, second).roster.map(|roster| roster.reign);
+    assert_ne!(reign, Some(place.reign));
+    assert_eq!(info(&mut cluster, second).holders(place), 0);
+}
+
 /// What cannot be kept is refused when the node is made.
 #[test]
 fn impossible_declarations_are_refused() {
@@ -642,6 +687,7 @@ enum Act {
     Read(u16, u8),
     Slow(u16, bool),
     Start(u16),
+    Want(u16, bool),
     Write(u16, u8, bool),
 }
 
@@ -656,6 +702,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (node.clone(), 0..4_u8).prop_map(|(node, key)| Act::Read(node, key)),
         2 => (node.clone(), any::<bool>()).prop_map(|(node, slow)| Act::Slow(node, slow)),
         4 => node.clone().prop_map(Act::Start),
+        2 => (node.clone(), any::<bool>()).prop_map(|(node, wanted)| Act::Want(node, wanted)),
         20 => (node, 0..4_u8, any::<bool>()).prop_map(|(a, b, c)| Act::Write(a, b, c)),
     ]
 }
@@ -743,8 +790,11 @@ impl Random {
                 self.cluster.sync(*node);
             }
             Act::Start(node) if !self.is_up(*node) => self.cluster.start(*node),
+            Act::Want(node, wanted) if self.is_up(*node) => {
+                self.cluster.ask(*node, of(Call::Join(*wanted)));
+            }
             Act::Write(node, key, follow) if self.is_up(*node) => self.write(*node, *key, *follow),
-            Act::HandOver(_) | Act::Read(..) | Act::Start(_) | Act::Write(..) => {}
+            Act::HandOver(_) | Act::Read(..) | Act::Start(_) | Act::Want(..) | Act::Write(..) => {}
         }
         self.writers.look(&self.cluster);
     }
@@ -789,6 +839,7 @@ impl Random {
             if !self.is_up(node) {
                 self.cluster.start(node);
             }
+            self.cluster.ask(node, of(Call::Join(true)));
         }
         self.cluster.run(Duration::from_secs(15));
         self.writers.look(&self.cluster);

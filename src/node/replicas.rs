@@ -18,7 +18,7 @@ use crate::consensus::{
 use crate::paxos::Ballot;
 use crate::primary::{
     self, Answer, Ask, Call, Command, Envelope, Input, Journal, Limits, Member, Passed, Passing,
-    REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
+    Place, REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
 };
 
 /// The replicas, and who waits for what of them.
@@ -38,6 +38,8 @@ pub(super) struct Replicas {
     numbers: u32,
     /// Who waits for the end of which reign.
     changes: BTreeMap<OpId, (TableId, Reign)>,
+    /// Who waits for how many others to have what on disk.
+    waits: BTreeMap<OpId, (TableId, Place, u64)>,
 }
 
 /// This node's part in one table.
@@ -82,11 +84,13 @@ struct Errand {
 
 impl Replicas {
     pub(super) fn is_asked(&self, op: &OpId) -> bool {
-        self.clients.contains_key(op) || self.changes.contains_key(op)
+        self.clients.contains_key(op)
+            || self.changes.contains_key(op)
+            || self.waits.contains_key(op)
     }
 
     pub(super) fn requests_in_flight(&self) -> usize {
-        self.clients.len() + self.changes.len()
+        self.clients.len() + self.changes.len() + self.waits.len()
     }
 
     pub(super) fn recover(
@@ -187,9 +191,10 @@ impl Node {
         for errand in replicas.errands.keys() {
             self.timers.clear(Timer::Errand(*errand));
         }
+        let clients = replicas.clients.iter().map(|(op, may)| (*op, *may));
         let changes = replicas.changes.keys().map(|op| (*op, true));
-        for (op, may_be_done) in replicas.clients.iter().map(|(op, may)| (*op, *may)).chain(changes)
-        {
+        let waits = replicas.waits.keys().map(|op| (*op, false));
+        for (op, may_be_done) in clients.chain(changes).chain(waits) {
             self.timers.clear(Timer::Answer(op));
             let refused = Outcome::Refused(Refusal::NotReady(self.readiness.clone()));
             let outcome = if may_be_done { Outcome::Unknown } else { refused };
@@ -215,6 +220,7 @@ impl Node {
         }
         self.tell_role(table, effects);
         self.end_changes(table, effects);
+        self.end_waits(table, effects);
         if let Some(seat) = self.replicas.seats.get(&table) {
             self.timers.set(Timer::Replica(table), seat.replica.poll_timeout());
         }
@@ -491,6 +497,11 @@ impl Node {
                 self.step_replica(table, Input::Join(wanted), effects);
                 self.decline(op, Outcome::Primary(Answer::Done), effects);
             }
+            Call::Wait { place, replicas } => {
+                self.replicas.waits.insert(op, (table, place, replicas));
+                self.timers.set(Timer::Answer(op), self.now.instant + patience);
+                self.end_waits(table, effects);
+            }
         }
     }
 
@@ -601,9 +612,36 @@ impl Node {
         }
     }
 
-    /// Somebody has waited for as long as it wanted to: for another reign, or for what a request of
-    /// the same id comes to. It may come yet.
+    /// Answers those for whom enough others have what they wait for, and everybody if this is not
+    /// the primary.
+    fn end_waits(&mut self, table: TableId, effects: &mut Effects) {
+        if self.replicas.waits.is_empty() {
+            return;
+        }
+        let Some(replica) = self.replica(table) else { return };
+        let (primary, info) = (replica.primary(), replica.info(self.now.instant));
+        let leads = info.role == Role::Primary;
+        let waiting = self.replicas.waits.iter().filter(|(_, (of, ..))| *of == table);
+        let ended = waiting
+            .filter(|(_, (_, place, replicas))| !leads || info.holders(*place) >= *replicas)
+            .map(|(op, _)| *op);
+        for op in ended.collect::<Vec<_>>() {
+            self.replicas.waits.remove(&op);
+            self.timers.clear(Timer::Answer(op));
+            let refusal = Refusal::Primary(primary::Refusal::NotPrimary(primary));
+            let answer = Outcome::Primary(Answer::Info(info.clone()));
+            self.decline(op, if leads { answer } else { Outcome::Refused(refusal) }, effects);
+        }
+    }
+
+    /// Somebody has waited for as long as it wanted to: for others to have something on disk, for
+    /// another reign, or for what a request of the same id comes to. It may come yet.
     pub(super) fn on_change_timer(&mut self, op: OpId, effects: &mut Effects) {
+        if let Some((table, ..)) = self.replicas.waits.remove(&op) {
+            let info = self.replica(table).map(|replica| replica.info(self.now.instant));
+            let answer = info.map(|info| Outcome::Primary(Answer::Info(info)));
+            return self.decline(op, answer.unwrap_or(Outcome::Unknown), effects);
+        }
         let Replicas { askers, changes, clients, .. } = &mut self.replicas;
         let waited = changes.remove(&op).is_some() | clients.remove(&op).is_some();
         if waited {

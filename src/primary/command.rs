@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 
 use super::log::Place;
 use super::replica::{Lag, Role};
-use super::roster::Roster;
+use super::roster::{Acknowledge, Roster};
 use crate::base::{Key, NodeId, OpId, TableName, Value};
 
 /// What a client can ask of a node that has a primary table.
@@ -42,6 +42,14 @@ pub enum Call {
     /// Have this node's replica join, or leave until it is told to join or the node starts again
     ///
     Join(bool),
+    /// The same as `Info`, but of a primary, which this node must be, and as soon as so many others
+    /// have on disk what was acknowledged at this place, or its client waits no longer.
+    Wait {
+        /// Where the client has written; or before everything.
+        place: Place,
+        /// How many.
+        replicas: u64,
+    },
 }
 
 impl Call {
@@ -56,7 +64,9 @@ impl Call {
     pub const fn writes(&self) -> bool {
         match self {
             Self::Ask { command, .. } => command.writes(),
-            Self::Force | Self::HandOver(_) | Self::Info | Self::Join(_) => false,
+            Self::Force | Self::HandOver(_) | Self::Info | Self::Join(_) | Self::Wait { .. } => {
+                false
+            }
         }
     }
 }
@@ -80,7 +90,7 @@ pub enum Answer {
         /// As of where. What the client has seen from now on.
         place: Place,
     },
-    /// Of `info`.
+    /// Of `info` and `wait`.
     Info(Info),
     /// Of `scan`.
     Rows {
@@ -112,6 +122,21 @@ pub struct Info {
     pub waiting: u64,
     /// How the others stand; nothing unless it is primary.
     pub lags: Vec<Lag>,
+}
+
+impl Info {
+    /// How many others are known to have on disk what was acknowledged at this place. Only a
+    /// primary knows any.
+    #[must_use]
+    pub fn holders(&self, place: Place) -> u64 {
+        let Some(roster) = &self.roster else { return 0 };
+        // What a primary alone has acknowledged, its successor may lack, and have something else.
+        let kept = place.reign == roster.reign
+            || place == Place::ZERO
+            || roster.acknowledge != Acknowledge::Primary;
+        let has = |lag: &&Lag| self.last.index.saturating_sub(lag.behind) >= place.index;
+        if kept { self.lags.iter().filter(has).count() as u64 } else { 0 }
+    }
 }
 
 /// A replica's word on its way between nodes.
@@ -376,6 +401,7 @@ impl fmt::Display for Call {
             Self::Info => f.write_str("info"),
             Self::Join(true) => f.write_str("join"),
             Self::Join(false) => f.write_str("leave"),
+            Self::Wait { place, replicas } => write!(f, "wait for {replicas} to have {place}"),
         }
     }
 }

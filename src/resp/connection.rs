@@ -13,6 +13,7 @@ use super::decode::{ProtocolError, RequestLimits, Requests};
 use super::plan::{
     Action, Call, Channel, SessionCall, State, Step, Surroundings, Then, bound_to, table_name,
 };
+use super::primary::About;
 use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
@@ -143,8 +144,8 @@ struct Flight {
     slot: u64,
     place: usize,
     claim: Claim,
-    /// Which primary table it is about.
-    about: Option<TableId>,
+    /// If it is about a primary table.
+    about: Option<About>,
 }
 
 /// See the module.
@@ -275,9 +276,8 @@ impl Connection {
     pub fn answer(&mut self, id: CallId, outcome: Outcome, surroundings: &dyn Surroundings) {
         let Some(flight) = self.flying.remove(&id) else { return };
         self.release(&flight.claim);
-        if let (Some(table), Some(shown)) = (flight.about, super::primary::shown(&outcome)) {
-            let seen = self.state.seen.entry(table).or_default();
-            *seen = shown.max(*seen);
+        if let Some(about) = flight.about {
+            super::primary::note(&mut self.state, about.table, &outcome);
         }
         let Some(place) = flight.slot.checked_sub(self.first) else { return };
         let Some(slot) = usize::try_from(place).ok().and_then(|place| self.slots.get_mut(place))
@@ -305,6 +305,13 @@ impl Connection {
         }
         match then.finish(outcomes, &mut self.state, surroundings) {
             Step::Done(reply) => {
+                // Of all calls of a request the same can be said.
+                let reply = match (reply, flight.about) {
+                    (Reply::Error("UNKNOWN", _), Some(about)) => {
+                        about.unknown(&surroundings.tables())
+                    }
+                    (reply, _) => reply,
+                };
                 slot.answered = reply.weight();
                 self.answered += slot.answered;
                 slot.reply = Some(reply);
@@ -572,11 +579,9 @@ impl Connection {
     fn fly(&mut self, pending: Pending, errands: &mut Vec<Errand>) {
         let Pending { id, slot, place, claim, mut what } = pending;
         let mut about = None;
-        if let What::Call(call) = &mut what
-            && let Command::Primary { table, .. } = call.command
-        {
+        if let What::Call(call) = &mut what {
+            about = About::of(call, &self.state);
             super::primary::remind(&mut call.command, &self.state);
-            about = Some(table);
         }
         match &claim {
             Claim::Alone => self.alone = true,

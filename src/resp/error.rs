@@ -3,12 +3,12 @@
 //! The first word of an error is its code. Every code says something definite; `UNKNOWN` alone says
 //! that nothing definite is known, and nothing else is ever said in its place.
 
-use super::plan::table_name;
+use super::plan::{Surroundings, table_name};
 use super::reply::Reply;
 use crate::base::TableId;
 use crate::consensus::{Outcome, Refusal};
 use crate::monitor::Bind;
-use crate::node::TableConfig;
+use crate::node::{Discipline, TableConfig};
 use crate::primary;
 
 /// Every code, and what a client may conclude. The documentation is made of this list.
@@ -56,7 +56,8 @@ pub const CODES: [(&str, &str); 24] = [
     (
         "NOTPRIMARY",
         "Only the primary of the table does this, and this node is not it; it says which is, if it \
-         knows. This attempt had no effect; ask that node.",
+         knows, and where other nodes reach it. This attempt had no effect; ask that node, or have \
+         this one `FOLLOW`.",
     ),
     (
         "NOTREADY",
@@ -75,7 +76,7 @@ pub const CODES: [(&str, &str); 24] = [
     (
         "UNKNOWN",
         "It may have taken effect, may still, or may never. Read after `SYNOD.FENCE` to find out, \
-         or send the same request with `AGAIN`.",
+         of a primary table ask `SYNOD.RESOLVE`, or send the same request with `AGAIN`.",
     ),
     ("UNMADE", "The table was not made, changed or dropped: it says why. No effect."),
     (
@@ -86,22 +87,16 @@ pub const CODES: [(&str, &str); 24] = [
     ("WRONGPASS", "The password is wrong. No effect."),
 ];
 
-/// As [`refused`], in the names of tables instead of their numbers.
+/// As [`refused`], in the names of tables instead of their numbers, and with where nodes are.
 #[must_use]
-pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
+pub(super) fn refused_in(outcome: &Outcome, surroundings: &dyn Surroundings) -> Reply {
     let Outcome::Refused(refusal) = outcome else { return refused(outcome) };
+    let tables = &surroundings.tables();
     let name = |table: &TableId| table_name(tables, *table);
     let text = match refusal {
         Refusal::Discipline(table) => {
-            let schema = tables.get(usize::from(table.0)).and_then(TableConfig::schema);
-            let instead = match schema {
-                Some(_) => {
-                    "it is merged; SYNOD.ROWS lists, SYNOD.BATCH writes, with IF only if \
-                            what was read is still there"
-                }
-                None => "it has other commands",
-            };
-            format!("table {} is of another discipline: {instead}", name(table))
+            let found = tables.get(usize::from(table.0));
+            format!("table {} is {}", name(table), found.map_or("not known", offers))
         }
         Refusal::InvalidBinding(Bind::Key { table, key }) => {
             format!("invalid binding: key:{}:{key} has ended", name(table))
@@ -110,6 +105,11 @@ pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
             format!("no node that keeps a copy of table {} was reached", name(table))
         }
         Refusal::WriteOnce(table) => format!("table {} is write-once", name(table)),
+        Refusal::Primary(refusal) => {
+            let primary = refusal.hint().and_then(|primary| surroundings.members().get(&primary));
+            let at = primary.map(|address| format!(", at {address} for other nodes"));
+            format!("{refusal}{}", at.unwrap_or_default())
+        }
         Refusal::Busy
         | Refusal::InvalidBinding(_)
         | Refusal::LimitExceeded { .. }
@@ -117,11 +117,29 @@ pub(super) fn refused_in(outcome: &Outcome, tables: &[TableConfig]) -> Reply {
         | Refusal::NoSuchSession(_)
         | Refusal::NoSuchTable(_)
         | Refusal::NotReady(_)
-        | Refusal::Primary(_)
         | Refusal::Unfit(_)
         | Refusal::Unmade(_) => refusal.to_string(),
     };
     Reply::Error(code(refusal), text)
+}
+
+/// What a table is, and which commands there are for it, for who used one that there is not.
+const fn offers(table: &TableConfig) -> &'static str {
+    match table.discipline {
+        Discipline::Consensus { .. } => {
+            "a consensus table: commands of merged or of primary tables are not for it"
+        }
+        Discipline::Merged(_) => {
+            "a merged table, without deadlines, bindings or conditions on values: it has SET, GET, \
+             DEL, EXISTS, MGET, KEYS, SCAN, SYNOD.PUT, SYNOD.GET, SYNOD.REMOVE, SYNOD.KEYS; \
+             SYNOD.ROWS lists, SYNOD.BATCH writes, with IF only if what was read is still there"
+        }
+        Discipline::Primary(_) => {
+            "a primary table, without conditions, deadlines or bindings: it has SET, GET, DEL, \
+             EXISTS, MGET, KEYS, SCAN, SYNOD.PUT, SYNOD.GET, SYNOD.REMOVE, SYNOD.KEYS, \
+             SYNOD.RESOLVE, SYNOD.PRIMARY, SYNOD.HANDOVER, SYNOD.JOIN, SYNOD.LEAVE, SYNOD.FORCE"
+        }
+    }
 }
 
 /// The reply to an outcome that is not what was asked for.

@@ -281,6 +281,9 @@ pub(super) fn create(
     let name = named(arguments)?;
     let words: String =
         if arguments.take("AS") { arguments.parse("what it is, in words")? } else { String::new() };
+    if words.split('+').any(|word| word.trim() == "primary") {
+        return Err(super::primary::not_made(arguments, &name, &words));
+    }
     let schema = Schema::default().with_words(surroundings.merged_defaults());
     let schema = schema.and_then(|schema| schema.with_words(&words));
     let schema = schema.map_err(|why| arguments.error(&why))?;

@@ -20,6 +20,7 @@ use crate::merged::Answer;
 use crate::monitor::{Bind, Binding};
 use crate::node::TableConfig;
 use crate::paxos::Ballot;
+use crate::primary::Place;
 
 /// Keys that one `KEYS` may return.
 pub const KEYS_MAX: usize = 100_000;
@@ -85,6 +86,8 @@ pub struct State {
     pub how: How,
     /// Up to where it has been shown primary tables.
     pub seen: BTreeMap<TableId, u64>,
+    /// Where it wrote to them last.
+    pub wrote: BTreeMap<TableId, Place>,
     /// What it is subscribed to.
     pub channels: BTreeSet<Channel>,
     /// Whether it has said the password.
@@ -118,6 +121,7 @@ impl State {
             level: ReadLevel::default(),
             how: How::default(),
             seen: BTreeMap::new(),
+            wrote: BTreeMap::new(),
             channels: BTreeSet::new(),
             admitted: false,
             wrong_passwords: 0,
@@ -339,6 +343,8 @@ pub(super) enum Then {
     /// `SYNOD.GET`, `SYNOD.FENCE`.
     Entry,
     Expiry(Expiry),
+    /// `WAIT`.
+    Holders(TableId),
     Info(Vec<String>),
     /// `KEYS`: page after page.
     Keys {
@@ -469,7 +475,7 @@ impl Then {
         }
         // Definite or not, the first answer that is none stands for all.
         if let Some(outcome) = outcomes.iter().find(|outcome| is_no(outcome)) {
-            return Step::Done(refused_in(outcome, &surroundings.tables()));
+            return Step::Done(refused_in(outcome, surroundings));
         }
         if let Self::Count = self {
             let count = outcomes.iter().filter(|outcome| was_there(outcome)).count();
@@ -484,6 +490,9 @@ impl Then {
         }
         if let Self::Rewrite(rewrite) = self {
             return rewrite.step(outcome);
+        }
+        if let Self::Holders(table) = self {
+            return Step::Done(primary::held(&outcome, table, state));
         }
         Step::Done(self.reply(outcome, surroundings))
     }
@@ -546,10 +555,12 @@ impl Then {
                 .map(|(won, value)| value.filter(|_| !won).map_or(Reply::Null, Reply::Value)),
             Self::Written => return written(outcome),
             Self::WrittenOk => return written_ok(&outcome),
-            // Of many outcomes, or of many steps: dealt with before.
-            Self::Count | Self::Keys { .. } | Self::Rewrite(_) | Self::Values => {
-                Err(refused(&outcome))
-            }
+            // Of many outcomes, of many steps, or of what the connection did: dealt with before.
+            Self::Count
+            | Self::Holders(_)
+            | Self::Keys { .. }
+            | Self::Rewrite(_)
+            | Self::Values => Err(refused(&outcome)),
         };
         result.unwrap_or_else(|error| error)
     }

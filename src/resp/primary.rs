@@ -7,12 +7,12 @@ use core::fmt::Display;
 
 use super::arguments::Arguments;
 use super::error::refused;
-use super::plan::{Action, Call, State, Surroundings, Then, find_table};
+use super::plan::{Action, Call, Identity, State, Surroundings, Then, find_table, table_name};
 use super::reply::Reply;
 use crate::base::{ClientId, Key, NodeId, OpId, RequestId, TableId};
 use crate::consensus::{Command, Outcome};
 use crate::node::TableConfig;
-use crate::primary::{self, Answer, Command as Ask, Info, ReadLevel};
+use crate::primary::{self, Answer, Command as Ask, Info, Place, ReadLevel};
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
@@ -111,17 +111,109 @@ pub(super) fn key_of(command: &Command) -> Option<(TableId, &Key, bool)> {
     }
 }
 
-/// Notes in a command what its connection has been shown of the table.
+/// What is known of a call to a primary table when it is sent out, for when its answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) table: TableId,
+    asked: Asked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// For another primary, say.
+    Change,
+    Read,
+    Resolve,
+    /// A write without a name of the client's own.
+    Write,
+    /// With one; and a place from before it was sent first.
+    Named(Identity, u64),
+}
+
+impl About {
+    pub(super) fn of(call: &Call, state: &State) -> Option<Self> {
+        let Command::Primary { table, call: asked } = &call.command else { return None };
+        let asked = match (asked, call.identity) {
+            (primary::Call::Ask { command: Ask::Resolve, .. }, _) => Asked::Resolve,
+            (primary::Call::Ask { command, .. }, _) if !command.writes() => Asked::Read,
+            (primary::Call::Ask { seen, .. }, Some(identity)) => {
+                // What was shown since it was sent first says nothing of where it is.
+                let shown = state.seen.get(table).filter(|_| !identity.again);
+                Asked::Named(identity, shown.map_or(*seen, |shown| *seen.max(shown)))
+            }
+            (primary::Call::Ask { .. }, None) => Asked::Write,
+            (
+                primary::Call::Force
+                | primary::Call::HandOver(_)
+                | primary::Call::Info
+                | primary::Call::Join(_)
+                | primary::Call::Wait { .. },
+                _,
+            ) => Asked::Change,
+        };
+        Some(Self { table: *table, asked })
+    }
+
+    /// `UNKNOWN`, and how to find out.
+    pub(super) fn unknown(self, tables: &[TableConfig]) -> Reply {
+        const DOUBT: &str = "it may have taken effect, may still, or may never";
+        let text = match self.asked {
+            Asked::Change | Asked::Read => format!("{DOUBT}; SYNOD.PRIMARY tells how it is"),
+            Asked::Resolve => String::from(
+                "it was not found out; ask again, with SEEN and a place from before it was sent \
+                 first: without one, what was sent long ago stays unknown",
+            ),
+            Asked::Write => format!(
+                "{DOUBT}; what becomes of a write that is sent as SYNOD.PUT or SYNOD.REMOVE with \
+                 REQUEST client number, SYNOD.RESOLVE tells"
+            ),
+            Asked::Named(Identity { client, request, .. }, since) => {
+                let since = if since > 0 { format!(" SEEN {since}") } else { String::new() };
+                let table = table_name(tables, self.table);
+                format!(
+                    "{DOUBT}; SYNOD.RESOLVE {client} {request}{since} TABLE {table} tells, or \
+                     send the same again with AGAIN{since}"
+                )
+            }
+        };
+        Reply::Error("UNKNOWN", text)
+    }
+}
+
+/// Notes in a command what its connection has been shown of the table, or has written to it.
 pub(super) fn remind(command: &mut Command, state: &State) {
-    if let Command::Primary { table, call: primary::Call::Ask { command, seen, .. } } = command
-        && !command.writes()
-    {
-        *seen = state.seen.get(table).copied().unwrap_or(0).max(*seen);
+    let Command::Primary { table, call } = command else { return };
+    match call {
+        primary::Call::Ask { command, seen, .. } if !command.writes() => {
+            *seen = state.seen.get(table).copied().unwrap_or(0).max(*seen);
+        }
+        primary::Call::Wait { place, .. } => *place = wrote(state, *table),
+        primary::Call::Ask { .. }
+        | primary::Call::Force
+        | primary::Call::HandOver(_)
+        | primary::Call::Info
+        | primary::Call::Join(_) => {}
+    }
+}
+
+fn wrote(state: &State, table: TableId) -> Place {
+    state.wrote.get(&table).copied().unwrap_or(Place::ZERO)
+}
+
+/// Notes what an answer shows of the table, or was written to it.
+pub(super) fn note(state: &mut State, table: TableId, outcome: &Outcome) {
+    if let Some(shown) = shown(outcome) {
+        let seen = state.seen.entry(table).or_default();
+        *seen = shown.max(*seen);
+    }
+    if let Outcome::Primary(Answer::Committed { place, .. }) = outcome {
+        let wrote = state.wrote.entry(table).or_insert(*place);
+        *wrote = (*place).max(*wrote);
     }
 }
 
 /// Up to where an answer shows the table.
-pub(super) const fn shown(outcome: &Outcome) -> Option<u64> {
+const fn shown(outcome: &Outcome) -> Option<u64> {
     let Outcome::Primary(answer) = outcome else { return None };
     match answer {
         Answer::Committed { place, .. }
@@ -213,6 +305,18 @@ fn described(info: &Info) -> Reply {
     ])
 }
 
+/// Why none is made while the nodes run, and how one is declared, for who asks for that.
+pub(super) fn not_made(arguments: &Arguments<'_>, name: &str, words: &str) -> Reply {
+    // What else it is to be stands behind what it is.
+    let others = words.split('+').map(str::trim).filter(|word| *word != "primary");
+    let words: Vec<&str> = core::iter::once("primary").chain(others).collect();
+    arguments.error(format_args!(
+        "only merged tables are made while the nodes run; declare this one, behind the others, on \
+         every node, and start them again: --tables ...,{name}:{}",
+        words.join("+")
+    ))
+}
+
 /// What is asked about a table as a whole.
 fn about(
     arguments: &mut Arguments<'_>,
@@ -239,6 +343,43 @@ pub(super) fn info(
     surroundings: &dyn Surroundings,
 ) -> Result {
     about(arguments, state, surroundings, primary::Call::Info)
+}
+
+/// `WAIT`: how many others have on disk what the connection wrote last to its table.
+pub(super) fn wait(
+    arguments: &mut Arguments<'_>,
+    state: &mut State,
+    surroundings: &dyn Surroundings,
+) -> Result {
+    let replicas = arguments.parse("how many replicas")?;
+    let timeout = arguments.duration("the timeout")?;
+    let (table, tables) = (state.table, surroundings.tables());
+    if !is_primary(&tables, table) {
+        let name = table_name(&tables, table);
+        let merged = tables.get(usize::from(table.0)).is_some_and(|it| it.schema().is_some());
+        let why = if merged {
+            "merged: SYNOD.MERGED tells how its copies stand"
+        } else {
+            "consensus: what is answered is chosen by a quorum already: there is nothing to wait \
+             for"
+        };
+        let text = format!("WAIT is for primary tables, and table {name} is {why}");
+        return Err(Reply::Error("UNSUPPORTED", text));
+    }
+    let call = primary::Call::Wait { place: Place::ZERO, replicas };
+    let mut asked = state.call(Command::Primary { table, call });
+    if !timeout.is_zero() {
+        asked.patience = timeout;
+    }
+    Ok(Action::Ask(vec![asked], Then::Holders(table)))
+}
+
+/// The answer to `WAIT`.
+pub(super) fn held(outcome: &Outcome, table: TableId, state: &State) -> Reply {
+    if let Outcome::Primary(Answer::Info(info)) = outcome {
+        return number(info.holders(wrote(state, table)));
+    }
+    refused(outcome)
 }
 
 pub(super) fn force(

@@ -77,7 +77,7 @@ const fn row(
 }
 
 /// Every command, by name.
-pub const COMMANDS: [Spec; 63] = {
+pub const COMMANDS: [Spec; 64] = {
     use Group::{Connection, Redis, Server, Subscriptions, Synod};
     [
         row(
@@ -770,6 +770,22 @@ pub const COMMANDS: [Spec; 63] = {
             "",
             redis::unsubscribe,
         ),
+        row(
+            "WAIT",
+            3,
+            Redis,
+            READ,
+            NO_KEY,
+            "replicas milliseconds",
+            "Of a primary table, at its primary: waits until so many other replicas have on disk \
+             what this connection wrote to it last, and tells how many do, when the time is up \
+             also if they are fewer.",
+            "A time of 0 is the connection's patience. At the policy `all` those in sync have it \
+             already; `WAIT` tells of those who are joining too, and of everybody at `quorum` and \
+             `primary`. If there has been another primary, at `primary` what it lacks counts as \
+             held by nobody.",
+            primary::wait,
+        ),
     ]
 };
 
@@ -834,13 +850,13 @@ pub const REFUSED: [(&str, &str); 28] = [
     ),
     ("PUBLISH", "messages tell of keys, sessions and the quorum, and nobody else can send any"),
     ("RENAME", "two keys are not decided in one step"),
+    (
+        "ROLE",
+        "each table has its own, if it is a primary table; SYNOD.PRIMARY tells which, who counts, \
+         and how far others are behind",
+    ),
     ("SETRANGE", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
     ("UNWATCH", "there are no transactions; SYNOD.UNWATCH ends what SYNOD.WATCH began"),
-    (
-        "WAIT",
-        "what is answered is chosen by a quorum, or on the disks that the primary table asks for, \
-         already: there is nothing to wait for",
-    ),
     (
         "WATCH",
         "there are no transactions; compare versions with SYNOD.CAS, or watch with SYNOD.WATCH",

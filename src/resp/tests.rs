@@ -12,6 +12,7 @@ use super::*;
 use crate::base::{ClientId, Key, NodeId, RequestId, SessionId, TableId, Wall};
 use crate::consensus::{Outcome, Request, Sent, Status};
 use crate::node::{Config, Effect, Event, Input, Node, TableConfig};
+use crate::primary::{Answer, Place, Reign, Schema};
 use crate::{Now, Refusal};
 
 /// A cluster of one node, and a connection to it.
@@ -91,10 +92,15 @@ impl Surroundings for Around<'_> {
 
 impl Server {
     fn new() -> Self {
+        Self::with(TableConfig::write_once("locks"))
+    }
+
+    /// With this table behind the first.
+    fn with(table: TableConfig) -> Self {
         let mut config = Config::new(NodeId(1));
         (config.members, config.cluster_size) = (vec![NodeId(1)], 1);
         config.limits.page_max = 3;
-        config.tables.push(TableConfig::write_once("locks"));
+        config.tables.push(table);
         let mut server = Self {
             node: Node::new(config, 1).expect("possible"),
             now: Now { wall: Wall(1_000_000), ..Now::default() },
@@ -294,7 +300,7 @@ fn the_commands_of_redis() {
             ("AUTH x", "-ERR AUTH: this node asks for no password…"),
             ("AUTH", "-ERR wrong number of arguments for 'AUTH'…"),
             ("CONFIG GET save append*", "*4 $4 save $0  $10 appendonly $3 yes"),
-            ("COMMAND COUNT", ":63"),
+            ("COMMAND COUNT", ":64"),
             ("RESET", "+RESET"),
         ],
     );
@@ -688,6 +694,83 @@ fn an_unknown_outcome_is_neither_success_nor_failure() {
         let answer = server.read();
         assert!(answer.starts_with("-UNKNOWN "), "{command}: {answer}");
     }
+}
+
+/// what `UNKNOWN` and `DISCIPLINE` advise to do is something that a primary table does.
+#[test]
+fn what_is_unknown_of_a_primary_table_can_be_resolved() {
+    let mut server = Server::with(TableConfig::primary_table("accounts", Schema::default()));
+    assert_eq!(server.say("SELECT accounts"), "+OK");
+    let mut asked = |said: &str, outcome: &Outcome| {
+        server.held = Some(Vec::new());
+        server.say(said);
+        for (id, _) in server.held.take().unwrap_or_default() {
+            server.answer(id, outcome.clone());
+        }
+        server.go_on();
+        server.read()
+    };
+    for (said, advice) in [
+        ("SYNOD.PUT a 1 REQUEST 77 1", "SYNOD.RESOLVE 77 1 TABLE accounts tells"),
+        ("SYNOD.REMOVE a REQUEST 77 2 AGAIN SEEN 5", "SYNOD.RESOLVE 77 2 SEEN 5 TABLE accounts"),
+        ("SET a 1", "REQUEST client number, SYNOD.RESOLVE tells"),
+        ("DEL a b", "REQUEST client number, SYNOD.RESOLVE tells"),
+        ("SYNOD.RESOLVE 77 1", "ask again, with SEEN"),
+        ("SYNOD.HANDOVER", "SYNOD.PRIMARY tells"),
+    ] {
+        let answer = asked(said, &Outcome::Unknown);
+        assert!(answer.starts_with("-UNKNOWN ") && answer.contains(advice), "{said}: {answer}");
+        assert!(!answer.contains("FENCE"), "{said}: {answer}");
+    }
+    // What was shown before it was sent first is behind nothing that it did.
+    let place = Place { reign: Reign(1), index: 7 };
+    let found = Outcome::Primary(Answer::Found { value: None, place });
+    assert_eq!(asked("GET a", &found), "$-1");
+    let answer = asked("SYNOD.PUT a 1 REQUEST 77 3", &Outcome::Unknown);
+    assert!(answer.contains("SYNOD.RESOLVE 77 3 SEEN 7 "), "{answer}");
+    let answer = asked("SYNOD.PUT a 1 REQUEST 77 3 AGAIN SEEN 5", &Outcome::Unknown);
+    assert!(answer.contains("SYNOD.RESOLVE 77 3 SEEN 5 "), "{answer}");
+    let answer = server.say("SYNOD.FENCE a");
+    assert!(answer.starts_with("-DISCIPLINE table accounts is a primary table"), "{answer}");
+    assert!(answer.contains("SYNOD.RESOLVE"), "{answer}");
+}
+
+/// Who wants a primary table made while nodes run is told how one is declared.
+#[test]
+fn primary_tables_are_declared() {
+    let mut server = Server::new();
+    for (words, declared) in [("primary", "primary"), ("quorum+primary", "primary+quorum")] {
+        let answer = server.say(&format!("SYNOD.CREATE orders AS {words}"));
+        assert!(answer.starts_with("-ERR SYNOD.CREATE: only merged tables are made"), "{answer}");
+        assert!(answer.ends_with(&format!("--tables ...,orders:{declared}")), "{answer}");
+    }
+}
+
+/// `WAIT` tells how many others have what was written, and where there is nothing to wait for
+/// says so.
+#[test]
+fn wait_counts_replicas_of_primary_tables_alone() {
+    let mut server = Server::with(TableConfig::primary_table("accounts", Schema::default()));
+    conversation(
+        &mut server,
+        &[
+            (
+                "WAIT 0 0",
+                "-UNSUPPORTED WAIT is for primary tables, and table default is consensus…",
+            ),
+            ("SELECT accounts", "+OK"),
+            ("WAIT", "-ERR wrong number of arguments…"),
+            ("WAIT x 0", "-ERR WAIT: how many replicas cannot be 'x'"),
+            ("WAIT 0 -1", "-ERR WAIT: the timeout cannot be '-1'…"),
+            ("SET a 1 | WAIT 0 0", "+OK :0"),
+            ("WAIT 0 1", ":0"),
+            // Nobody else is there: it waits, and what is behind it waits with it.
+            ("WAIT 1 10 | GET a", ""),
+        ],
+    );
+    server.wait();
+    server.go_on();
+    assert_eq!(server.read(), ":0 $1 1");
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl World {
 }
 
 fn operations() -> impl Strategy<Value = (u16, bool, Vec<Action>)> {
-    (1..5_u16, any::<bool>(), prop::collection::vec(action(), 1..500))
+    (1..6_u16, any::<bool>(), prop::collection::vec(action(), 1..500))
 }
 
 /// A world that has been through this, and has come to rest.

@@ -1,5 +1,6 @@
 //! One test for each rule, in worlds where one thing at a time goes wrong.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 use std::format;
@@ -66,6 +67,32 @@ fn early_requests_wait_for_the_role() {
     world.peace(ms(500));
     assert!(early.iter().all(|op| committed(world.reply(*op))));
     let read = world.ask(0, 1, get(1));
+    assert_eq!(found(world.reply(read)), Some(&Value::from("v4")));
+}
+
+/// as many as the original is tested with, of all kinds, are answered in order.
+#[test]
+fn ten_thousand_early_requests_are_answered() {
+    let mut world = World::new(1, Settings::default());
+    let early: Vec<OpId> = (0..9_995_u16)
+        .map(|number| match number % 4 {
+            0 | 1 => world.ask(0, 1, put(number % 700, "v")),
+            2 => world.ask(0, 1, Command::Remove(key(number % 500))),
+            _ => world.ask(0, 1, get(number % 300)),
+        })
+        .collect();
+    let last: Vec<OpId> = (0..5).map(|n| world.ask(0, 1, put(999, &format!("v{n}")))).collect();
+    let more = world.ask(0, 1, get(1));
+    assert!(matches!(world.reply(more), Some(Outcome::Rejected(Refusal::Busy(_)))), "no more fit");
+    world.peace(ms(500));
+    assert!(last.iter().all(|op| committed(world.reply(*op))));
+    let answered: BTreeMap<_, _> = world.replies.iter().map(|(op, reply)| (*op, reply)).collect();
+    assert_eq!((answered.len(), world.replies.len()), (10_001, 10_001));
+    for op in early {
+        let reply = answered[&op];
+        assert!(committed(Some(reply)) || matches!(reply, Outcome::Found { .. }), "{op}: {reply}");
+    }
+    let read = world.ask(0, 1, get(999));
     assert_eq!(found(world.reply(read)), Some(&Value::from("v4")));
 }
 
@@ -419,35 +446,38 @@ fn a_session_never_goes_back() {
 
 /// P-I6: who comes late gets everything, in pieces, while writes go on without waiting.
 #[test]
-fn a_late_joiner_catches_up() {
-    let mut world = World::new(4, Settings { patience: Duration::from_secs(60), ..small() });
-    for place in [2, 3] {
-        world.crash(place, 0);
-    }
+fn late_joiners_catch_up() {
+    let (waiting, tail, tail_bytes) = (300, 300, 40_000);
+    let limits = Limits { batch_bytes: 2_000, waiting, tail, tail_bytes, ..small().limits };
+    let settings = Settings { limits, patience: Duration::from_secs(60), ..small() };
+    let mut world = World::new(6, settings);
+    let late = 2..6;
+    late.clone().for_each(|place| world.crash(place, 0));
     world.peace(ms(1_000));
     let leader = world.leader();
-    for number in 0..40 {
+    for number in 0..5_000 {
         world.ask(leader, 1, put(number, "some value that is not quite short"));
-        world.peace(ms(100));
+        if number % 250 == 249 {
+            world.peace(ms(250));
+        }
     }
-    world.start(2);
-    world.start(3);
-    let mut pieces = 0;
+    assert_eq!(world.hosts[leader].replica.as_ref().map(|it| it.rows().count()), Some(5_000));
+    late.clone().for_each(|place| world.start(place));
     let mut writes = Vec::new();
-    for number in 0..60_u16 {
+    for number in 0..100_u16 {
         let joining = world.roster.as_ref().map_or(0, |roster| roster.joining.len());
-        let begun = world.now;
         let op = world.ask(leader, 1, put(number % 50, "another"));
         world.peace(ms(15));
-        pieces +=
-            world.network.iter().filter(|(_, _, m)| matches!(m.body, Body::Piece { .. })).count();
-        writes.push((op, joining, begun));
+        writes.push((op, joining));
     }
-    world.peace(ms(500));
-    assert!(writes.iter().any(|(_, joining, _)| *joining > 0), "some were made meanwhile");
-    assert!(writes.iter().all(|(op, ..)| committed(world.reply(*op))), "none failed");
-    let _ = pieces;
-    assert_eq!(world.roster.as_ref().map(|roster| roster.in_sync.len()), Some(4));
+    world.peace(ms(2_000));
+    assert!(writes.iter().any(|(_, joining)| *joining > 0), "some were made meanwhile");
+    assert!(writes.iter().all(|(op, _)| committed(world.reply(*op))), "none failed");
+    for place in late {
+        let pieces = world.pieces.get(&world.hosts[place].member).copied().unwrap_or(0);
+        assert!(pieces > 50, "{place} was given {pieces} pieces");
+    }
+    assert_eq!(world.roster.as_ref().map(|roster| roster.in_sync.len()), Some(6));
     world.conclude();
 }
 

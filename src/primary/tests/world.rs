@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) roles: Vec<(Member, Role)>,
     /// What happened often enough to be worth a look.
     pub(super) counts: BTreeMap<&'static str, u64>,
+    /// How many pieces of a copy were sent to whom.
+    pub(super) pieces: BTreeMap<Member, u64>,
 }
 
 pub(super) fn small() -> Settings {
@@ -155,6 +157,7 @@ impl World {
             next_request: 1,
             roles: Vec::new(),
             counts: BTreeMap::new(),
+            pieces: BTreeMap::new(),
         };
         for node in 1..=count {
             let member = member(node, 1);
@@ -448,6 +451,7 @@ impl World {
                 Effect::Send { to, message } => {
                     if matches!(message.body, Body::Piece { .. }) {
                         self.count("piece");
+                        *self.pieces.entry(to).or_default() += 1;
                     }
                     self.network.push((member, to, message));
                     if self.network.len() > 200 {
