@@ -71,7 +71,9 @@ fn any_client_of_redis_is_served() {
     let mut secondary = client(&nodes, second, "accounts");
     let refused = secondary.say("SET ann 6");
     assert!(refused.starts_with("-NOTPRIMARY"), "{refused}");
-    assert!(refused.ends_with(&format!("the primary is n{first}")), "{refused}");
+    let peers = nodes.ports[first - 1].peers;
+    let told = format!("the primary is n{first}, at 127.0.0.1:{peers} for other nodes");
+    assert!(refused.ends_with(&told), "{refused}");
     assert_eq!(secondary.say("SYNOD.DEFAULTS FOLLOW"), "OK");
     assert_eq!(secondary.say("SET ann 6"), "OK");
     assert_eq!(secondary.say("GET ann"), "6", "its own write is here by then");
@@ -99,12 +101,16 @@ fn any_client_of_redis_is_served() {
     assert!(secondary.say("SYNOD.PUT bob 2 REQUEST 77 2").starts_with("-RESOLVED"));
 
     // What primary tables have not, they say; as do others of what they have not.
-    for line in ["SET k v NX", "SET k v EX 5", "SYNOD.CAS k v ABSENT", "SYNOD.FENCE k", "WAIT 1 0"]
-    {
+    for line in ["SET k v NX", "SET k v EX 5", "SYNOD.CAS k v ABSENT", "SYNOD.FENCE k", "ROLE"] {
         let said = primary.say(line);
         assert!(said.starts_with('-') && !said.starts_with("-ERR unknown"), "{line}: {said}");
     }
+    // Everybody in sync has what was acknowledged; who does not lead knows of nobody.
+    assert_eq!(primary.say("WAIT 2 60000"), "2");
+    assert_eq!(primary.say("WAIT 3 1"), "2");
+    assert!(secondary.say("WAIT 0 1").starts_with("-NOTPRIMARY"));
     assert_eq!(primary.say("SELECT default"), "OK");
+    assert!(primary.say("WAIT 2 60000").starts_with("-UNSUPPORTED"));
     assert!(primary.say("SYNOD.PRIMARY").starts_with("-DISCIPLINE"));
     assert!(primary.say("SYNOD.GET k DIRTY").starts_with("-ERR"));
 
@@ -118,6 +124,106 @@ fn any_client_of_redis_is_served() {
     leader(&nodes, "pairs", 3);
     assert_eq!(outside.say("SYNOD.LEAVE"), "OK");
     leader(&nodes, "pairs", 2);
+}
+
+/// who operates a table says which node is to do what, and sees it as the
+/// primary does, whichever server is asked first.
+#[test]
+fn operators_say_which_node_and_see_what_the_primary_sees() {
+    let nodes = cluster();
+    let first = leader(&nodes, "accounts", 3);
+    let [second, third] = others(first);
+    let at = |node: usize| format!("127.0.0.1:{}", nodes.ports[node - 1].clients);
+    let last = [second, third, first].map(at).join(",");
+    let run = |words: &[&str], servers: &str| {
+        let mut command = nodes.client([words[0]]);
+        command.args(&words[1..]).args(["--table", "accounts", "--server", servers]);
+        ran(&mut command)
+    };
+
+    let (code, out, complaint) = run(&["primary"], &last);
+    assert!(code == 0 && complaint.is_empty(), "{complaint}");
+    assert!(out.contains("primary") && !out.contains("secondary"), "{out}");
+    for node in [second, third] {
+        assert!(out.contains(&format!("node {node}, in_sync yes, behind ")), "{out}");
+    }
+    let (code, out, complaint) = run(&["primary"], &at(second));
+    assert!(code == 0 && out.contains("secondary"), "{out}");
+    assert!(complaint.contains("none of the servers that answer is the primary"), "{complaint}");
+
+    let page = nodes.page(first, "/metrics").1;
+    for line in [
+        "synod_replica_primary{table=\"accounts\"} 1",
+        "synod_replica_in_sync{table=\"accounts\"} 1",
+        "synod_replica_counting{table=\"accounts\"} 3",
+        &format!("synod_replica_peer_in_sync{{table=\"accounts\",peer=\"{second}\"}} 1"),
+        &format!("synod_replica_peer_behind{{table=\"accounts\",peer=\"{second}\"}} "),
+        &format!("synod_replica_peer_silent_seconds{{table=\"accounts\",peer=\"{third}\"}} "),
+    ] {
+        assert!(page.lines().any(|told| told.starts_with(line)), "no {line} in {page}");
+    }
+    let page = nodes.page(second, "/metrics").1;
+    assert!(page.contains("synod_replica_primary{table=\"accounts\"} 0"), "{page}");
+    assert!(!page.contains("synod_replica_peer_behind{table=\"accounts\""), "{page}");
+
+    // Nothing is done to a node that was not named.
+    for verb in ["leave", "join", "force"] {
+        assert_eq!(run(&[verb], &last).0, 2, "{verb}");
+        let (code, _, complaint) = run(&[verb, "9"], &last);
+        assert!(code == 2 && complaint.contains("is node 9"), "{verb}: {complaint}");
+    }
+    let third_name = third.to_string();
+    let (code, _, complaint) = run(&["force", &third_name], &last);
+    assert!(code == 3 && complaint.contains("NOTGONE"), "{complaint}");
+    let (code, out, complaint) = run(&["leave", &third_name, "--json"], &last);
+    assert_eq!(
+        (code, out.trim()),
+        (0, &*format!("{{\"leaves\":true,\"node\":{third}}}")),
+        "{complaint}"
+    );
+    let in_sync = format!("in_sync ({}", if first < second { first } else { second });
+    leader(&nodes, "accounts", 2);
+    let said = client(&nodes, first, "accounts").say("SYNOD.PRIMARY");
+    assert!(said.contains(&in_sync), "{said}");
+    assert_eq!(run(&["join", &third_name], &last).0, 0);
+    leader(&nodes, "accounts", 3);
+}
+
+/// the command line shows what it wrote, whichever server is asked first, and can
+/// ask for less or for more.
+#[test]
+fn the_command_line_reads_what_it_wrote() {
+    let nodes = cluster();
+    let first = leader(&nodes, "accounts", 3);
+    let [second, third] = others(first);
+    let at = |node: usize| format!("127.0.0.1:{}", nodes.ports[node - 1].clients);
+    let last = [second, third, first].map(at).join(",");
+    let run = |words: &[&str]| {
+        let mut command = nodes.client([words[0]]);
+        command.args(&words[1..]).args(["--table", "accounts", "--server", &last]);
+        ran(&mut command)
+    };
+    let mut place = String::new();
+    for round in 0..20 {
+        let value = round.to_string();
+        let (code, out, complaint) = run(&["put", "ann", &value, "--json"]);
+        assert_eq!(code, 0, "{complaint}");
+        assert_eq!(run(&["get", "ann"]), (0, value, String::new()), "round {round}");
+        place = out.split("\"place\":").nth(1).expect("a place").to_owned();
+        place.truncate(place.find([',', '}']).expect("an end"));
+    }
+    let read = run(&["get", "ann", "--local", "--seen", &place]);
+    assert_eq!(read, (0, "19".to_owned(), String::new()));
+    assert_eq!(run(&["get", "ann", "--dirty"]).0, 0);
+    assert_eq!(run(&["get", "ann", "--seen", &place]).0, 2, "what is read is the latest anyway");
+    let mut writer = client(&nodes, first, "accounts");
+    let wrote = writer.say("SYNOD.PUT bob 1 REQUEST 77 1");
+    assert!(wrote.starts_with("{written true "), "{wrote}");
+    let (code, out, complaint) = run(&["outcome", "77", "1", "--json"]);
+    assert!(code == 0 && out.contains("\"written\":true"), "{out}{complaint}");
+    let (code, out, complaint) = run(&["outcome", "77", "2", "--seen", &place]);
+    assert!(code == 1 && out.is_empty() && complaint.contains("never will be"), "{complaint}");
+    assert!(writer.say("SYNOD.PUT bob 2 REQUEST 77 2").starts_with("-RESOLVED"));
 }
 
 /// P-I4: the primary is killed, again and again; the command line goes on, nothing that

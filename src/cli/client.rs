@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use resp_rs::resp3::{Frame, Parser};
 
+use super::show::field;
 use crate::resp::request;
 
 /// The most bytes of one reply that are gathered.
@@ -56,7 +57,9 @@ impl Failure {
         match self {
             Self::Refused { code, .. } => {
                 // Another node may be the primary of the table, or have a copy.
-                ["NOTREADY", "NOQUORUM", "BUSY", "NOTPRIMARY", "NOREPLICA"].contains(&&code[..])
+                let codes =
+                    ["NOTREADY", "NOQUORUM", "BUSY", "NOTPRIMARY", "NOREPLICA", "NOTINTIME"];
+                codes.contains(&&code[..])
             }
             Self::Silent(_) | Self::Unreachable(_) => true,
             Self::Lost(_) | Self::Unknown(_) => false,
@@ -80,32 +83,45 @@ impl fmt::Display for Failure {
 
 /// What to do when it is not known whether a request took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(super) enum Repeat<'a> {
     /// Ask anew: it changes nothing.
     Freely,
     /// Ask again under the same name, so that it takes effect at most once.
     Named,
+    /// Likewise, of a table that may be primary, by its name if it is not the first: wherever its
+    /// primary is. What is asked again of it carries a place from before it was asked first.
+    Followed(Option<&'a str>),
 }
 
 /// Asks the servers in turn until one answers for good, or the patience is over. What is named is
 /// sent again after a lost connection and after `UNKNOWN`, under the same number.
-pub(super) fn ask(target: &Target, words: &[Bytes], repeat: Repeat) -> Result<Frame, Failure> {
+pub(super) fn ask(target: &Target, words: &[Bytes], repeat: Repeat<'_>) -> Result<Frame, Failure> {
     let client = getrandom::u64().map_err(|error| Failure::Unreachable(error.to_string()))? >> 1;
     let mut sent = false;
+    let mut since = None;
     let asked = in_turn(target, |connection, patience| {
+        if let Repeat::Followed(table) = repeat
+            && !sent
+            && since.is_none()
+        {
+            since = committed(connection, table)?;
+        }
         let mut words = words.to_vec();
         // The node gives up a little before the client does, so that its answer arrives.
         let told = patience.mul_f32(0.9).as_millis().max(1);
         words.extend(["PATIENCE".into(), told.to_string().into()]);
-        if repeat == Repeat::Named {
+        if repeat != Repeat::Freely {
             words.extend(["REQUEST".into(), client.to_string().into(), "1".into()]);
             words.extend(sent.then(|| Bytes::from("AGAIN")));
-            // Of a primary table, wherever the primary is.
+        }
+        if matches!(repeat, Repeat::Followed(_)) {
             words.push("FOLLOW".into());
+            let since = since.filter(|_| sent).map(|since: u64| since.to_string());
+            words.extend(since.into_iter().flat_map(|since| ["SEEN".into(), since.into()]));
         }
         let answer = connection.call(&words);
         let maybe = matches!(answer, Err(Failure::Lost(_) | Failure::Unknown(_)));
-        sent |= maybe && repeat == Repeat::Named;
+        sent |= maybe && repeat != Repeat::Freely;
         match answer {
             // What is refused for want of something here is not so by what was sent before.
             Err(refused) if sent && refused.is_of_this_node() => {
@@ -114,11 +130,39 @@ pub(super) fn ask(target: &Target, words: &[Bytes], repeat: Repeat) -> Result<Fr
             other => other,
         }
     });
-    match asked {
-        Err(last) if sent && !matches!(last, Failure::Refused { .. }) => Err(Failure::Unknown(
-            format!("it may have taken effect, may still, or may never ({last})"),
-        )),
-        other => other.map(|(_, reply)| reply),
+    match (asked, repeat, since) {
+        (Err(Failure::Refused { code, text }), ..) => Err(Failure::Refused { code, text }),
+        (Err(last), Repeat::Followed(table), Some(since)) if sent => {
+            let table = table.map_or_else(String::new, |table| format!(" --table {table}"));
+            // What the node advises is for whoever asks it.
+            let advised = matches!(last, Failure::Unknown(_));
+            let why = if advised { "the primary did not say in time" } else { &last.to_string() };
+            Err(Failure::Unknown(format!(
+                "it may have taken effect, may still, or may never ({why}); \
+                 `synod outcome {client} 1 --seen {since}{table}` tells"
+            )))
+        }
+        (Err(last), ..) if sent => Err(Failure::Unknown(format!(
+            "it may have taken effect, may still, or may never ({last})"
+        ))),
+        (other, ..) => other.map(|(_, reply)| reply),
+    }
+}
+
+/// Up to where a table is committed, as far as the node knows, if it is a primary table. Nothing
+/// else was asked yet, so nothing can have taken effect.
+fn committed(connection: &mut Connection, table: Option<&str>) -> Result<Option<u64>, Failure> {
+    let mut words = vec![Bytes::from("SYNOD.PRIMARY")];
+    let table = table.map(|table| ["TABLE".into(), Bytes::from(table.to_owned())]);
+    words.extend(table.into_iter().flatten());
+    match connection.call(&words) {
+        Ok(info) => {
+            let place = field(&info, "committed").and_then(Frame::as_integer);
+            Ok(place.and_then(|place| u64::try_from(place).ok()))
+        }
+        Err(Failure::Refused { code, .. }) if code == "DISCIPLINE" => Ok(None),
+        Err(Failure::Lost(why)) => Err(Failure::Unreachable(why)),
+        Err(other) => Err(other),
     }
 }
 
@@ -389,6 +433,29 @@ mod tests {
             assert_eq!(second[1].contains(" AGAIN "), is_told, "{second:?}");
             assert_eq!(second[1].contains(" REQUEST "), is_told, "{second:?}");
         }
+    }
+
+    /// A-15, A-41: what is asked again of a primary table says from where on it may have been
+    /// done, and if nobody vouches for it, how to find out is told.
+    #[test]
+    fn a_write_to_a_primary_table_can_be_resolved() {
+        const INFO: &str = "%1\r\n$9\r\ncommitted\r\n:5\r\n";
+        let words = [Bytes::from("X")];
+        let repeat = Repeat::Followed(Some("accounts"));
+        let (hung, first) = server(&[HELLO, INFO]);
+        let (well, second) = server(&[HELLO, "+OK\r\n"]);
+        ask(&target(&[&hung, &well]), &words, repeat).expect("an answer");
+        let (first, second) = (first.join().expect("served"), second.join().expect("served"));
+        assert!(first[1].contains("SYNOD.PRIMARY") && first[1].contains("accounts"), "{first:?}");
+        assert!(first[2].contains(" FOLLOW ") && !first[2].contains(" AGAIN "), "{first:?}");
+        assert!(second[1].contains(" AGAIN ") && second[1].contains(" SEEN $1 5 "), "{second:?}");
+
+        let (hung, served) = server(&[HELLO, INFO]);
+        let target = Target { patience: Duration::from_millis(500), ..target(&[&hung]) };
+        let failure = ask(&target, &words, repeat).expect_err("no answer").to_string();
+        assert!(failure.starts_with("UNKNOWN "), "{failure}");
+        assert!(failure.contains(" 1 --seen 5 --table accounts` tells"), "{failure}");
+        drop(served.join());
     }
 
     /// What was in flight when nobody answered any more is unknown, whatever others say.

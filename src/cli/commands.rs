@@ -10,7 +10,8 @@ use serde_json::json;
 use super::client::{Connection, Failure, Repeat, Target, ask, in_turn};
 use super::options::{
     AddReplicaOptions, Bound, ClientOptions, CreateOptions, DropOptions, FenceOptions, GetOptions,
-    KeysOptions, MergeOptions, PutOptions, ReconnectOptions, RemoveOptions, TableOptions,
+    HandOverOptions, KeysOptions, MergeOptions, OutcomeOptions, PutOptions, ReconnectOptions,
+    RemoveOptions, ReplicaOptions, TableOptions,
 };
 use super::show::{self, Screen, as_json, complain, field};
 use super::{Trouble, Verdict, rows};
@@ -87,7 +88,12 @@ impl Words {
 
 pub(super) fn get(options: &GetOptions) -> Result {
     let words = Words::new("SYNOD.GET").and(options.key.clone()).table(&options.at);
-    let words = if options.local { words.and("LOCAL") } else { words };
+    let words = match (options.local, options.dirty) {
+        (true, _) => words.and("LOCAL").option("SEEN", options.seen.map(|seen| seen.to_string())),
+        (false, true) => words.and("DIRTY"),
+        // Of a primary table, at the primary.
+        (false, false) => words.and("LINEARIZABLE").and("FOLLOW"),
+    };
     let client = &options.at.client;
     let reply = ask(&client.target()?, &words.0, Repeat::Freely)?;
     let screen = client.screen();
@@ -121,6 +127,11 @@ pub(super) fn put(options: &PutOptions) -> Result {
         return Err(Trouble::Given(format!("the value is longer than {max} bytes, the limit")));
     }
     let compared = options.if_value.is_some() || options.if_version.is_some();
+    // A primary table has no conditions.
+    let repeat = match compared || options.if_absent {
+        true => Repeat::Named,
+        false => Repeat::Followed(options.at.table.as_deref()),
+    };
     let name = match options.if_absent {
         true => "SYNOD.PUTIFABSENT",
         false if compared => "SYNOD.CAS",
@@ -134,7 +145,7 @@ pub(super) fn put(options: &PutOptions) -> Result {
         .bound(&options.bound)?
         .table(&options.at);
     let client = &options.at.client;
-    let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
+    let reply = ask(&client.target()?, &words.0, repeat)?;
     client.screen().reply(&reply)?;
     let verdict = field(&reply, "won").or_else(|| field(&reply, "written"));
     Ok(judge(verdict.is_none_or(|verdict| *verdict == Frame::Boolean(true))))
@@ -153,7 +164,11 @@ pub(super) fn remove(options: &RemoveOptions) -> Result {
         .option("GENERATION", options.generation.clone())
         .table(&options.at);
     let client = &options.at.client;
-    let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
+    let repeat = match options.generation {
+        Some(_) => Repeat::Named,
+        None => Repeat::Followed(options.at.table.as_deref()),
+    };
+    let reply = ask(&client.target()?, &words.0, repeat)?;
     client.screen().reply(&reply)?;
     Ok(judge(field(&reply, "removed") == Some(&Frame::Boolean(true))))
 }
@@ -164,6 +179,27 @@ pub(super) fn fence(options: &FenceOptions) -> Result {
     let reply = ask(&client.target()?, &words.0, Repeat::Named)?;
     client.screen().reply(&reply)?;
     Ok(Verdict::Done)
+}
+
+pub(super) fn outcome(options: &OutcomeOptions) -> Result {
+    let words = Words::new("SYNOD.RESOLVE")
+        .and(options.client_number.to_string())
+        .and(options.number.to_string())
+        .option("SEEN", options.seen.map(|seen| seen.to_string()))
+        .and("FOLLOW")
+        .table(&options.at);
+    let client = &options.at.client;
+    match ask(&client.target()?, &words.0, Repeat::Freely) {
+        Ok(reply) => {
+            client.screen().reply(&reply)?;
+            Ok(Verdict::Done)
+        }
+        Err(Failure::Refused { code, .. }) if code == "RESOLVED" => {
+            complain("it was not done, and never will be");
+            Ok(Verdict::Not)
+        }
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 pub(super) fn keys(options: &KeysOptions) -> Result {
@@ -204,12 +240,77 @@ pub(super) fn merge(options: &MergeOptions) -> Result {
     Ok(Verdict::Done)
 }
 
-/// What a node is asked of a primary table as a whole.
-pub(super) fn primary(name: &'static str, to: Option<u16>, options: &TableOptions) -> Result {
-    let to = to.map(|to| to.to_string());
-    let words = Words::new(name).option("TO", to).table(options);
-    let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
-    options.client.screen().reply(&reply)?;
+/// How a primary table is, as its primary sees it: of several that say they are, the latest.
+pub(super) fn primary(options: &TableOptions) -> Result {
+    let (target, screen) = (options.client.target()?, options.client.screen());
+    let asked = ask_each(&target, &Words::new("SYNOD.PRIMARY").table(options).0);
+    let rank = |view: &Frame| {
+        let leads = field(view, "role").and_then(Frame::as_str) == Some("primary");
+        (leads, field(view, "reign").and_then(Frame::as_integer))
+    };
+    let mut best: Option<(&String, &Frame)> = None;
+    let mut last = Failure::Unreachable(target.servers.join(", "));
+    for (server, asked) in target.servers.iter().zip(&asked) {
+        match asked {
+            Ok(view) if best.is_none_or(|(_, before)| rank(view) > rank(before)) => {
+                best = Some((server, view));
+            }
+            Ok(_) => {}
+            Err(failure) if matches!(failure, Failure::Refused { .. }) => last = failure.clone(),
+            Err(_) => {}
+        }
+    }
+    let Some((server, view)) = best else { return Err(last.into()) };
+    if !rank(view).0 {
+        complain(format_args!(
+            "none of the servers that answer is the primary: this is what {server} knows"
+        ));
+    }
+    screen.reply(view)?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn hand_over(options: &HandOverOptions) -> Result {
+    let to = options.to.map(|to| to.to_string());
+    let words = Words::new("SYNOD.HANDOVER").option("TO", to).table(&options.at);
+    let client = &options.at.client;
+    let reply = ask(&client.target()?, &words.0, Repeat::Freely)?;
+    client.screen().reply(&reply)?;
+    Ok(Verdict::Done)
+}
+
+/// Asks one node something of its replica, and tells that it was this node that did it.
+pub(super) fn at_replica(
+    name: &'static str,
+    done: &'static str,
+    options: &ReplicaOptions,
+) -> Result {
+    let client = &options.at.client;
+    let target = client.target()?;
+    let told = target.patience.mul_f32(0.9).as_millis().max(1).to_string();
+    let words = Words::new(name).table(&options.at).and("PATIENCE").and(told);
+    let wanted = Frame::Integer(options.node.into());
+    let found = in_turn(&target, |connection, _| {
+        let status = connection.call(&[Bytes::from("SYNOD.STATUS")])?;
+        if field(&status, "node") == Some(&wanted) {
+            return Ok(());
+        }
+        Err(Failure::Unreachable(String::new()))
+    });
+    let servers = target.servers.join(", ");
+    let nowhere = format!("none of {servers} that answers is node {}", options.node);
+    let (mut connection, ()) = found.map_err(|failure| {
+        let absent = matches!(failure, Failure::Unreachable(_));
+        if absent { Failure::Unreachable(nowhere) } else { failure }
+    })?;
+    connection.set_patience(target.patience);
+    connection.call(&words.0).map_err(|failure| {
+        // It may have heard.
+        if let Failure::Lost(why) = failure { Failure::Unknown(why) } else { failure }
+    })?;
+    let named = |name: &'static str| Frame::BulkString(Some(Bytes::from(name)));
+    let did = [(named("node"), wanted), (named(done), Frame::Boolean(true))];
+    client.screen().reply(&Frame::Map(did.into()))?;
     Ok(Verdict::Done)
 }
 
@@ -262,7 +363,8 @@ pub(super) fn status(options: &ClientOptions) -> Result {
     let mut rows = Vec::new();
     let (mut well, mut reached) = (true, false);
     let mut last = Failure::Unreachable(target.servers.join(", "));
-    for (server, status) in target.servers.iter().zip(statuses(&target)) {
+    let asked = ask_each(&target, &[Bytes::from("SYNOD.STATUS")]);
+    for (server, status) in target.servers.iter().zip(asked) {
         let yes = |status: &Frame, name| field(status, name) == Some(&Frame::Boolean(true));
         match &status {
             Ok(status) => {
@@ -293,12 +395,12 @@ pub(super) fn status(options: &ClientOptions) -> Result {
     Ok(judge(well))
 }
 
-/// What each server says of itself, all asked at once: one that hangs holds up no other.
-fn statuses(target: &Target) -> Vec<std::result::Result<Frame, Failure>> {
+/// What each server says, all asked at once: one that hangs holds up no other.
+fn ask_each(target: &Target, words: &[Bytes]) -> Vec<std::result::Result<Frame, Failure>> {
     let ask = |server: &str| {
         let mut connection = Connection::open(server, target.patience, target.password.as_ref())?;
         connection.set_patience(target.patience);
-        connection.call(&[Bytes::from("SYNOD.STATUS")])
+        connection.call(words)
     };
     std::thread::scope(|scope| {
         let asked = target.servers.iter().map(|server| scope.spawn(move || ask(server)));

@@ -20,8 +20,9 @@ use clap_complete::Shell;
 use self::client::Failure;
 use self::options::{
     AddReplicaOptions, ClientOptions, CreateOptions, DropOptions, EventsOptions, FenceOptions,
-    GetOptions, HandOverOptions, KeysOptions, MergeOptions, PutOptions, ReconnectOptions,
-    RemoveOptions, ResolveOptions, RowsOptions, SessionOptions, TableOptions, WatchOptions,
+    GetOptions, HandOverOptions, KeysOptions, MergeOptions, OutcomeOptions, PutOptions,
+    ReconnectOptions, RemoveOptions, ReplicaOptions, ResolveOptions, RowsOptions, SessionOptions,
+    TableOptions, WatchOptions,
 };
 use crate::server::{Given, NodeChoice, Settings, SettingsError, run};
 
@@ -77,6 +78,9 @@ Examples:
   synod get greeting
   synod get greeting --entry           with its generation, version and bindings
   synod get config --table settings --local > config.txt
+  synod get ann --table accounts --local --seen 17     not from before that place
+Of a primary table, what its primary has committed is read, as any write that is acknowledged; with
+--local, what the node's replica knows to be.
 The value is written as it is; on a terminal, what would control the terminal is escaped.")]
     Get(GetOptions),
     /// Write a value, and what the key's life depends on
@@ -87,7 +91,8 @@ Examples:
   synod put leader me --if-absent --session s1.1.1
   synod put greeting bye --if hello    only if `hello` is there
   synod put token x --for 30s          gone half a minute later
-Not knowing whether it was done, it asks again under the same name: it takes effect once at most.")]
+Not knowing whether it was done, it asks again under the same name: it takes effect once at most.
+To a primary table it is passed on to the primary, whoever that is.")]
     Put(PutOptions),
     /// Remove a key
     #[command(
@@ -104,6 +109,14 @@ Examples:
 Example:
   synod put k v || synod fence k       after exit status 4: what is told now stays")]
     Fence(FenceOptions),
+    /// Find out what became of a write to a primary table; if nothing has, see to it that nothing
+    /// will
+    #[command(after_help = "\
+Example:
+  synod outcome 77 1 --seen 17 --table accounts
+`put` and `remove` say this line when they end with status 4. Of a write that was done it shows
+where, as they would have; the exit status is 1 if it was not, and never will be.")]
+    Outcome(OutcomeOptions),
     /// List keys, in order
     #[command(after_help = "\
 Examples:
@@ -150,8 +163,14 @@ Examples:
     Merged(TableOptions),
     /// Merge copies of a merged table that were left apart, since it is `manual`
     Merge(MergeOptions),
-    /// Tell what a node's replica of a primary table is, who is primary, and how far others are
-    /// behind
+    /// Tell who is primary of a table, who counts, and how far others are behind, as the primary
+    /// sees it; it is found among the servers
+    #[command(after_help = "\
+Examples:
+  synod primary --table accounts
+  synod primary --table accounts --json | jq .replicas
+  synod primary --table accounts --server db2:4101     what that node knows
+If none of the servers is the primary, it says so, and what one of them knows.")]
     Primary(TableOptions),
     /// Have the primary of a table hand over to another replica; it is found among the servers
     #[command(after_help = "\
@@ -159,13 +178,23 @@ Examples:
   synod hand-over --table accounts
   synod hand-over --to 3 --table accounts")]
     HandOver(HandOverOptions),
-    /// Make the node asked the primary of a table although it did not count: for when all that did
-    /// have lost their disks, and with what only they had
-    Force(TableOptions),
-    /// Have the node's replica of a primary table join, if it is none
-    Join(TableOptions),
-    /// Have the node's replica of a primary table leave, until it is told to join or starts again
-    Leave(TableOptions),
+    /// Make a node the primary of a table although it did not count: for when all that did have
+    /// lost their disks, and with what only they had
+    #[command(after_help = "\
+Example:
+  synod force 3 --table accounts       node 3 is primary; what it has not is lost
+It is refused while one of those that counted may still have its disk.")]
+    Force(ReplicaOptions),
+    /// Have a node's replica of a primary table join, if it is none
+    #[command(after_help = "\
+Example:
+  synod join 3 --table accounts")]
+    Join(ReplicaOptions),
+    /// Have a node's replica of a primary table leave, until it is told to join or starts again
+    #[command(after_help = "\
+Example:
+  synod leave 3 --table accounts       writes wait for node 3 no more")]
+    Leave(ReplicaOptions),
     /// Tell of quorums reached and lost, and of the node's readiness; or of merges
     Events(EventsOptions),
     /// Ask every node how it is
@@ -178,13 +207,15 @@ The exit status is 0 if all nodes asked are ready and hear a quorum.")]
     Status(ClientOptions),
     /// List the tables
     Tables(ClientOptions),
-    /// Make a merged table while the nodes run
+    /// Make a merged table while the nodes run; others are declared: --tables of `synod node`
     #[command(after_help = "\
 Examples:
   synod create carts
   synod create tags bag+memory         see docs/MERGED.md for the words
   synod create prices last-modified+on@1.2
-It is there on the node asked when this returns, and on the others as soon as they hear of it.")]
+It is there on the node asked when this returns, and on the others as soon as they hear of it.
+A primary table is declared, on every node alike, and the nodes are started again:
+  synod node 1 --tables default,accounts:primary")]
     Create(CreateOptions),
     /// Have a node keep a copy of a merged table that was made while the nodes ran
     AddReplica(AddReplicaOptions),
@@ -287,6 +318,7 @@ pub fn main() -> ExitCode {
         Commands::Put(options) => commands::put(&options),
         Commands::Remove(options) => commands::remove(&options),
         Commands::Fence(options) => commands::fence(&options),
+        Commands::Outcome(options) => commands::outcome(&options),
         Commands::Keys(options) => commands::keys(&options),
         Commands::Watch(options) => follow::watch(&options),
         Commands::Conflicts(options) => rows::conflicts(&options),
@@ -294,11 +326,11 @@ pub fn main() -> ExitCode {
         Commands::Rows(options) => rows::rows(&options),
         Commands::Merged(options) => commands::merged(&options),
         Commands::Merge(options) => commands::merge(&options),
-        Commands::Primary(options) => commands::primary("SYNOD.PRIMARY", None, &options),
-        Commands::HandOver(options) => commands::primary("SYNOD.HANDOVER", options.to, &options.at),
-        Commands::Force(options) => commands::primary("SYNOD.FORCE", None, &options),
-        Commands::Join(options) => commands::primary("SYNOD.JOIN", None, &options),
-        Commands::Leave(options) => commands::primary("SYNOD.LEAVE", None, &options),
+        Commands::Primary(options) => commands::primary(&options),
+        Commands::HandOver(options) => commands::hand_over(&options),
+        Commands::Force(options) => commands::at_replica("SYNOD.FORCE", "primary", &options),
+        Commands::Join(options) => commands::at_replica("SYNOD.JOIN", "joins", &options),
+        Commands::Leave(options) => commands::at_replica("SYNOD.LEAVE", "leaves", &options),
         Commands::Events(options) => follow::events(&options),
         Commands::Status(options) => commands::status(&options),
         Commands::Tables(options) => commands::tables(&options),

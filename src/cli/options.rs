@@ -45,6 +45,15 @@ pub(super) struct TableOptions {
     pub(super) table: Option<String>,
 }
 
+/// What is done to one node's replica, and to no other's.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReplicaOptions {
+    /// Whose replica: it is found among the servers
+    pub(super) node: u16,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(super) struct HandOverOptions {
     /// To which node [default: whichever has everything first]
@@ -109,6 +118,12 @@ pub(super) struct GetOptions {
     /// Ask the node alone: faster, and perhaps stale
     #[arg(long)]
     pub(super) local: bool,
+    /// Of a primary table, likewise, and nothing from before this place, as `put` shows it
+    #[arg(long, value_name = "PLACE", requires = "local")]
+    pub(super) seen: Option<u64>,
+    /// Of a primary table, the latest that the node has heard of, which may never be committed
+    #[arg(long, conflicts_with = "local")]
+    pub(super) dirty: bool,
     #[command(flatten)]
     pub(super) at: TableOptions,
 }
@@ -207,6 +222,19 @@ pub(super) struct ResolveOptions {
     /// Only if these are all that it shows [default: what it shows when this is run]
     #[arg(long, value_name = "WRITE,...", value_delimiter = ',', requires = "answer")]
     pub(super) of: Vec<String>,
+    #[command(flatten)]
+    pub(super) at: TableOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct OutcomeOptions {
+    /// The number of the client that sent it
+    pub(super) client_number: u64,
+    /// The number that it gave the write
+    pub(super) number: u64,
+    /// A place from before it was sent first: without one, what was sent long ago stays unknown
+    #[arg(long, value_name = "PLACE")]
+    pub(super) seen: Option<u64>,
     #[command(flatten)]
     pub(super) at: TableOptions,
 }
