@@ -239,17 +239,19 @@ impl Primary {
 
     // ---- what replicas do -----------------------------------------------------------------
 
-    /// The next entry is committed.
-    fn push(&mut self, node: usize, entry: &Entry) -> Result<(), Wrong> {
+    /// The next entry is committed, in a reign that may be a later one than that in which it was put
+    /// there: a primary may lack what its successor has from before, as long as neither that nor
+    /// anything of its own is committed.
+    fn push(&mut self, node: usize, reign: Reign, entry: &Entry) -> Result<(), Wrong> {
         if self.truth.last().is_some_and(|last| last.place.reign > entry.place.reign) {
             let text = format!("n{} commits {entry}, of an earlier reign", node + 1);
             return Err(("I3", "an earlier reign goes on", text));
         }
         let index = entry.place.index;
-        let later = self.crowns.range(entry.place.reign.next()..);
-        if let Some((reign, crown)) = later.into_iter().find(|(_, it)| !it.has(entry.place)) {
+        let later = self.crowns.range(reign.next()..);
+        if let Some((later, crown)) = later.into_iter().find(|(_, it)| !it.has(entry.place)) {
             let who = crown.who.0 + 1;
-            let text = format!("n{} commits {entry}, which n{who} had not at {reign}", node + 1);
+            let text = format!("n{} commits {entry}, which n{who} had not at {later}", node + 1);
             return Err(("I8", "committed by the deposed", text));
         }
         if let Some(op) = entry.what.op() {
@@ -291,7 +293,9 @@ impl Primary {
                     let text = format!("n{} has {entry} committed, not {known}", node + 1);
                     return Err(("I3", "another order", text));
                 }
-                None if entry.place.index == self.len() + 1 => self.push(node, entry)?,
+                None if entry.place.index == self.len() + 1 => {
+                    self.push(node, stand.reign, entry)?
+                }
                 None => {}
             }
         }
