@@ -239,9 +239,9 @@ impl Primary {
 
     // ---- what replicas do -----------------------------------------------------------------
 
-    /// The next entry is committed, in a reign that may be a later one than that in which it was put
-    /// there: a primary may lack what its successor has from before, as long as neither that nor
-    /// anything of its own is committed.
+    /// The next entry is committed, in a reign that may be a later one than that in which it was
+    /// put there: a primary may lack what its successor has from before, as long as neither that
+    /// nor anything of its own is committed.
     fn push(&mut self, node: usize, reign: Reign, entry: &Entry) -> Result<(), Wrong> {
         if self.truth.last().is_some_and(|last| last.place.reign > entry.place.reign) {
             let text = format!("n{} commits {entry}, of an earlier reign", node + 1);
