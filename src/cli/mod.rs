@@ -183,7 +183,8 @@ Examples:
     #[command(after_help = "\
 Example:
   synod force 3 --table accounts       node 3 is primary; what it has not is lost
-It is refused while one of those that counted may still have its disk.")]
+It is refused until all that counted are known to be gone. One that is only cut off seems to be,
+too: stop it first, or it may go on telling clients on its side that their writes are done.")]
     Force(ReplicaOptions),
     /// Have a node's replica of a primary table join, if it is none
     #[command(after_help = "\
