@@ -5,10 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Cluster, Fate, config, ms};
+use support::{Cluster, Fate, config, ms, put};
 use synod::merged::{
     Answer, Command as Merged, Durability, Entry, Event as TableEvent, Field, Function, Guard,
-    Info, Kind, Match, Mutation, Pattern, Replicas, Row, Schema, Strategy, TableCommand,
+    Info, Kind, Match, Mutation, Pattern, Replicas, Row, Schema, Strategy, TableCommand, Unfit,
 };
 use synod::{
     Body, Command, Config, ConfigError, Event, Foreign, Genesis, Impossible, Key, MergeEvent, Node,
@@ -408,6 +408,53 @@ fn a_write_passed_on_is_done_once() {
     cluster.flights.push(question);
     cluster.run(ms(100));
     assert_eq!(rows(&cluster.call(1, mget("a"))), ["a=2"], "nor by another process");
+}
+
+/// L-05: what a replica declines another one is asked for; who declines has not done it, nor does it
+/// when the question comes once more. The client is told why, at once, when none is left.
+#[test]
+fn what_is_declined_elsewhere_is_told_at_once() {
+    let mut cluster = Cluster::with(3, |config| {
+        with(on_two())(config);
+        if config.node == NodeId(1) {
+            config.limits.value_max = 4;
+        }
+    });
+    assert!(previous(&cluster.call(3, mput("a", "short"))).is_empty(), "the other one does it");
+    assert_eq!(rows(&cluster.call(2, mget("a"))), ["a=short"]);
+    cluster.crash(2);
+    cluster.run(Duration::from_secs(3));
+    let asked = cluster.ask_with(3, OnNoQuorum::Retry, Duration::from_secs(10), mput("a", "other"));
+    cluster.run(ms(200));
+    let outcome = cluster.answered(asked).expect("an answer at once");
+    let said = outcome.to_string();
+    assert!(matches!(outcome, Outcome::Refused(Refusal::Unfit(Unfit::Elsewhere { .. }))), "{said}");
+    assert!(said.contains("n1") && said.contains('4'), "{said}");
+}
+
+/// What was declined is not done when the question comes once more and could be done then.
+#[test]
+fn what_was_declined_is_never_done() {
+    let mut cluster = Cluster::with(3, |config| {
+        with(on_two())(config);
+        if config.node == NodeId(1) {
+            config.limits.requests_max = 1;
+        }
+    });
+    cluster.crash(2);
+    cluster.run(Duration::from_secs(3));
+    cluster.rule(|flight| {
+        if flight.is("Ask") || flight.is("Declined") { Fate::Deliver } else { Fate::Lose }
+    });
+    let pending = cluster.ask_with(1, OnNoQuorum::Retry, ms(500), put("x", "1", vec![]));
+    let asked = cluster.ask_with(3, OnNoQuorum::Retry, Duration::from_secs(10), mput("a", "1"));
+    let question = cluster.flights.iter().find(|flight| flight.is("Ask")).expect("asked").clone();
+    assert_eq!(cluster.answer(asked), Outcome::Refused(Refusal::Busy));
+    cluster.no_rule();
+    cluster.answer(pending);
+    cluster.flights.push(question);
+    cluster.run(ms(100));
+    assert!(rows(&cluster.call(1, mget("a"))).is_empty());
 }
 
 /// A request sent again may have been done before: nothing else can be said of a write.

@@ -2,6 +2,7 @@
 //!
 //! Must never know: who asks, and where the copy is that answers.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -132,6 +133,13 @@ pub enum Unfit {
         /// Whose value.
         key: Key,
     },
+    /// The node that it was passed on to refuses it, and so does every other that was reached.
+    Elsewhere {
+        /// Which node, of several the last.
+        node: NodeId,
+        /// What it says.
+        why: String,
+    },
     /// The table is not one whose copies are left apart.
     NotManual,
 }
@@ -226,6 +234,19 @@ pub enum Content {
     Ask(Incarnation, Command),
     /// The answer.
     Answer(Result<Answer, Unfit>),
+    /// It was not done, nor will be, whatever comes of it twice or late: another copy may do it.
+    Declined(Declined),
+}
+
+/// Why a node does not do what it was asked for another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Declined {
+    /// Too many requests are in flight there.
+    Busy,
+    /// It keeps no copy of the table, or does not know it yet.
+    NoCopy,
+    /// Its configuration forbids it, and how.
+    Refused(String),
 }
 
 impl Command {
@@ -346,6 +367,7 @@ impl fmt::Display for Unfit {
                 f,
                 "the value of {key} lacks a field that every value of the table must have"
             ),
+            Self::Elsewhere { node, why } => write!(f, "{node}, which keeps a copy, refuses: {why}"),
             Self::NotManual => {
                 write!(f, "the table is not 'manual': its copies merge without being told")
             }
@@ -359,6 +381,9 @@ impl fmt::Display for Remote {
             Content::Ask(_, command) => write!(f, "Ask {command}"),
             Content::Answer(Ok(answer)) => write!(f, "Answer {answer}"),
             Content::Answer(Err(unfit)) => write!(f, "Answer {unfit}"),
+            Content::Declined(Declined::Busy) => write!(f, "Declined busy"),
+            Content::Declined(Declined::NoCopy) => write!(f, "Declined no copy"),
+            Content::Declined(Declined::Refused(why)) => write!(f, "Declined {why}"),
         }
     }
 }

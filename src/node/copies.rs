@@ -5,6 +5,7 @@
 //! message, waits for the last record of it that was written.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use super::catalogue::listed_by;
@@ -13,9 +14,9 @@ use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Recor
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
-    self, Actor, Agreement, Answer, Applied, CATALOGUE, Change, Command, Durability, Journal,
-    Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step, Table,
-    TableName,
+    self, Actor, Agreement, Answer, Applied, CATALOGUE, Change, Command, Declined, Durability,
+    Journal, Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step,
+    Table, TableName, Unfit,
 };
 
 /// How many writes one batch may hold.
@@ -68,6 +69,17 @@ struct Ask {
     deadline: Instant,
     /// How often it was sent.
     sent: usize,
+    /// To whom last, unless that one has declined.
+    asked: Option<NodeId>,
+    /// Who has declined.
+    declined: BTreeSet<NodeId>,
+}
+
+impl Ask {
+    /// Whether the table may have been changed for it.
+    fn may_be_done(&self) -> bool {
+        self.asked.is_some() && self.command.changes()
+    }
 }
 
 impl Copies {
@@ -402,14 +414,21 @@ impl Node {
             let until = (self.now.instant + patience, command.changes(), table);
             return self.reply(op, outcome, after, until, effects);
         }
-        if on_no_quorum == OnNoQuorum::Return && self.next_replica(table, 0).is_none() {
+        if on_no_quorum == OnNoQuorum::Return
+            && self.next_replica(table, &BTreeSet::new(), 0).is_none()
+        {
             let refused = Outcome::Refused(Refusal::NoReplica(table));
             return self.decline(op, refused, effects);
         }
+        let (deadline, asked) = (self.now.instant + patience, None);
+        let declined = BTreeSet::new();
+        self.begin_ask(Ask { op, table, command, deadline, sent: 0, asked, declined }, effects);
+    }
+
+    fn begin_ask(&mut self, ask: Ask, effects: &mut Effects) {
         self.copies.asks_made += 1;
         let number = u64::from(self.incarnation.0) << 32 | u64::from(self.copies.asks_made);
-        let deadline = self.now.instant + patience;
-        self.copies.asks.insert(number, Ask { op, table, command, deadline, sent: 0 });
+        self.copies.asks.insert(number, ask);
         self.on_ask_timer(number, effects);
     }
 
@@ -545,13 +564,21 @@ impl Node {
 
     // ------------------------------------------------------------------ asking elsewhere
 
-    /// A replica that can be heard; another one for each `turn`, if there are more.
-    fn next_replica(&self, table: TableId, turn: usize) -> Option<(NodeId, Incarnation)> {
+    /// A replica that can be heard and has not declined; another one for each `turn`, if there are
+    /// more.
+    fn next_replica(
+        &self,
+        table: TableId,
+        declined: &BTreeSet<NodeId>,
+        turn: usize,
+    ) -> Option<(NodeId, Incarnation)> {
         let schema = self.config.tables.get(usize::from(table.0))?.schema()?;
         let lives = self.copies.lives.iter();
         let able: Vec<_> = lives
             .filter(|(node, _)| {
-                schema.replicas.contains(**node) && self.copies.heard.contains(node)
+                schema.replicas.contains(**node)
+                    && self.copies.heard.contains(node)
+                    && !declined.contains(node)
             })
             .map(|(node, life)| (*node, *life))
             .collect();
@@ -572,17 +599,18 @@ impl Node {
         let Some(ask) = self.copies.asks.get(&number) else { return };
         let (now, deadline) = (self.now.instant, ask.deadline);
         if now >= deadline {
-            let outcome = overdue(ask.sent > 0 && ask.command.changes(), ask.table);
+            let outcome = overdue(ask.may_be_done(), ask.table);
             return self.end_ask(number, outcome, effects);
         }
-        if (ask.sent == 0 || !ask.command.changes())
-            && let Some((to, life)) = self.next_replica(ask.table, ask.sent)
+        if !ask.may_be_done()
+            && let Some((to, life)) = self.next_replica(ask.table, &ask.declined, ask.sent)
             && let Some(member) = self.members.index(to)
             && let Some(table) = self.copies.hash(ask.table)
         {
             let content = RemoteContent::Ask(life, ask.command.clone());
             if let Some(ask) = self.copies.asks.get_mut(&number) {
                 ask.sent += 1;
+                ask.asked = Some(to);
             }
             let remote = Remote { table, number, content };
             self.send(member, Body::Remote(remote), Ticket(0), effects);
@@ -603,7 +631,7 @@ impl Node {
     pub(super) fn fail_asks(&mut self, of: Option<TableId>, why: &Refusal, effects: &mut Effects) {
         let asks = self.copies.asks.iter();
         let asks = asks.filter(|(_, ask)| of.is_none_or(|table| ask.table == table));
-        let asks = asks.map(|(number, ask)| (*number, ask.sent > 0 && ask.command.changes()));
+        let asks = asks.map(|(number, ask)| (*number, ask.may_be_done()));
         for (number, may_be_done) in asks.collect::<Vec<_>>() {
             let refused = Outcome::Refused(why.clone());
             let outcome = if may_be_done { Outcome::Unknown } else { refused };
@@ -613,23 +641,27 @@ impl Node {
 
     /// A node without a copy asks one with, or is answered.
     pub(super) fn on_remote(&mut self, from: usize, remote: Remote, effects: &mut Effects) {
-        let Some(&table) = self.copies.names.get(&remote.table) else { return };
+        let known = self.copies.names.get(&remote.table).copied();
+        let asked = self.copies.asks.get(&remote.number);
+        let is_asked = asked.is_some_and(|ask| Some(ask.table) == known);
         match remote.content {
-            RemoteContent::Answer(answer) => {
-                let known = self.copies.asks.get(&remote.number);
-                if known.is_some_and(|ask| ask.table == table) {
-                    let outcome = match answer {
-                        Ok(answer) => Outcome::Merged(answer),
-                        Err(unfit) => Outcome::Refused(Refusal::Unfit(unfit)),
-                    };
-                    self.end_ask(remote.number, outcome, effects);
-                }
+            RemoteContent::Answer(answer) if is_asked => {
+                let outcome = match answer {
+                    Ok(answer) => Outcome::Merged(answer),
+                    Err(unfit) => Outcome::Refused(Refusal::Unfit(unfit)),
+                };
+                self.end_ask(remote.number, outcome, effects);
             }
+            RemoteContent::Declined(why) if is_asked => {
+                self.on_declined(self.members.nodes()[from], remote.number, why, effects);
+            }
+            RemoteContent::Answer(_) | RemoteContent::Declined(_) => {}
             RemoteContent::Ask(life, command) => {
-                if life != self.incarnation || self.check_merged(table, &command).is_err() {
+                if life != self.incarnation || !self.merges() {
                     return;
                 }
-                // What comes twice, or behind a later one, is not done: it may have been.
+                // What comes twice, or behind a later one, is not done: it may have been. What is
+                // declined counts as come, so that it can never be done after that.
                 if command.changes() {
                     let peer = self.members.nodes()[from];
                     let done = self.copies.done_for.entry(peer).or_default();
@@ -638,17 +670,58 @@ impl Node {
                     }
                     *done = remote.number;
                 }
-                let answer = match self.serve(table, &command, effects) {
-                    Ok(answer) => Ok(answer),
-                    Err(Refusal::Unfit(unfit)) => Err(unfit),
-                    Err(_) => return,
-                };
-                let content = RemoteContent::Answer(answer);
-                let answer = Remote { content, ..remote };
-                let after = self.durable_with(table);
+                let content = self.answer_for(known, &command, effects);
+                let after = known.map_or(Ticket(0), |table| self.durable_with(table));
+                let answer = Remote { table: remote.table, number: remote.number, content };
                 self.send(from, Body::Remote(answer), after, effects);
             }
         }
+    }
+
+    /// Does what another node asks for a client of its, or says why not.
+    fn answer_for(
+        &mut self,
+        table: Option<TableId>,
+        command: &Command,
+        effects: &mut Effects,
+    ) -> RemoteContent {
+        let Some(table) = table else { return RemoteContent::Declined(Declined::NoCopy) };
+        let allowed = self.check_merged(table, command);
+        match allowed.and_then(|()| self.serve(table, command, effects)) {
+            Ok(answer) => RemoteContent::Answer(Ok(answer)),
+            Err(Refusal::Unfit(unfit)) => RemoteContent::Answer(Err(unfit)),
+            Err(Refusal::Busy) => RemoteContent::Declined(Declined::Busy),
+            Err(Refusal::NoReplica(_) | Refusal::NoSuchTable(_)) => {
+                RemoteContent::Declined(Declined::NoCopy)
+            }
+            Err(refusal) => RemoteContent::Declined(Declined::Refused(refusal.to_string())),
+        }
+    }
+
+    /// Asks another replica; the client is refused once each that can be heard has declined.
+    fn on_declined(&mut self, by: NodeId, number: u64, why: Declined, effects: &mut Effects) {
+        let Some(ask) = self.copies.asks.get_mut(&number) else { return };
+        let is_news = ask.declined.insert(by);
+        // Another is being asked already: that one's word counts.
+        if !is_news || ask.asked != Some(by) {
+            return;
+        }
+        ask.asked = None;
+        let (table, sent, declined) = (ask.table, ask.sent, ask.declined.clone());
+        if self.next_replica(table, &declined, sent).is_some() {
+            // Under a number of its own: who has done a later one takes none before it.
+            self.timers.clear(Timer::Ask(number));
+            if let Some(ask) = self.copies.asks.remove(&number) {
+                self.begin_ask(ask, effects);
+            }
+            return;
+        }
+        let refusal = match why {
+            Declined::Busy => Refusal::Busy,
+            Declined::NoCopy => Refusal::NoReplica(table),
+            Declined::Refused(why) => Refusal::Unfit(Unfit::Elsewhere { node: by, why }),
+        };
+        self.end_ask(number, Outcome::Refused(refusal), effects);
     }
 }
 
