@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use synod::merged::{
-    Actor, Answer, Body, Change, Command, Content, Contest, Dot, Event, Field, Function, Journal,
-    Keep, Kind, Message, Mutation, Origin, Pace, Replica, Row, Schema, Stamp, Step, Strategy,
-    Table, TableName, Unfit, Version, VersionVector, Writer,
+    Actor, Answer, Body, Change, Chunk, Command, Content, Contest, Digest, Dot, Event, Field,
+    Function, Journal, Keep, Kind, Message, Mutation, Origin, Pace, Pull, Replica, Row, Schema,
+    Stamp, Step, Strategy, Table, TableName, Unfit, Version, VersionVector, Writer,
 };
 use synod::{ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire};
 
@@ -1481,4 +1481,104 @@ fn what_was_lost_under_another_strategy_stays_lost() {
     }
     world.heal();
     assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["winner"]), values(&["winner"])));
+}
+
+fn any_number(lottery: &mut Lottery) -> u64 {
+    [0, 1, 2, 3, 9, 1 << 62, (1 << 62) + 1, u64::MAX - 1, u64::MAX][lottery.below(9) as usize]
+}
+
+fn any_dots(lottery: &mut Lottery) -> VersionVector {
+    let dots = (0..lottery.below(4)).map(|_| any_dot(lottery)).collect::<Vec<_>>();
+    VersionVector::from_iter(dots)
+}
+
+fn any_dot(lottery: &mut Lottery) -> Dot {
+    Dot { actor: actor(lottery.below(3) as u16 + 1, 0), number: any_number(lottery) }
+}
+
+fn any_versions(lottery: &mut Lottery) -> Vec<(Row, Version)> {
+    let version = |lottery: &mut Lottery| {
+        let value = Content::Live(Value::from("x"));
+        let content = if lottery.below(3) == 0 { Content::Dead } else { value };
+        let (dot, past) = (any_dot(lottery), any_dots(lottery));
+        let (stamp, origin) = (Stamp::default(), Origin::Written);
+        let row = Row { key: key(lottery.below(3)), element: None };
+        (row, Version { dot, past, stamp, origin, content, field: None })
+    };
+    (0..lottery.below(3)).map(|_| version(lottery)).collect()
+}
+
+/// What a peer may say that keeps no rule, in answer to what it was asked last.
+fn any_body(lottery: &mut Lottery, asked: Option<&Pull>, digest: &Digest) -> Body {
+    let session = asked.map_or(0, |pull| pull.session);
+    match lottery.below(5) {
+        0 => Body::Push(any_versions(lottery)),
+        1 => Body::Resync { session },
+        2 => Body::Pull(Pull {
+            session,
+            have: any_dots(lottery),
+            got: any_dots(lottery),
+            full: lottery.below(2) == 0,
+            most: lottery.below(1 << 20) as u32,
+        }),
+        3 => Body::Chunk(Chunk {
+            session,
+            after: asked.map_or_else(|| any_dots(lottery), |pull| pull.got.clone()),
+            versions: any_versions(lottery),
+            upto: any_dots(lottery),
+            complete: lottery.below(2) == 0,
+            stable: any_dots(lottery),
+        }),
+        _ => Body::Digest(Digest {
+            seen: any_dots(lottery),
+            stable: any_dots(lottery),
+            number: digest.number + lottery.below(1 << 20),
+            ..digest.clone()
+        }),
+    }
+}
+
+/// A peer that says anything at all neither stops a copy, nor leaves it without a number for the
+/// next write: what is answered is there.
+#[test]
+fn a_peer_that_keeps_no_rule_breaks_no_copy() {
+    for seed in 0..300 {
+        let mut lottery = Lottery::new(seed);
+        let mut world = World::new(2, schema(Strategy::Siblings, Contest::LaterWins), true, &[]);
+        world.put(1, 9, "peer");
+        world.tick(1);
+        let mut digests = world.flying.iter().filter_map(|(_, _, message)| match &message.body {
+            Body::Digest(digest) => Some(digest.clone()),
+            _ => None,
+        });
+        let mut digest = digests.next().expect("one is said with each tick");
+        for round in 0..40 {
+            let pulls =
+                world.flying.iter().rev().filter_map(|(_, _, message)| match &message.body {
+                    Body::Pull(pull) => Some(pull.clone()),
+                    _ => None,
+                });
+            let asked = pulls.take(1).next();
+            let body = any_body(&mut lottery, asked.as_ref(), &digest);
+            digest.number += 1 << 20;
+            let (mut step, now) = (Step::default(), world.now_at(0));
+            world.hosts[0].replica.on_message(NodeId(2), body, now, &mut step);
+            world.take_any(step);
+            let text = format!("{round}");
+            let write = Command::write(Mutation::Put(key(1), Value::from(text.as_str())));
+            let mut step = Step::default();
+            let answer = world.hosts[0].replica.serve(&write, now, |_| false, &mut step);
+            world.take_any(step);
+            if answer.is_ok() {
+                assert!(world.get(0, 1).contains(&Value::from(text.as_str())), "seed {seed}");
+            }
+        }
+    }
+}
+
+impl World {
+    /// As [`World::take`], of what nobody who keeps the rules has written.
+    fn take_any(&mut self, step: Step) {
+        self.flying.extend(step.sends.into_iter().map(|(to, message)| (NodeId(1), to, message)));
+    }
 }

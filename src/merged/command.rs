@@ -367,7 +367,9 @@ impl fmt::Display for Unfit {
                 f,
                 "the value of {key} lacks a field that every value of the table must have"
             ),
-            Self::Elsewhere { node, why } => write!(f, "{node}, which keeps a copy, refuses: {why}"),
+            Self::Elsewhere { node, why } => {
+                write!(f, "{node}, which keeps a copy, refuses: {why}")
+            }
             Self::NotManual => {
                 write!(f, "the table is not 'manual': its copies merge without being told")
             }

@@ -498,10 +498,10 @@ impl Replica {
         }
     }
 
-    /// What a peer's copy says.
+    /// What a peer's copy says. What no copy that keeps the rules can say is left out.
     pub fn on_message(&mut self, from: NodeId, body: Body, now: Now, step: &mut Step) {
         let now = now.instant;
-        if self.ignored || !self.peers.contains_key(&from) {
+        if self.ignored || !self.peers.contains_key(&from) || !body.is_sound() {
             return;
         }
         match body {

@@ -116,6 +116,26 @@ impl Message {
     }
 }
 
+impl Body {
+    /// Whether a copy that keeps the rules can say this: no number is one that nobody comes to, and
+    /// nothing is forgotten that was not seen.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let sound = |versions: &[(Row, Version)]| versions.iter().all(|(_, v)| v.is_sound());
+        match self {
+            Self::Chunk(Chunk { after, versions, upto, complete, stable, .. }) => {
+                [after, upto, stable].iter().all(|dots| dots.is_sound())
+                    && sound(versions)
+                    && (!complete || upto.covers(stable))
+            }
+            Self::Digest(Digest { seen, stable, .. }) => seen.is_sound() && seen.covers(stable),
+            Self::Pull(pull) => pull.have.is_sound() && pull.got.is_sound(),
+            Self::Push(versions) => sound(versions),
+            Self::Resync { .. } => true,
+        }
+    }
+}
+
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {

@@ -34,6 +34,10 @@ pub struct Dot {
     pub number: u64,
 }
 
+/// No copy comes to as many writes. A number beyond this is no copy's that keeps the rules; taken for
+/// true, it would leave none for the next write of who is named.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// A set of dots that holds, with each dot, all earlier ones of its actor.
 ///
 /// Order of [`Actor`]s, without zeros: equal sets are equal values.
@@ -70,6 +74,11 @@ impl VersionVector {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether copies that keep the rules can have written them.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.0.iter().all(|(_, number)| *number <= NUMBER_MAX)
     }
 
     /// Adds a dot and all earlier ones of its actor.
@@ -203,6 +212,13 @@ pub struct Version {
 }
 
 impl Version {
+    /// Whether a copy that keeps the rules can have written it.
+    pub(crate) fn is_sound(&self) -> bool {
+        (1..=NUMBER_MAX).contains(&self.dot.number)
+            && self.past.is_sound()
+            && !self.past.contains(&self.dot)
+    }
+
     /// Whether this was written in knowledge of `other`, a version of the same row.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
