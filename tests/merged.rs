@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use synod::merged::{
     Actor, Answer, Body, Change, Chunk, Command, Content, Contest, Digest, Dot, Event, Field,
-    Function, Journal, Keep, Kind, Message, Mutation, Origin, Pace, Pull, Replica, Row, Schema,
-    Stamp, Step, Strategy, Table, TableName, Unfit, Version, VersionVector, Writer,
+    Function, Journal, Keep, Kind, Message, Mutation, Origin, Pace, Pull, Replica, Rewound, Row,
+    Schema, Stamp, Step, Strategy, Table, TableName, Unfit, Version, VersionVector, Writer,
 };
 use synod::{ClusterId, Epoch, Incarnation, Instant, Key, Life, NodeId, Now, Value, Wall, wire};
 
@@ -1481,6 +1481,84 @@ fn what_was_lost_under_another_strategy_stays_lost() {
     }
     world.heal();
     assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["winner"]), values(&["winner"])));
+}
+
+impl World {
+    /// All stop; one begins again from an earlier state of its storage, the others from theirs.
+    fn put_back(&mut self, place: usize, log: Vec<Change>) {
+        self.flying.clear();
+        for other in (0..self.hosts.len()).filter(|other| *other != place) {
+            self.restart(other);
+        }
+        let (node, nodes) = (place as u16 + 1, self.hosts.len() as u16);
+        let incarnation = self.hosts[place].incarnation + 1;
+        let replica = self.replica(node, nodes, incarnation, &log);
+        let shift = self.hosts[place].shift;
+        self.hosts[place] = Host { replica, log, incarnation, shift };
+    }
+
+    fn try_put(&mut self, place: usize, number: u64, value: &str) -> Result<Answer, Unfit> {
+        self.ask(place, &Command::write(Mutation::Put(key(number), Value::from(value))))
+    }
+}
+
+/// A copy that is put back to an earlier state, and written to only then, says so, and takes no
+/// write before it has had back what any of the others knows of its own: so no name is given twice.
+#[test]
+fn a_copy_put_back_takes_no_write_before_it_has_its_own_back() {
+    let mut world = World::new(3, schema(Strategy::Siblings, Contest::LaterWins), true, &[]);
+    world.put(2, 1, "a");
+    world.round();
+    let backup = world.hosts[2].log.clone();
+    world.put(2, 2, "b");
+    (0..3).for_each(|_| world.round());
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put_back(2, backup);
+    let own = world.table(2).seen().last(&actor(3, 0));
+    world.isolate(&[&[1, 3], &[2]]);
+    world.tick(0);
+    while !world.flying.is_empty() && !world.hosts[2].replica.is_rewound() {
+        world.deliver(0);
+    }
+    let behind = Event::Rewound { peer: NodeId(1), state: Rewound::Behind };
+    assert_eq!(world.count(|event| *event == behind), 1);
+    assert_eq!(world.try_put(2, 3, "c"), Err(Unfit::Rewound));
+    let Ok(Answer::Info(info)) = world.ask(2, &Command::Info) else { panic!("no info") };
+    assert_eq!(info.rewound, Some(Rewound::Behind));
+    (0..3).for_each(|_| world.round());
+    assert!(world.table(2).seen().last(&actor(3, 0)) > own, "it is had back");
+    assert_eq!(world.try_put(2, 3, "c"), Err(Unfit::Rewound), "2 may know more");
+    world.isolate(&[&[1, 2, 3]]);
+    (0..3).for_each(|_| world.round());
+    assert_eq!(world.count(|event| *event == Event::Regained), 1);
+    world.put(2, 3, "c");
+    world.heal();
+    for (number, value) in [(1, "a"), (2, "b"), (3, "c")] {
+        (0..3).for_each(|place| assert_eq!(world.get(place, number), values(&[value])));
+    }
+}
+
+/// One that is put back and written to before it hears anybody has named two writes the same. That
+/// cannot be merged: it is said, and nothing more is written there.
+#[test]
+fn a_copy_put_back_and_written_to_says_so() {
+    let mut world = World::new(3, schema(Strategy::Siblings, Contest::LaterWins), true, &[]);
+    world.put(2, 1, "a");
+    world.round();
+    let backup = world.hosts[2].log.clone();
+    world.put(2, 2, "b");
+    (0..3).for_each(|_| world.round());
+    world.put_back(2, backup);
+    world.now = world.now + Duration::from_secs(1);
+    let mut step = Step::default();
+    let write = Command::write(Mutation::Put(key(3), Value::from("c")));
+    let now = world.now_at(2);
+    world.hosts[2].replica.serve(&write, now, |_| false, &mut step).expect("it knows nothing yet");
+    (0..3).for_each(|_| world.round());
+    let forked = |event: &Event| matches!(event, Event::Rewound { state: Rewound::Forked, .. });
+    assert_eq!(world.count(forked), 1, "once, whoever tells");
+    assert_eq!(world.try_put(2, 4, "d"), Err(Unfit::Rewound));
+    assert_eq!(world.get(2, 3), values(&["c"]), "what is there can be read");
 }
 
 fn any_number(lottery: &mut Lottery) -> u64 {

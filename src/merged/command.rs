@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use super::exchange::Event;
+use super::exchange::{Event, Rewound};
 use super::schema::{Agreement, Durability};
 use super::table::{Mutation, Row};
 use super::version::{Dot, Stamp, VersionVector};
@@ -142,6 +142,9 @@ pub enum Unfit {
     },
     /// The table is not one whose copies are left apart.
     NotManual,
+    /// The copy is older than what it has told others, so its next write could be named as another
+    /// one is: nothing is written until it has had all of its own back.
+    Rewound,
 }
 
 /// What a row shows (L-21).
@@ -179,6 +182,9 @@ pub struct Info {
     pub durability: Durability,
     /// Which node's copy this is.
     pub node: NodeId,
+    /// Whether it was found to be older than what it has told others, and if so, which of the two
+    /// it is. An alarm is up while it is so, and clients' writes are refused.
+    pub rewound: Option<Rewound>,
     /// Versions held, tombstones too.
     pub versions: u64,
     /// Tombstones that wait for others to have seen them.
@@ -373,6 +379,11 @@ impl fmt::Display for Unfit {
             Self::NotManual => {
                 write!(f, "the table is not 'manual': its copies merge without being told")
             }
+            Self::Rewound => write!(
+                f,
+                "this node's copy is older than what it told others (its storage was put back to \
+                 an earlier state): write at another node, and see 'synod merged' here"
+            ),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::{Counting, Cut, Said};
 use super::table::{Applied, Change, Row, Table, Writer};
-use super::version::{Actor, Dot, Origin, Version, VersionVector};
+use super::version::{Actor, Dot, Origin, Stamp, Version, VersionVector};
 use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
 
 /// How many bytes of versions a chunk or a push holds at most, unless a single version is larger.
@@ -109,10 +109,20 @@ pub enum Event {
         /// Which.
         peer: NodeId,
     },
+    /// All that others know of this copy's own writes is here again, and clients may write.
+    Regained,
     /// Something of what a peer has comes after all.
     Resumed {
         /// Which.
         peer: NodeId,
+    },
+    /// This copy is older than what it has told a peer: its storage was put back to an earlier
+    /// state. An alarm, and clients' writes are refused.
+    Rewound {
+        /// Who knows more of it.
+        peer: NodeId,
+        /// What that has come to.
+        state: Rewound,
     },
     /// A peer is heard, and for long nothing has come of what it has: an alarm until something
     /// does. It is asked again and again (M-36).
@@ -147,11 +157,29 @@ impl fmt::Display for Event {
                 totals.copied, totals.deleted, totals.conflicts, totals.skipped
             ),
             Self::MergeStarted { peer } => write!(f, "merge started with {peer}"),
+            Self::Regained => write!(f, "regained all that others know of this copy's writes"),
             Self::Resumed { peer } => write!(f, "resumed from {peer}"),
+            Self::Rewound { peer, state: Rewound::Behind } => {
+                write!(f, "rewound: {peer} has writes of this copy that it has not; refusing more")
+            }
+            Self::Rewound { peer, state: Rewound::Forked } => write!(
+                f,
+                "rewound: {peer} knows another write by the name of one of this copy's; refusing \
+                 more: save what is here alone, and give this node's seat to a new storage"
+            ),
             Self::Stalled { peer } => write!(f, "stalled: {peer} has what does not come"),
             Self::Together { peer } => write!(f, "together with {peer}"),
         }
     }
+}
+
+/// What came of putting a copy's storage back to an earlier state (`docs/MERGED.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Rewound {
+    /// It lacks some of its own writes: they come back from the others.
+    Behind,
+    /// It has named a write as another is named. Copies differ by it for good, whatever is merged.
+    Forked,
 }
 
 /// What a merge did here.
@@ -192,6 +220,9 @@ struct Peer {
     patience: Instant,
     /// What its clock showed, and when.
     clock: Option<(Wall, Instant)>,
+    /// Whether it last knew more of this copy's own writes than was here; nothing while it has not
+    /// been heard.
+    knows_more: Option<bool>,
     lack: Option<Lack>,
     /// Whether this copy has been compared in full with it, where that is needed.
     compared: bool,
@@ -278,6 +309,8 @@ pub struct Replica {
     manual: bool,
     /// Whether the clock here was said to be ahead.
     ahead: bool,
+    /// Whether this copy was found to be older than what it has told others.
+    rewound: Option<Rewound>,
 }
 
 impl Replica {
@@ -298,6 +331,7 @@ impl Replica {
             name,
             manual,
             ahead: false,
+            rewound: None,
             ignored: schema.strategy == Strategy::Ignore,
             durability: schema.durability,
             retention: schema.retention,
@@ -356,6 +390,9 @@ impl Replica {
         let heard = self.peers.keys().filter(|peer| reach(**peer)).count() + 1;
         let heard = u16::try_from(heard).unwrap_or(u16::MAX);
         let writer = Writer { wall: self.trusted(now).0, heard };
+        if command.changes() && self.rewound.is_some() {
+            return Err(Unfit::Rewound);
+        }
         let change = match command {
             Command::Conflicts { after, limit } => {
                 return Ok(self.table.conflicts_page(after.as_ref(), *limit as usize));
@@ -413,6 +450,7 @@ impl Replica {
             clock_ahead: self.trusted(now).1,
             durability: self.durability,
             node: table.actor().node,
+            rewound: self.rewound,
             versions: table.len() as u64,
             tombstones: tombstones.count() as u64,
             conflicts: table.conflicts().len() as u64,
@@ -493,6 +531,9 @@ impl Replica {
                 counting: counting.clone(),
                 wall,
                 stance: peer.stance(),
+                yours: peer.actor.and_then(|actor| {
+                    self.table.latest_of(actor).map(|version| (version.dot, version.stamp))
+                }),
             };
             step.sends.push((node, self.message(Body::Digest(digest))));
         }
@@ -593,6 +634,7 @@ impl Replica {
         if digest.actor.node != from || is_old || peer.is_over(&digest.actor) {
             return;
         }
+        let own = self.table.actor();
         let agrees = digest.agreement == *self.table.agreement();
         if peer.agrees != Some(agrees) {
             if !agrees {
@@ -618,8 +660,8 @@ impl Replica {
             }
         }
         peer.heard = now;
+        peer.knows_more = Some(digest.seen.last(&own) > self.table.seen().last(&own));
         (peer.said, peer.echo) = (digest.number, digest.heard);
-        let own = self.table.actor();
         if peer.owed.is_none() && digest.counting.contains(&(own.node, Some(own))) {
             peer.owed = Some(digest.seen.clone());
         }
@@ -631,6 +673,8 @@ impl Replica {
             self.session.take_if(|session| session.peer == from);
         }
         peer.known.join(&digest.seen);
+        self.find_rewound(from, digest.yours, now, step);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         let seen = self.table.seen();
         let equal = seen.covers(&digest.seen);
         if self.manual && !peer.meets(from, seen, &digest, step) {
@@ -654,6 +698,47 @@ impl Replica {
         if full || digest.seen.covers(self.table.stable()) {
             self.ask(from, full, now, step);
         }
+    }
+
+    /// Finds out whether this copy was put back to an earlier state: then a peer knows writes of it
+    /// that it does not, or another one by the name of one of its own. Nothing is sent before it is
+    /// durable, so neither comes of a crash.
+    fn find_rewound(
+        &mut self,
+        from: NodeId,
+        yours: Option<(Dot, Stamp)>,
+        now: Instant,
+        step: &mut Step,
+    ) {
+        let differs = |(dot, stamp): (Dot, Stamp)| {
+            let own = self.table.version(&dot).filter(|_| dot.actor == self.table.actor());
+            own.is_some_and(|version| version.stamp != stamp)
+        };
+        let is_behind = |peer: &Peer| peer.knows_more == Some(true);
+        let found = if yours.is_some_and(differs) {
+            Some(Rewound::Forked)
+        } else {
+            self.peers.get(&from).filter(|peer| is_behind(peer)).map(|_| Rewound::Behind)
+        };
+        if found > self.rewound {
+            self.rewound = found;
+            step.events.extend(found.map(|state| Event::Rewound { peer: from, state }));
+        }
+        // Another may know still more, so all that are waited for are heard first.
+        let caught_up = |peer: &Peer| {
+            peer.knows_more == Some(false)
+                || peer.knows_more.is_none() && !peer.counts(now, self.retention)
+        };
+        if self.rewound == Some(Rewound::Behind) && self.peers.values().all(caught_up) {
+            self.rewound = None;
+            step.events.push(Event::Regained);
+        }
+    }
+
+    /// Whether clients' writes are refused, since the copy is older than what it has told others.
+    #[must_use]
+    pub const fn is_rewound(&self) -> bool {
+        self.rewound.is_some()
     }
 
     /// Once every copy counts on this one, none forgets anything that this one does not know.
@@ -964,6 +1049,7 @@ impl Peer {
             away: false,
             patience: Instant::ZERO,
             clock: None,
+            knows_more: None,
             lack: None,
             compared: false,
             // What was before this process is not known.

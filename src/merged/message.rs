@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 
 use super::schema::Agreement;
 use super::table::Row;
-use super::version::{Actor, Version, VersionVector};
+use super::version::{Actor, Dot, Stamp, Version, VersionVector};
 use crate::base::{Life, NodeId, TableName, Wall};
 
 /// What a copy says, and about which table.
@@ -59,6 +59,9 @@ pub struct Digest {
     pub wall: Wall,
     /// Whether the copies are merged.
     pub stance: Stance,
+    /// The latest write of the receiver's that is held here, and its stamp: so that a receiver
+    /// that was put back to an earlier state finds out if it has named another write the same.
+    pub yours: Option<(Dot, Stamp)>,
 }
 
 /// Whether a copy merges with another.

@@ -30,7 +30,7 @@ pub use command::{
     Answer, Command, Content as RemoteContent, Declined, Entry, Guard, Info, Keep, Match, Pattern,
     PeerInfo, Remote, Shown, Unfit,
 };
-pub use exchange::{Event, Pace, Replica, Step, Totals};
+pub use exchange::{Event, Pace, Replica, Rewound, Step, Totals};
 pub use field::{Field, Function};
 pub use journal::Journal;
 pub use message::{Body, Chunk, Digest, Message, Pull, Stance};

@@ -281,6 +281,19 @@ impl Table {
         news.filter_map(move |(dot, row)| self.find(row, dot).map(|version| (row, version)))
     }
 
+    /// The version that one write made, if it is held.
+    #[must_use]
+    pub fn version(&self, dot: &Dot) -> Option<&Version> {
+        self.find(self.index.get(dot)?, dot)
+    }
+
+    /// The latest write of a copy of which something is held.
+    #[must_use]
+    pub fn latest_of(&self, actor: Actor) -> Option<&Version> {
+        let all = Dot { actor, number: 1 }..=Dot { actor, number: u64::MAX };
+        self.version(self.index.range(all).next_back()?.0)
+    }
+
     fn find(&self, row: &Row, dot: &Dot) -> Option<&Version> {
         self.row(row).iter().find(|version| version.dot == *dot)
     }

@@ -16,7 +16,7 @@ use crate::base::{Key, OpId, TableId};
 use crate::consensus::{Outcome, Refusal, Sent};
 use crate::merged::{
     Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, Table, TableCommand,
-    TableName, Unmade, Writer, is_table_name,
+    TableName, Unfit, Unmade, Writer, is_table_name,
 };
 
 /// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
@@ -90,6 +90,9 @@ impl Node {
     ) -> Result<(), Unmade> {
         if !is_table_name(command.name()) {
             return Err(Unmade::Name);
+        }
+        if self.catalogue.table.is_some_and(|table| self.copies.is_rewound(table)) {
+            return Err(Unmade::Impossible(Unfit::Rewound.to_string()));
         }
         let known = self.config.table(command.name());
         match command {

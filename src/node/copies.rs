@@ -127,6 +127,11 @@ impl Copies {
         Some((name, copy.replica.table().actor(), copy.replica.table().agreement().clone()))
     }
 
+    /// Whether a copy takes no writes, since it is older than what it has told others.
+    pub(super) fn is_rewound(&self, table: TableId) -> bool {
+        self.copies.get(&table).is_some_and(|copy| copy.replica.is_rewound())
+    }
+
     pub(super) fn recover_begun(&mut self, table: TableName, actor: Actor, agreement: Agreement) {
         self.journals.insert(table, Journal::new(agreement, actor));
     }
@@ -302,7 +307,10 @@ impl Node {
             }
         }
         for event in events {
-            tracing::info!(node, table = name, "{event}");
+            match event {
+                merged::Event::Rewound { .. } => tracing::error!(node, table = name, "{event}"),
+                _ => tracing::info!(node, table = name, "{event}"),
+            }
             self.tell_merges(MergeEvent::Table { table, event: event.clone() }, effects);
             if let Some(copy) = self.copies.copies.get_mut(&table) {
                 if copy.history.len() == HISTORY_MAX {
