@@ -444,7 +444,6 @@ impl Replica {
             stalled: peer.lack.as_ref().is_some_and(|lack| lack.stalled),
             apart: matches!(peer.apart, Apart::Held { .. }),
         });
-        let tombstones = table.versions().filter(|(_, version)| version.value().is_none());
         Info {
             agreement: table.agreement().clone(),
             clock_ahead: self.trusted(now).1,
@@ -452,7 +451,7 @@ impl Replica {
             node: table.actor().node,
             rewound: self.rewound,
             versions: table.len() as u64,
-            tombstones: tombstones.count() as u64,
+            tombstones: table.tombstones() as u64,
             conflicts: table.conflicts().len() as u64,
             settled: table.is_settled(),
             seen: table.seen().clone(),

@@ -92,6 +92,8 @@ pub struct Table {
     /// Whether it became something else since it was last settled.
     changed: bool,
     conflicts: BTreeSet<Row>,
+    /// How many of the versions held are tombstones.
+    tombstones: usize,
 }
 
 /// As whom a copy writes.
@@ -101,6 +103,10 @@ pub struct Writer {
     pub wall: Wall,
     /// How many replicas of the table it hears, itself among them.
     pub heard: u16,
+}
+
+fn tombstones(versions: &[Version]) -> usize {
+    versions.iter().filter(|version| version.value().is_none()).count()
 }
 
 /// What is written down beside a value, since whoever merges could not find it. Nothing of who
@@ -158,6 +164,7 @@ impl Table {
             settled: alone,
             changed: false,
             conflicts: BTreeSet::new(),
+            tombstones: 0,
         }
     }
 
@@ -253,6 +260,12 @@ impl Table {
     #[must_use]
     pub fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many of them are tombstones.
+    #[must_use]
+    pub const fn tombstones(&self) -> usize {
+        self.tombstones
     }
 
     /// Whether nothing is held, not even a tombstone.
@@ -492,7 +505,9 @@ impl Table {
             self.remember(row, &mut before);
             let versions = self.rows.entry(row.clone()).or_default();
             let (added, replaced) = join(versions, version.clone());
+            self.tombstones -= tombstones(&replaced);
             if added {
+                self.tombstones += usize::from(version.value().is_none());
                 self.index.insert(version.dot, row.clone());
             }
             for gone in replaced {
@@ -520,7 +535,9 @@ impl Table {
 
     fn drop_versions(&mut self, row: &Row, keep: impl Fn(&Version) -> bool) {
         if let Some(versions) = self.rows.get_mut(row) {
+            self.tombstones -= tombstones(versions);
             versions.retain(keep);
+            self.tombstones += tombstones(versions);
             if versions.is_empty() {
                 self.rows.remove(row);
             }
@@ -611,6 +628,10 @@ impl Table {
                     return Err("a version is held that another replaces");
                 }
             }
+        }
+        let dead = self.versions().filter(|(_, version)| version.value().is_none());
+        if self.tombstones != dead.count() {
+            return Err("the number of tombstones is wrong");
         }
         if count != self.index.len() {
             return Err("the index holds more than the rows");
