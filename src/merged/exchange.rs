@@ -218,6 +218,8 @@ struct Peer {
     away: bool,
     /// Before this, no merge begins.
     patience: Instant,
+    /// When it came back for the first time since it was last merged with.
+    back: Option<Instant>,
     /// What its clock showed, and when.
     clock: Option<(Wall, Instant)>,
     /// Whether it last knew more of this copy's own writes than was here; nothing while it has not
@@ -496,7 +498,7 @@ impl Replica {
         }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.away = false;
-            known.patience = now + self.pace.debounce;
+            known.come_back(now, self.pace.debounce);
             if known.merging.is_none() {
                 known.merging = Some(Totals::default());
                 step.events.push(Event::MergeStarted { peer });
@@ -667,7 +669,7 @@ impl Replica {
         peer.counting = core::mem::take(&mut digest.counting);
         peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
-            peer.patience = now + self.pace.debounce;
+            peer.come_back(now, self.pace.debounce);
             // What was asked while it was away was asked of nobody.
             self.session.take_if(|session| session.peer == from);
         }
@@ -685,6 +687,7 @@ impl Replica {
         if equal && let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
             step.events.push(Event::MergeFinished { peer: from, totals });
         }
+        peer.back.take_if(|_| equal && now >= peer.patience);
         peer.met |= !compares && peer.owed.as_ref().is_some_and(|owed| seen.covers(owed));
         let may_begin = now >= peer.patience;
         self.advance(now, step);
@@ -1047,6 +1050,7 @@ impl Peer {
             merging: None,
             away: false,
             patience: Instant::ZERO,
+            back: None,
             clock: None,
             knows_more: None,
             lack: None,
@@ -1056,6 +1060,12 @@ impl Peer {
             told: false,
             keep: None,
         }
+    }
+
+    /// It is heard again. What it has is merged when a debounce has gone by, and not put off again
+    /// by a link that goes and comes meanwhile: else one that flaps faster than that never merges.
+    fn come_back(&mut self, now: Instant, debounce: Duration) {
+        self.patience = *self.back.get_or_insert(now) + debounce;
     }
 
     /// Whether it is waited for before anything is forgotten.
