@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -221,6 +222,51 @@ fn a_resolver_that_fails_harms_its_own_keys_only() {
         let begun = noted.iter().position(|what| what == "init things custom").expect("begun");
         assert_eq!(noted[begun + 1..][..keys.len()], keys.map(str::to_owned));
         assert_eq!(noted[begun + 1 + keys.len()], "done");
+        first.shutdown().await.expect("it stops");
+        resolving.await.expect("no panic").expect("it ends with the node");
+        second.shutdown().await.expect("it stops");
+    });
+}
+
+/// Fails, and counts how often it is asked.
+#[derive(Clone, Default)]
+struct Failing(Arc<AtomicUsize>);
+
+impl Resolver for Failing {
+    fn resolve(&mut self, _: &Conflict) -> Result<Vec<Action>, String> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err("no".to_owned())
+    }
+}
+
+/// C6: a merge that leaves more in conflict than there may be events waiting has each asked about
+/// once here all the same.
+#[test]
+fn a_merge_with_thousands_of_conflicts_asks_about_each_once() {
+    const KEYS: usize = 3_000;
+    run(async {
+        let schema = Schema { strategy: Strategy::Custom, ..Schema::default() };
+        let listeners = ports(2);
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = |node: &str| State::Directory(directory.path().join(node));
+        let keys: Vec<String> = (0..KEYS).map(|key| format!("{key:05}")).collect();
+        for (number, name) in [(1, "one"), (2, "two")] {
+            let cluster = node(number, &listeners, &schema, state(name)).await;
+            let table: Things = cluster.merged_table("things").expect("declared");
+            table.put_many(keys.iter().map(|key| (&**key, name))).await.expect("put");
+            cluster.shutdown().await.expect("it stops");
+        }
+        let first = node(1, &listeners, &schema, state("one")).await;
+        let one: Things = first.merged_table("things").expect("declared");
+        let resolver = Failing::default();
+        let (told, table) = (resolver.clone(), one.clone());
+        let resolving = tokio::spawn(async move { table.resolve_with(told).await });
+        let second = node(2, &listeners, &schema, state("two")).await;
+        while resolver.0.load(Ordering::Relaxed) < KEYS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(resolver.0.load(Ordering::Relaxed), KEYS);
         first.shutdown().await.expect("it stops");
         resolving.await.expect("no panic").expect("it ends with the node");
         second.shutdown().await.expect("it stops");

@@ -49,8 +49,7 @@ impl Rounds {
         Self { context, patience, asked: BTreeSet::new(), left: BTreeMap::new() }
     }
 
-    /// A node is back, or it was missed what happened: the resolver is to be asked about everything
-    /// that is left.
+    /// A node is back: the resolver is to be asked about everything that is left.
     pub fn begin_anew(&mut self) {
         self.asked.clear();
         self.left.clear();

@@ -3,7 +3,9 @@
 //! Must never know: how the node is reached, how versions merge.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -221,19 +223,25 @@ impl<K, V> MergedTable<K, V> {
                     Ok(_) => {}
                 }
             }
-            let event = match next {
+            let mut event = match next {
                 None => watch.next().await,
                 Some(next) => match timeout_at(begun + next, watch.next()).await {
                     Ok(event) => event,
                     Err(_) => continue,
                 },
             };
-            match event {
-                None => return Ok(()),
-                Some(MergeChange::Event(MergeEvent::PeerBack(_)) | MergeChange::Missed) => {
-                    rounds.begin_anew();
+            // All that is told by now is seen in the list that comes next: one for thousands.
+            loop {
+                match event {
+                    None => return Ok(()),
+                    Some(MergeChange::Event(MergeEvent::PeerBack(_))) => rounds.begin_anew(),
+                    // What was missed is in the list. It is no reason to ask again about what was
+                    // asked about: a single merge may tell of more than fits (C6).
+                    Some(MergeChange::Missed | MergeChange::Event(_)) => {}
                 }
-                Some(MergeChange::Event(_)) => {}
+                let told = poll_fn(|cx| Poll::Ready(watch.poll_next(cx))).await;
+                let Poll::Ready(next) = told else { break };
+                event = next;
             }
         }
     }
