@@ -1627,14 +1627,14 @@ fn a_peer_that_keeps_no_rule_breaks_no_copy() {
         world.tick(1);
         let mut digests = world.flying.iter().filter_map(|(_, _, message)| match &message.body {
             Body::Digest(digest) => Some(digest.clone()),
-            _ => None,
+            Body::Chunk(_) | Body::Pull(_) | Body::Push(_) | Body::Resync { .. } => None,
         });
         let mut digest = digests.next().expect("one is said with each tick");
         for round in 0..40 {
             let pulls =
                 world.flying.iter().rev().filter_map(|(_, _, message)| match &message.body {
                     Body::Pull(pull) => Some(pull.clone()),
-                    _ => None,
+                    Body::Chunk(_) | Body::Digest(_) | Body::Push(_) | Body::Resync { .. } => None,
                 });
             let asked = pulls.take(1).next();
             let body = any_body(&mut lottery, asked.as_ref(), &digest);

@@ -410,8 +410,8 @@ fn a_write_passed_on_is_done_once() {
     assert_eq!(rows(&cluster.call(1, mget("a"))), ["a=2"], "nor by another process");
 }
 
-/// L-05: what a replica declines another one is asked for; who declines has not done it, nor does it
-/// when the question comes once more. The client is told why, at once, when none is left.
+/// L-05: what a replica declines another one is asked for. The client is told why, at once, when
+/// none is left.
 #[test]
 fn what_is_declined_elsewhere_is_told_at_once() {
     let mut cluster = Cluster::with(3, |config| {

@@ -636,17 +636,7 @@ impl Replica {
             return;
         }
         let own = self.table.actor();
-        let agrees = digest.agreement == *self.table.agreement();
-        if peer.agrees != Some(agrees) {
-            if !agrees {
-                let theirs = digest.agreement.clone();
-                step.events.push(Event::Disagreed { peer: from, theirs });
-            } else if peer.agrees == Some(false) {
-                step.events.push(Event::Agreed { peer: from });
-            }
-            peer.agrees = Some(agrees);
-        }
-        if !agrees {
+        if !peer.agrees_on(from, self.table.agreement(), &digest.agreement, step) {
             return;
         }
         if peer.actor != Some(digest.actor) {
@@ -1060,6 +1050,24 @@ impl Peer {
             told: false,
             keep: None,
         }
+    }
+
+    /// Whether both copies are the same thing.
+    fn agrees_on(
+        &mut self,
+        node: NodeId,
+        ours: &Agreement,
+        theirs: &Agreement,
+        step: &mut Step,
+    ) -> bool {
+        let agrees = ours == theirs;
+        if !agrees && self.agrees != Some(false) {
+            step.events.push(Event::Disagreed { peer: node, theirs: theirs.clone() });
+        } else if agrees && self.agrees == Some(false) {
+            step.events.push(Event::Agreed { peer: node });
+        }
+        self.agrees = Some(agrees);
+        agrees
     }
 
     /// It is heard again. What it has is merged when a debounce has gone by, and not put off again

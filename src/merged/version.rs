@@ -34,8 +34,8 @@ pub struct Dot {
     pub number: u64,
 }
 
-/// No copy comes to as many writes. A number beyond this is no copy's that keeps the rules; taken for
-/// true, it would leave none for the next write of who is named.
+/// No copy comes to as many writes. A number beyond this is no copy's that keeps the rules; taken
+/// for true, it would leave none for the next write of who is named.
 const NUMBER_MAX: u64 = 1 << 62;
 
 /// A set of dots that holds, with each dot, all earlier ones of its actor.

@@ -307,9 +307,10 @@ impl Node {
             }
         }
         for event in events {
-            match event {
-                merged::Event::Rewound { .. } => tracing::error!(node, table = name, "{event}"),
-                _ => tracing::info!(node, table = name, "{event}"),
+            if let merged::Event::Rewound { .. } = event {
+                tracing::error!(node, table = name, "{event}");
+            } else {
+                tracing::info!(node, table = name, "{event}");
             }
             self.tell_merges(MergeEvent::Table { table, event: event.clone() }, effects);
             if let Some(copy) = self.copies.copies.get_mut(&table) {
