@@ -18,7 +18,7 @@ enum Waiting {
     Role(Ask),
     /// That it is committed.
     Write,
-    /// That what its client has seen is here.
+    /// That what its client has seen is here, and what anybody was shown here before.
     Read { what: Wanted, seen: u64 },
     /// A proof that this was still the primary after the request had come: by those who follow it,
     /// in this round, or by the arbiter, at this look.
@@ -241,6 +241,9 @@ impl Replica {
     }
 
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
+        if !self.has_caught_up() {
+            return;
+        }
         let place = self.log.committed();
         let begun = matches!(&self.part, Part::Lead(lead) if place.index >= lead.begin);
         let reads: Vec<OpId> = self.asks.reads.iter().copied().collect();

@@ -247,6 +247,9 @@ pub struct Replica {
     pub(super) sworn_off: bool,
     /// The reign that this very process has begun.
     pub(super) crowned: Reign,
+    /// Where the log ended that was on disk when this process began: an earlier one may have shown
+    /// all of it.
+    recovered: Place,
     pub(super) version: Option<Ballot>,
     pub(super) roster: Option<Arc<Roster>>,
     /// What it wants the arbiter to say in place of `roster`. Until the version has moved it may be
@@ -289,6 +292,7 @@ impl Replica {
         Self {
             me,
             writer: Writer::new(settings.retry, mark, log.committed().index),
+            recovered: log.last(),
             log,
             reign,
             sworn_off,
@@ -428,6 +432,12 @@ impl Replica {
             silent: now.since(peer.heard),
         };
         lead.peers.iter().map(lag).collect()
+    }
+
+    /// Whether it knows to be committed whatever an earlier process of this replica has shown: all
+    /// that was on disk, or, if the rest of that was never committed, something of a later reign.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.log.committed() >= self.recovered
     }
 
     /// When it wants [`Input::Timeout`].

@@ -444,6 +444,40 @@ fn a_session_never_goes_back() {
     assert_eq!(found(world.reply(mine)), Some(&Value::from("v")));
 }
 
+/// P-I3, A-24, A-30: what a replica has shown it shows again after a restart, or nothing until it can,
+/// though that it is committed may not be on its disk.
+#[test]
+fn a_replica_that_restarts_does_not_go_back() {
+    for together in [false, true] {
+        let mut world = World::settled(3, small());
+        for value in ["4", "5"] {
+            let op = world.ask(world.leader(), 1, put(1, value));
+            world.peace(ms(300));
+            assert!(committed(world.reply(op)));
+        }
+        for place in 0..3 {
+            let read = world.ask(place, 2, get(1));
+            assert_eq!(found(world.reply(read)), Some(&Value::from("5")));
+        }
+        let restarted = if together { [0, 1, 2].to_vec() } else { world.followers() };
+        world.cut.extend(0..3);
+        restarted.iter().for_each(|place| world.crash(*place, 0));
+        restarted.iter().for_each(|place| world.start(*place));
+        world.peace(ms(100));
+        // Of clients who have seen nothing yet.
+        let reads: Vec<OpId> =
+            restarted.iter().map(|place| world.ask(*place, 3 + *place as u64, get(1))).collect();
+        world.peace(ms(100));
+        assert!(reads.iter().all(|op| world.reply(*op).is_none()), "nobody says what is committed");
+        world.cut.clear();
+        world.peace(ms(500));
+        for op in reads {
+            assert_eq!(found(world.reply(op)), Some(&Value::from("5")));
+        }
+        world.conclude();
+    }
+}
+
 /// P-I6: who comes late gets everything, in pieces, while writes go on without waiting.
 #[test]
 fn late_joiners_catch_up() {

@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) replies: Vec<(OpId, Outcome)>,
     pub(super) acked: u64,
     reigns: BTreeMap<Reign, (Member, u32)>,
+    /// The latest place that each replica has shown to anybody, over all its restarts.
+    shown: BTreeMap<Member, u64>,
     seen: BTreeMap<ClientId, u64>,
     next_request: u64,
     pub(super) roles: Vec<(Member, Role)>,
@@ -153,6 +155,7 @@ impl World {
             replies: Vec::new(),
             acked: 0,
             reigns: BTreeMap::new(),
+            shown: BTreeMap::new(),
             seen: BTreeMap::new(),
             next_request: 1,
             roles: Vec::new(),
@@ -550,6 +553,7 @@ impl World {
                     let state = &self.states[place.index as usize];
                     assert_eq!(state.get(key), value.as_ref(), "not what was committed");
                     assert!(place.index >= call.ask.seen, "A-32: back in time");
+                    self.show_place(call.host, *place);
                     let seen = self.seen.entry(op.client).or_default();
                     *seen = place.index.max(*seen);
                 }
@@ -569,6 +573,7 @@ impl World {
                 let state = &self.states[place.index as usize];
                 assert!(rows.iter().all(|(key, value)| state.get(key) == Some(value)));
                 assert!(place.index >= call.ask.seen, "A-32: back in time");
+                self.show_place(call.host, *place);
                 self.count("scanned");
             }
             Outcome::Unknown => {
@@ -577,6 +582,14 @@ impl World {
             }
         }
         self.replies.push((op, outcome));
+    }
+
+    /// P-I3: a replica does not go back, also when it restarts.
+    fn show_place(&mut self, host: usize, place: Place) {
+        let member = self.hosts[host].member;
+        let shown = self.shown.entry(member).or_default();
+        assert!(place.index >= *shown, "P-I3: {member} shows {place}, and had shown {shown}");
+        *shown = place.index;
     }
 
     /// P-I2: whoever counts has it on disk now.
