@@ -5,6 +5,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::log::{Entry, Place, What};
 use super::message::Body;
@@ -272,6 +273,17 @@ impl Replica {
                 // So that it knows whose reign it is.
                 send(last, Vec::new());
             }
+        }
+    }
+
+    /// This process did nothing for so long: that is no silence of anybody else.
+    pub(super) fn excuse(&mut self, pause: Duration, now: Instant) {
+        let Part::Lead(lead) = &mut self.part else { return };
+        for peer in lead.peers.values_mut() {
+            peer.heard = now.min(peer.heard + pause);
+        }
+        for (_, since) in &mut lead.times {
+            *since = now.min(*since + pause);
         }
     }
 

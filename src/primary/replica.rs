@@ -474,6 +474,11 @@ impl Replica {
         }
         let ticked = now >= self.tick;
         if ticked {
+            let late = now.since(self.tick);
+            if late > self.settings.retry {
+                // It was not there: what others said meanwhile is still to be read.
+                self.excuse(late, now);
+            }
             self.tick = now + self.settings.retry;
             self.writer.on_tick(now, effects);
         }

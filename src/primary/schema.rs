@@ -20,8 +20,9 @@ pub struct Schema {
     pub replicas: Replicas,
     /// How long a client waits for its answer at most. Default one second.
     pub answer_within: Duration,
-    /// How long a replica may owe an acknowledgement before it is counted out. Default three
-    /// seconds.
+    /// How long a replica may owe an acknowledgement or be silent before it is counted out, unless
+    /// its session is closed before that. Default three seconds, which is longer than sessions
+    /// last without a word: who dies goes with its session, and this is for who lives and is slow.
     pub patience: Duration,
 }
 

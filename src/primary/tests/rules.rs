@@ -596,6 +596,34 @@ fn a_silent_secondary_is_counted_out() {
     world.conclude();
 }
 
+/// a primary that was stopped for a while has not read what others said meanwhile. Nobody was
+/// silent, and nobody is counted out; who is silent from then on is.
+#[test]
+fn a_primary_that_was_paused_counts_nobody_out() {
+    let patience = ms(500);
+    for first_read in [false, true] {
+        let mut world = World::settled(3, Settings { patience, ..small() });
+        let leader = world.leader();
+        let op = world.ask(leader, 1, put(1, "v"));
+        world.now = world.now + ms(900);
+        let before = world.network.len();
+        if first_read {
+            world.deliver(0, false);
+        } else {
+            world.handle(leader, Input::Timeout);
+        }
+        assert!(before > 0 && world.proposals.is_empty(), "{:?}", world.proposals);
+        world.peace(ms(80));
+        let counting = |world: &World| world.roster.as_ref().map(|roster| roster.in_sync.len());
+        assert_eq!(counting(&world), Some(3), "{}", world.show());
+        assert!(committed(world.reply(op)));
+        world.cut.insert(world.followers()[0]);
+        world.peace(ms(800));
+        assert_eq!(counting(&world), Some(2));
+        world.conclude();
+    }
+}
+
 /// P-I2: while it may be decided any time who is in sync, both answers are waited for.
 #[test]
 fn a_change_in_flight_needs_both_sets() {
