@@ -104,7 +104,7 @@ impl Oracle {
         };
         let asked = self.asked[place].clone();
         if let Command::Primary { table, .. } = &asked.command {
-            self.on_primary_answer(op, *table, outcome, marks);
+            self.on_primary_answer((op, node), *table, outcome, marks);
         }
         if let Command::Merged { table, .. } = &asked.command {
             let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };

@@ -89,6 +89,8 @@ struct Known {
     copying: Copying,
     /// Since when it waits, as primary, for none of those who count.
     idle: Option<Nanos>,
+    /// The latest place that clients have been shown here, whichever process did it.
+    shown: u64,
 }
 
 /// A copy in the making, as its pieces on a disk have it.
@@ -157,6 +159,8 @@ struct Asked {
     acknowledged: u64,
     /// Whether an attempt of it may have been done that was not answered.
     again: bool,
+    /// Whether the node that is asked answers from its own copy, whatever it is.
+    is_local: bool,
 }
 
 /// One primary table.
@@ -475,7 +479,7 @@ impl Primary {
     // ---- what clients are told ------------------------------------------------------------
 
     fn on_asked(&mut self, op: OpId, call: &Call) {
-        let Call::Ask { command, seen, op: of, .. } = call else { return };
+        let Call::Ask { command, seen, op: of, follow } = call else { return };
         let known = self.asked.entry(op).and_modify(|asked| asked.again = true);
         known.or_insert_with(|| Asked {
             command: command.clone(),
@@ -483,13 +487,14 @@ impl Primary {
             seen: *seen,
             acknowledged: self.acknowledged,
             again: false,
+            is_local: !follow,
         });
     }
 
     /// A client is answered: what it is shown is so, and what it is told of is on disks.
     fn on_answer(
         &mut self,
-        op: OpId,
+        (op, node): (OpId, usize),
         outcome: &Outcome,
         marks: &mut Marks,
         life: impl Fn(usize) -> Option<u64>,
@@ -506,7 +511,7 @@ impl Primary {
                 if *level == ReadLevel::Dirty {
                     return Ok(());
                 }
-                self.check_place(op, &asked, *place)?;
+                self.check_place((op, node), &asked, *place)?;
                 if self.value(key, place.index) != value.as_ref() {
                     let text = format!("{op} is shown {value:?} of {key} as of {place}");
                     return Err(("I12", "another value", text));
@@ -521,7 +526,7 @@ impl Primary {
                 Ok(())
             }
             Outcome::Primary(Answer::Rows { rows, more, place }) => {
-                self.check_place(op, &asked, *place)?;
+                self.check_place((op, node), &asked, *place)?;
                 let all = self.rows(place.index);
                 let wanted: Vec<_> = all.into_iter().take(rows.len()).collect();
                 let whole = *more || wanted.len() == self.rows(place.index).len();
@@ -553,7 +558,12 @@ impl Primary {
         }
     }
 
-    fn check_place(&self, op: OpId, asked: &Asked, place: Place) -> Result<(), Wrong> {
+    fn check_place(
+        &mut self,
+        (op, node): (OpId, usize),
+        asked: &Asked,
+        place: Place,
+    ) -> Result<(), Wrong> {
         let is_known =
             place.index == 0 || self.entry(place.index).map(|it| it.place) == Some(place);
         if !is_known {
@@ -562,6 +572,15 @@ impl Primary {
         if place.index < asked.seen {
             let text = format!("{op} is shown {place}, and had seen {}", asked.seen);
             return Err(("I3", "a session goes back", text));
+        }
+        // What only the primary had on disk may be lost with it, if that is all that was promised.
+        if asked.is_local && self.acknowledge != Acknowledge::Primary {
+            let shown = &mut self.nodes[node].shown;
+            if place.index < *shown {
+                let text = format!("n{} shows {op} {place}, and had shown {shown}", node + 1);
+                return Err(("I3", "shows less than before", text));
+            }
+            *shown = place.index;
         }
         Ok(())
     }
@@ -776,7 +795,7 @@ impl Oracle {
 
     pub(super) fn on_primary_answer(
         &mut self,
-        op: OpId,
+        (op, node): (OpId, usize),
         table: TableId,
         outcome: &Outcome,
         marks: &mut Marks,
@@ -784,7 +803,7 @@ impl Oracle {
         let lives: Vec<Option<u64>> = self.truths.iter().map(|truth| truth.life).collect();
         let Some(primary) = self.primary_of(table) else { return };
         let life = |node: usize| lives.get(node).copied().flatten();
-        let judged = primary.on_answer(op, outcome, marks, life);
+        let judged = primary.on_answer((op, node), outcome, marks, life);
         self.judge(table, judged);
     }
 
