@@ -22,7 +22,7 @@ enum Waiting {
     Read { what: Wanted, seen: u64 },
     /// A proof that this was still the primary after the request had come: by those who follow it,
     /// in this round, or by the arbiter, at this look.
-    Proof { what: Wanted, seen: u64, round: u64, look: Option<u64> },
+    Proof { what: Wanted, seen: u64, number: u64, round: u64, look: Option<u64> },
 }
 
 /// What a read shows.
@@ -40,10 +40,15 @@ const ROWS_BYTES: usize = 1 << 20;
 pub(super) struct Asks {
     waiting: BTreeMap<OpId, (Instant, Waiting)>,
     deadlines: BTreeSet<(Instant, OpId)>,
-    /// Before the role is known.
+    /// Before the role is known. Some may wait for it no more.
     early: VecDeque<OpId>,
     early_bytes: usize,
-    reads: BTreeSet<OpId>,
+    /// Reads, by what their clients have seen.
+    reads: BTreeSet<(u64, OpId)>,
+    /// Reads that need a proof, in the order in which they came: so whatever proves one proves all
+    /// before it.
+    proofs: BTreeSet<(u64, OpId)>,
+    number: u64,
     round_wanted: u64,
     looked: u64,
 }
@@ -71,9 +76,19 @@ impl Asks {
         self.looked = self.looked.max(asked);
     }
 
+    fn is_early(&self, op: &OpId) -> bool {
+        matches!(self.waiting.get(op), Some((_, Waiting::Role(_))))
+    }
+
     fn wait(&mut self, op: OpId, deadline: Instant, waiting: Waiting) {
-        if matches!(waiting, Waiting::Read { .. } | Waiting::Proof { .. }) {
-            self.reads.insert(op);
+        match &waiting {
+            Waiting::Read { seen, .. } => {
+                self.reads.insert((*seen, op));
+            }
+            Waiting::Proof { number, .. } => {
+                self.proofs.insert((*number, op));
+            }
+            Waiting::Role(_) | Waiting::Write => {}
         }
         self.deadlines.insert((deadline, op));
         self.waiting.insert(op, (deadline, waiting));
@@ -81,11 +96,17 @@ impl Asks {
 
     /// Nothing waits for it any more; until when something did, and for what.
     fn end(&mut self, op: &OpId) -> Option<(Instant, Waiting)> {
-        self.reads.remove(op);
         let (deadline, waiting) = self.waiting.remove(op)?;
         self.deadlines.remove(&(deadline, *op));
-        if let Waiting::Role(ask) = &waiting {
-            self.early_bytes -= size(ask);
+        match &waiting {
+            Waiting::Role(ask) => self.early_bytes -= size(ask),
+            Waiting::Read { seen, .. } => {
+                self.reads.remove(&(*seen, *op));
+            }
+            Waiting::Proof { number, .. } => {
+                self.proofs.remove(&(*number, *op));
+            }
+            Waiting::Write => {}
         }
         Some((deadline, waiting))
     }
@@ -193,7 +214,9 @@ impl Replica {
             (ReadLevel::Linearizable, Part::Lead(lead)) => {
                 let round = lead.round + 1;
                 self.asks.round_wanted = round;
-                Waiting::Proof { what, seen, round, look: None }
+                self.asks.number += 1;
+                let number = self.asks.number;
+                Waiting::Proof { what, seen, number, round, look: None }
             }
             (ReadLevel::Linearizable, Part::Follow(_)) => {
                 return reject(op, Refusal::NotPrimary(self.primary()), effects);
@@ -229,7 +252,9 @@ impl Replica {
     pub(super) fn answer(&mut self, ticked: bool, now: Instant, effects: &mut Vec<Effect>) {
         while !matches!(self.part, Part::Waiting) {
             let Some(op) = self.asks.early.pop_front() else { break };
-            if let Some((deadline, Waiting::Role(ask))) = self.asks.end(&op) {
+            if self.asks.is_early(&op)
+                && let Some((deadline, Waiting::Role(ask))) = self.asks.end(&op)
+            {
                 self.take(ask, deadline, now, effects);
             }
         }
@@ -240,26 +265,30 @@ impl Replica {
         self.expire(now, effects);
     }
 
+    /// Reads wait in the order in which they can be answered: no more of them are looked at than
+    /// are.
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
         if !self.has_caught_up() {
             return;
         }
         let place = self.log.committed();
         let begun = matches!(&self.part, Part::Lead(lead) if place.index >= lead.begin);
-        let reads: Vec<OpId> = self.asks.reads.iter().copied().collect();
-        for op in reads {
-            let ready = match self.asks.waiting.get(&op) {
-                Some((_, Waiting::Read { seen, .. })) => place.index >= *seen,
-                Some((_, Waiting::Proof { seen, round, look, .. })) => {
-                    let looked = look.is_some_and(|look| look <= self.asks.looked);
-                    begun && place.index >= *seen && (looked || self.is_proved(*round))
-                }
-                Some((_, Waiting::Role(_) | Waiting::Write)) | None => false,
+        while begun && let Some((_, op)) = self.asks.proofs.first().copied() {
+            let Some((_, Waiting::Proof { round, look, .. })) = self.asks.waiting.get(&op) else {
+                unreachable!("it waits for a proof")
             };
-            if ready
-                && let Some((_, Waiting::Read { what, .. } | Waiting::Proof { what, .. })) =
-                    self.asks.end(&op)
-            {
+            if !(look.is_some_and(|look| look <= self.asks.looked) || self.is_proved(*round)) {
+                break;
+            }
+            if let Some((deadline, Waiting::Proof { what, seen, .. })) = self.asks.end(&op) {
+                self.asks.wait(op, deadline, Waiting::Read { what, seen });
+            }
+        }
+        while let Some((seen, op)) = self.asks.reads.first().copied() {
+            if place.index < seen {
+                break;
+            }
+            if let Some((_, Waiting::Read { what, .. })) = self.asks.end(&op) {
                 let outcome = self.show(&what, Log::find);
                 reply(op, outcome, effects);
             }
@@ -297,7 +326,7 @@ impl Replica {
     fn look_for_proof(&mut self, effects: &mut Vec<Effect>) {
         let mut wanted = false;
         let next = self.looks + 1;
-        for op in &self.asks.reads {
+        for (_, op) in &self.asks.proofs {
             if let Some((_, Waiting::Proof { look, .. })) = self.asks.waiting.get_mut(op) {
                 look.get_or_insert(next);
                 wanted = true;
@@ -316,15 +345,15 @@ impl Replica {
             }
             let outcome = match self.asks.end(&op) {
                 Some((_, Waiting::Write)) => Outcome::Unknown,
-                Some((_, Waiting::Role(_))) => {
-                    self.asks.early.retain(|early| *early != op);
-                    Outcome::Rejected(Refusal::NotReady)
-                }
+                Some((_, Waiting::Role(_))) => Outcome::Rejected(Refusal::NotReady),
                 Some((_, Waiting::Read { .. } | Waiting::Proof { .. })) | None => {
                     Outcome::Rejected(Refusal::NotInTime)
                 }
             };
             reply(op, outcome, effects);
+        }
+        while self.asks.early.front().is_some_and(|op| !self.asks.is_early(op)) {
+            self.asks.early.pop_front();
         }
     }
 }
