@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
+use synod::primary::{self, Call, Entry, Envelope, Place, Reign, Schema, What};
 use synod::{
-    Bind, ClientId, Command, Config, Effect, Expect, Genesis, Input, Instant, Key, Message, Node,
+    Bind, Body, ClientId, Command, Config, Effect, Expect, Genesis, Input, Instant, Key, Message, Node,
     NodeId, Now, OnNoQuorum, ReadLevel, Request, RequestId, Sent, SessionId, TableConfig, TableId,
-    Ticket, Topic, Value, Wall, wire,
+    TableName, Ticket, Topic, Value, Wall, wire,
 };
 
 /// One step, in a form that bytes turn into readily.
@@ -20,6 +21,8 @@ enum Step {
     Message { from: u8, body: Vec<u8> },
     /// A message that this node sent, come back with another sender and perhaps a byte changed.
     Echo { from: u8, which: u8, at: u8, with: u8 },
+    /// What another replica of the primary table says.
+    Replica { from: u8, reign: u8, said: Said },
     Request { client: u8, id: u8, again: bool, retry: bool, patience: u16, command: Ask },
     Persisted(u8),
     Down { host: u8, node_session: u8, number: u8 },
@@ -36,12 +39,23 @@ enum Ask {
     Get(u8, u8, bool),
     Keys(u8, Option<u8>, u8),
     OpenSession,
+    Primary(u8, u8),
     Put(u8, u8, Vec<To>),
     PutIfAbsent(u8, u8, Vec<To>),
     Remove(u8, u8),
     Status,
     Subscribe(Option<(u8, u8)>),
     Unsubscribe(Option<(u8, u8)>),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Said {
+    Ack(u8, u8),
+    Append { prev: (u8, u8), reigns: Vec<u8>, committed: u8 },
+    Hello(u8, Vec<(u8, u8)>),
+    Leave,
+    SwearOff,
+    Sworn(u8, u8),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -57,7 +71,7 @@ fn key(number: u8) -> Key {
 }
 
 fn table(number: u8) -> TableId {
-    TableId(u16::from(number % 3))
+    TableId(u16::from(number % 4))
 }
 
 fn session(host: u8, node_session: u8, number: u8) -> SessionId {
@@ -84,6 +98,59 @@ fn topic(of: Option<(u8, u8)>) -> Topic {
     of.map_or(Topic::Quorum, |(place, name)| Topic::Key(table(place), key(name)))
 }
 
+/// Behind the default table and the one of values written once.
+const THINGS: TableId = TableId(2);
+
+fn call(what: u8, name: u8) -> Call {
+    let ask = |command| {
+        let follow = what >= 128;
+        Call::Ask { command, seen: u64::from(name / 4), op: None, follow }
+    };
+    match what % 8 {
+        0 => ask(primary::Command::Get(key(name), primary::ReadLevel::Linearizable)),
+        1 => ask(primary::Command::Get(key(name), primary::ReadLevel::Committed)),
+        2 => ask(primary::Command::Resolve),
+        3 => Call::HandOver(Some(NodeId(u16::from(name % 5)))),
+        4 => Call::Force,
+        5 => Call::Join(name % 2 == 0),
+        _ => ask(primary::Command::Put(key(name), Value::from("v"))),
+    }
+}
+
+/// The last number stands for the greatest there is.
+fn number(byte: u8) -> u64 {
+    if byte == u8::MAX { u64::MAX } else { u64::from(byte) }
+}
+
+fn place((reign, index): (u8, u8)) -> Place {
+    Place { reign: Reign(number(reign)), index: number(index) }
+}
+
+fn said(said: Said) -> primary::Body {
+    match said {
+        Said::Ack(index, round) => {
+            primary::Body::Ack { index: number(index), round: number(round) }
+        }
+        Said::Append { prev, reigns, committed } => {
+            let prev = place(prev);
+            let behind = (prev.index..u64::MAX).map(|index| index + 1);
+            let entry = |(index, reign)| Entry {
+                place: Place { reign: Reign(number(reign)), index },
+                what: What::Begin,
+            };
+            let entries = behind.zip(reigns).map(entry).collect();
+            primary::Body::Append { prev, entries, committed: number(committed), round: 0 }
+        }
+        Said::Hello(greeting, ends) => primary::Body::Hello {
+            greeting: number(greeting),
+            ends: ends.into_iter().map(place).collect(),
+        },
+        Said::Leave => primary::Body::Leave,
+        Said::SwearOff => primary::Body::SwearOff,
+        Said::Sworn(reign, index) => primary::Body::Sworn(place((reign, index))),
+    }
+}
+
 fn command(ask: Ask) -> Command {
     let value = Value::from("v");
     match ask {
@@ -107,6 +174,7 @@ fn command(ask: Ask) -> Command {
             Command::Keys { table: table(place), after: after.map(key), limit: u32::from(limit) }
         }
         Ask::OpenSession => Command::OpenSession,
+        Ask::Primary(what, name) => Command::Primary { table: THINGS, call: call(what, name) },
         Ask::Put(place, name, to) => {
             Command::Put { table: table(place), key: key(name), value, bindings: binds(&to) }
         }
@@ -169,6 +237,15 @@ impl Bench {
                     self.input(Input::Message { from: NodeId(u16::from(from % 5)), message });
                 }
             }
+            Step::Replica { from, reign, said: what } => {
+                // In the name of whoever this node takes its peers for.
+                let Some(sent) = self.sent.last() else { return };
+                let message = primary::Message { reign: Reign(number(reign)), body: said(what) };
+                let (table, to) = (TableName::of("things"), sent.life);
+                let body = Body::Primary(Envelope { table, to, message });
+                let message = Message { body, ..sent.clone() };
+                self.input(Input::Message { from: NodeId(u16::from(from % 5)), message });
+            }
             Step::Request { client, id, again, retry, patience, command: ask } => {
                 let client = ClientId::new(u64::from(client % 3));
                 let id = RequestId(u64::from(id));
@@ -210,6 +287,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     config.genesis = Genesis::Vouched;
     config.tables.push(TableConfig::write_once("once"));
+    config.tables.push(TableConfig::primary_table("things", Schema::default()));
     let mut bench = Bench {
         node: Node::new(config, 1).expect("possible"),
         now: Instant(1),

@@ -112,8 +112,12 @@ impl Replica {
     /// be sent again. Only what differs is cut off (P-I7), and that was never committed.
     fn on_append(&mut self, prev: Place, entries: Vec<Entry>, committed: u64, now: Instant) {
         let Part::Follow(follower) = &mut self.part else { return };
-        let fits = follower.matched.is_some_and(|matched| prev.index <= matched);
-        if follower.pulling.is_some() || !(fits || self.log.has(prev)) {
+        // What is kept no more is known to be the primary's, or is not.
+        let fits = match self.log.reign_at(prev.index) {
+            Some(reign) => reign == prev.reign,
+            None => follower.matched.is_some_and(|matched| prev.index <= matched),
+        };
+        if follower.pulling.is_some() || !fits {
             return;
         }
         let mut last = prev;
@@ -161,7 +165,7 @@ impl Replica {
     fn on_piece(&mut self, piece: Piece, now: Instant) {
         let Part::Follow(follower) = &mut self.part else { return };
         let Some(pulling) = &mut follower.pulling else { return };
-        if !pulling.staging.fits(&piece) {
+        if !pulling.staging.fits(&piece) || !piece.is_of(self.reign) {
             return;
         }
         pulling.staging.add(&piece);

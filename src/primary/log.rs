@@ -9,6 +9,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Bound;
 
 use bincode::{Decode, Encode};
 
@@ -31,6 +32,12 @@ pub struct Place {
 impl Place {
     /// Before everything.
     pub const ZERO: Self = Self { reign: Reign::NONE, index: 0 };
+
+    /// Whether it may be one of this reign or of an earlier one; no table has as many steps as
+    /// would take half the numbers there are.
+    pub(super) fn is_of(self, reign: Reign) -> bool {
+        self.reign <= reign && self.index <= u64::MAX >> 1
+    }
 }
 
 impl fmt::Display for Place {
@@ -144,7 +151,7 @@ impl Memory {
 
     /// Those behind `index`, in order.
     pub(super) fn after(&self, index: u64) -> impl Iterator<Item = &Remembered> {
-        self.order.range(index + 1..).map(|(_, op)| &self.ops[op])
+        self.order.range((Bound::Excluded(index), Bound::Unbounded)).map(|(_, op)| &self.ops[op])
     }
 
     pub(super) fn add(&mut self, remembered: Remembered) {
@@ -321,12 +328,16 @@ impl Log {
     pub(super) fn common(&self, ends: &[Place]) -> Option<u64> {
         let committed = *ends.first()?;
         for run in ends.windows(2).rev() {
-            let (begin, end) = (run[0].index + 1, run[1]);
-            let kept = self.history.iter().chain(&self.tail).map(|entry| entry.place);
-            let same = kept.filter(|place| place.reign == end.reign).map(|place| place.index);
-            let same = same.filter(|index| (begin..=end.index).contains(index)).max();
-            if same.is_some() {
-                return same;
+            let (begin, end) = (run[0].index.saturating_add(1), run[1]);
+            for kept in [&self.tail, &self.history] {
+                let first = kept.partition_point(|entry| entry.place.reign < end.reign);
+                let behind = kept.partition_point(|entry| entry.place.reign <= end.reign);
+                let mut same = kept.range(first..behind).map(|entry| entry.place.index);
+                let (Some(first), last) = (same.next(), same.next_back()) else { continue };
+                let index = last.unwrap_or(first).min(end.index);
+                if index >= first.max(begin) {
+                    return Some(index);
+                }
             }
         }
         self.has(committed).then_some(committed.index)

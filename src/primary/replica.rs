@@ -519,8 +519,9 @@ impl Replica {
             return;
         }
         if reign > self.reign {
-            // Only what the arbiter has decided is ever said.
-            self.enter(reign, now, effects);
+            // It is entered when the arbiter says so, and what is said of it is said again: nothing
+            // is written down on the word of others alone.
+            return self.look(effects);
         }
         match body {
             Body::Ack { .. } | Body::Hello { .. } | Body::Leave | Body::Pull { .. } => {

@@ -15,6 +15,7 @@ use core::ops::Bound;
 use bincode::{Decode, Encode};
 
 use super::log::{Content, Entry, Place, Remembered};
+use super::roster::Reign;
 use crate::base::{Key, Value};
 
 /// How far a copy in the making is.
@@ -61,6 +62,12 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Whether the primary of this reign can have made it.
+    pub(super) fn is_of(&self, reign: Reign) -> bool {
+        let places = self.entries.iter().map(|entry| entry.place);
+        places.chain([self.upto.place]).all(|place| place.is_of(reign))
+    }
+
     /// About how many bytes it takes.
     pub(super) fn size(&self) -> usize {
         let entries = self.entries.iter().map(Entry::size).sum::<usize>();

@@ -108,6 +108,25 @@ fn early_requests_are_rejected_when_nobody_says_the_role() {
     assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotReady)));
 }
 
+/// P-I5: who was told in vain to wait for the role, and asks again, is answered once.
+#[test]
+fn early_requests_may_come_again() {
+    let mut world = World::new(1, small());
+    world.undecided = true;
+    let first = world.ask(0, 1, put(1, "first"));
+    let op = world.op(2);
+    let ask = Ask { op, seen: 0, again: true, within: ms(300), command: put(1, "second") };
+    world.ask_as(0, ask.clone());
+    world.peace(ms(400));
+    assert_eq!(world.reply(op), Some(&Outcome::Rejected(Refusal::NotReady)));
+    world.replies.clear();
+    world.ask_as(0, Ask { within: Duration::MAX, ..ask });
+    world.undecided = false;
+    world.peace(ms(200));
+    assert!(committed(world.reply(first)) && committed(world.reply(op)));
+    world.conclude();
+}
+
 /// a secondary says at once who does it.
 #[test]
 fn a_secondary_names_the_primary() {
@@ -310,13 +329,27 @@ impl Lone {
         self.replica.handle(input, self.now, &mut self.effects);
     }
 
+    /// The arbiter says that member 1 has begun this reign.
+    fn reign(&mut self, reign: u64) {
+        let roster = self.replica.roster().cloned().expect("a roster");
+        let roster = Some(Roster { reign: Reign(reign), ..roster });
+        let version = Ballot { round: reign, ..Ballot::ZERO };
+        self.handle(Input::Arbiter { asked: 0, version, roster });
+        self.persist();
+    }
+
+    /// The primary says this.
+    fn say(&mut self, reign: u64, body: Body) {
+        let message = Message { reign: Reign(reign), body };
+        self.handle(Input::Message { from: member(1, 1), message });
+    }
+
     fn append(&mut self, reign: u64, prev: u64, count: u64) {
         let place = |index| Place { reign: Reign(if index == 0 { 0 } else { reign }), index };
         let entry = |index| Entry { place: place(index), what: What::Begin };
         let entries = (prev + 1..=prev + count).map(entry).collect();
         let body = Body::Append { prev: place(prev), entries, committed: 0, round: 0 };
-        let message = Message { reign: Reign(reign), body };
-        self.handle(Input::Message { from: member(1, 1), message });
+        self.say(reign, body);
     }
 
     fn persist(&mut self) {
@@ -362,6 +395,78 @@ fn a_secondary_acknowledges_what_it_has_on_disk() {
     assert_eq!(lone.acks().last(), Some(&4));
 }
 
+/// What no primary can have said is not done, whatever it says: nothing is cut, nothing is written
+/// down, and it does not stop the replica.
+#[test]
+fn a_secondary_believes_no_nonsense() {
+    let mut lone = Lone::new();
+    lone.append(1, 0, 10);
+    lone.persist();
+    lone.reign(3);
+    let at = |reign, index| Place { reign: Reign(reign), index };
+    let begin = |reign, index| Entry { place: at(reign, index), what: What::Begin };
+    let append = |prev, entries| Body::Append { prev, entries, committed: 0, round: 0 };
+    lone.say(3, append(at(1, 10), [begin(3, 11)].to_vec()));
+    let last = lone.replica.last();
+    assert_eq!(last, at(3, 11));
+    lone.effects.clear();
+    for body in [
+        append(at(1, 11), [begin(1, 12)].to_vec()),
+        append(at(1, 11), [begin(3, 12)].to_vec()),
+        append(at(3, 5), [begin(3, 6)].to_vec()),
+        append(at(1, 9), [begin(1, 10), begin(4, 11)].to_vec()),
+        append(at(1, u64::MAX), [begin(3, u64::MAX)].to_vec()),
+    ] {
+        lone.say(3, body.clone());
+        assert_eq!(lone.replica.last(), last, "{body:?}");
+    }
+    lone.say(u64::MAX, append(last, Vec::new()));
+    assert_eq!(lone.replica.reign(), Reign(3), "the arbiter says whose reign it is");
+    let looks = |effect: &Effect| matches!(effect, Effect::Look { .. });
+    let writes = |effect: &Effect| matches!(effect, Effect::Persist { .. });
+    assert!(lone.effects.iter().any(looks), "and is asked");
+    assert!(!lone.effects.iter().any(writes), "{:?}", lone.effects);
+    // A copy from a reign to come, or of more than there can be.
+    for upto in [at(4, 20), at(3, u64::MAX)] {
+        let mut lone = Lone::new();
+        lone.reign(3);
+        let greeting = lone.replica.greeting;
+        lone.say(3, Body::Behind { greeting, cursor: None });
+        let upto = Cursor { place: upto, mark: Mark::Whole };
+        let (entries, rows, remembered) = (Vec::new(), Vec::new(), Vec::new());
+        let piece = Piece { after: None, entries, rows, remembered, floor: 0, upto };
+        lone.say(3, Body::Piece { greeting, piece });
+        assert_eq!(lone.replica.last(), Place::ZERO);
+    }
+}
+
+/// Neither is what no secondary can have said.
+#[test]
+fn a_primary_believes_no_nonsense() {
+    let mut world = World::settled(2, small());
+    let (leader, from) = (world.leader(), world.hosts[world.followers()[0]].member);
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(200));
+    assert!(committed(world.reply(op)));
+    let reign = world.replica(leader).reign();
+    let end = Place { reign, index: u64::MAX };
+    let cursor = |mark| Cursor { place: world.replica(leader).committed(), mark };
+    let pull = |mark| Body::Pull { greeting: 0, after: Some(cursor(mark)) };
+    for body in [
+        Body::Ack { index: u64::MAX, round: u64::MAX },
+        Body::Hello { greeting: 0, ends: [end, end, Place::ZERO, end].to_vec() },
+        pull(Mark::Remembered(u64::MAX)),
+        pull(Mark::Whole),
+        Body::Sworn(end),
+    ] {
+        world.handle(leader, Input::Message { from, message: Message { reign, body } });
+    }
+    let message = Message { reign: Reign(u64::MAX), body: Body::Leave };
+    world.handle(leader, Input::Message { from, message });
+    assert_eq!(world.replica(leader).reign(), reign);
+    world.conclude();
+}
+
 /// P-I3, P-I7: what an earlier reign left behind goes when something else takes its place, and
 /// having been on disk does not count for that.
 #[test]
@@ -373,17 +478,13 @@ fn a_suffix_of_an_earlier_reign_is_cut() {
     // Reign 2 begins behind the first entry.
     let begin = Entry { place: Place { reign: Reign(2), index: 2 }, what: What::Begin };
     let prev = Place { reign: Reign(1), index: 1 };
-    let append = |entries| Message {
-        reign: Reign(2),
-        body: Body::Append { prev, entries, committed: 0, round: 0 },
-    };
-    let from = member(1, 1);
-    lone.handle(Input::Message { from, message: append(Vec::new()) });
-    lone.handle(Input::Message { from, message: append(alloc::vec![begin]) });
+    let append = |entries| Body::Append { prev, entries, committed: 0, round: 0 };
+    lone.reign(2);
+    lone.say(2, append(Vec::new()));
+    lone.say(2, append(alloc::vec![begin]));
     assert_eq!(lone.replica.last(), Place { reign: Reign(2), index: 2 });
     assert!(lone.acks().iter().all(|index| *index <= 1));
-    lone.handle(Input::Persisted(Ticket(3)));
-    lone.persist();
+    lone.handle(Input::Persisted(Ticket(4)));
     assert_eq!(lone.acks().last(), Some(&2));
     lone.append(1, 3, 1);
     assert_eq!(lone.replica.last().index, 2, "the reign before has nothing to say (Z77)");
