@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::log::{Entry, Place, What};
 use super::message::Body;
-use super::replica::{Effect, Part, Replica};
+use super::replica::{Effect, Limits, Part, Replica};
 use super::roster::{Acknowledge, Member, Roster};
 use super::succession::HandingOver;
 use crate::base::Instant;
@@ -26,8 +26,12 @@ pub(super) struct Peer {
     /// The latest round in which it followed.
     round: u64,
     pub(super) heard: Instant,
-    /// Whether it has acknowledged anything since the last retry.
+    /// Batches under way: up to where each goes, and its bytes.
+    flight: VecDeque<(u64, usize)>,
+    /// Whether it has acknowledged anything since the last retry, and how many retries there have
+    /// been since it did.
     progressed: bool,
+    retries: u32,
     /// Whether it is to be sent something, even if there is nothing new.
     due: bool,
     /// Whether it wants to be counted no more.
@@ -44,13 +48,55 @@ impl Peer {
             acked: 0,
             round: 0,
             heard: now,
+            flight: VecDeque::new(),
             progressed: false,
+            retries: 0,
             due: true,
             leaving: false,
             sworn_off: false,
         }
     }
+
+    fn on_acknowledged(&mut self, index: u64) {
+        if index > self.acked {
+            self.acked = index;
+            (self.progressed, self.retries) = (true, 0);
+        }
+        if index > 0 {
+            self.matched = self.matched.max(index);
+            self.next = self.next.max(Some(self.matched + 1));
+        }
+        while self.flight.front().is_some_and(|(end, _)| *end <= self.matched) {
+            self.flight.pop_front();
+        }
+    }
+
+    /// Nothing was acknowledged since the last retry: what is under way is lost, or takes its time.
+    /// What comes first is sent again, and the rest of it once that is there.
+    fn retry(&mut self) {
+        if core::mem::take(&mut self.progressed) || self.flight.is_empty() {
+            return;
+        }
+        self.retries += 1;
+        if self.retries <= PROMPT || self.retries.is_multiple_of(PROMPT) {
+            self.flight.clear();
+            self.next = Some(self.matched + 1);
+        }
+    }
+
+    /// Whether more may be under way to it.
+    fn has_room(&self, limits: &Limits) -> bool {
+        let Some(next) = self.next else { return false };
+        let bytes: usize = self.flight.iter().map(|(_, bytes)| bytes).sum();
+        let under_way = (next - 1).saturating_sub(self.matched);
+        let room = under_way < limits.window && bytes < limits.window_bytes;
+        self.flight.is_empty() || self.retries == 0 && room
+    }
 }
+
+/// How many times something is sent again at each retry, before that is done more rarely: once in
+/// as many retries.
+const PROMPT: u32 = 10;
 
 /// A primary's reign.
 #[derive(Debug)]
@@ -107,14 +153,7 @@ impl Replica {
         match body {
             Body::Ack { index, round } if index <= self.log.last().index => {
                 peer.round = peer.round.max(round.min(lead.round));
-                if index > peer.acked {
-                    peer.acked = index;
-                    peer.progressed = true;
-                }
-                if index > 0 {
-                    peer.matched = peer.matched.max(index);
-                    peer.next = peer.next.max(Some(peer.matched + 1));
-                }
+                peer.on_acknowledged(index);
             }
             Body::Hello { greeting, ends } => {
                 if ends.last().is_none_or(|last| last.index < peer.acked) {
@@ -125,6 +164,7 @@ impl Replica {
                 let kept = common.filter(|index| self.log.after(*index, 1).is_some());
                 peer.matched = kept.unwrap_or(peer.acked);
                 peer.next = kept.map(|index| index + 1);
+                peer.flight.clear();
                 peer.due = kept.is_some();
                 if kept.is_none() {
                     self.send(from, Body::Behind { greeting, cursor: None }, effects);
@@ -249,15 +289,12 @@ impl Replica {
                 effects.push(Effect::Send { to: *to, message });
             };
             let mut due = core::mem::take(&mut peer.due) || ticked;
-            if ticked && !core::mem::take(&mut peer.progressed) {
-                peer.next = peer.next.map(|_| peer.matched + 1).min(peer.next);
+            if ticked {
+                peer.retry();
             }
-            while let Some(next) = peer.next {
-                let under_way = (next - 1).saturating_sub(peer.matched);
-                let more = next <= last.index && under_way < limits.window;
-                if !more && !due {
-                    break;
-                }
+            while let Some(next) = peer.next.filter(|next| *next <= last.index)
+                && peer.has_room(limits)
+            {
                 let prev = self.log.reign_at(next - 1);
                 let entries = self.log.after(next - 1, limits.batch_bytes);
                 let (Some(prev), Some(entries)) = (prev, entries) else {
@@ -267,11 +304,17 @@ impl Replica {
                 };
                 due = false;
                 peer.next = Some(next + entries.len() as u64);
+                peer.flight.push_back((
+                    next + entries.len() as u64 - 1,
+                    entries.iter().map(Entry::size).sum(),
+                ));
                 send(Place { reign: prev, index: next - 1 }, entries);
             }
             if due {
-                // So that it knows whose reign it is.
-                send(last, Vec::new());
+                // So that it knows whose reign it is, and that what it has is right.
+                let reign = peer.next.and_then(|_| self.log.reign_at(peer.matched));
+                let known = reign.map(|reign| Place { reign, index: peer.matched });
+                send(known.unwrap_or(last), Vec::new());
             }
         }
     }

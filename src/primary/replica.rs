@@ -75,6 +75,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Entries under way to one replica.
     pub window: u64,
+    /// Bytes of them, unless one batch alone is longer.
+    pub window_bytes: usize,
 }
 
 /// How many committed requests are remembered, unless said otherwise.
@@ -92,6 +94,7 @@ impl Default for Limits {
             history_bytes: 16 << 20,
             batch_bytes: 256 << 10,
             window: 1 << 10,
+            window_bytes: 4 << 20,
         }
     }
 }

@@ -509,6 +509,34 @@ fn losses_are_made_up_for() {
     world.conclude();
 }
 
+/// to who takes its time, the first of what it owes is sent again, not all of it, and after a
+/// while more rarely; the rest goes on once that is there.
+#[test]
+fn who_is_slow_is_not_flooded() {
+    let patience = Duration::from_secs(60);
+    let mut world = World::settled(2, Settings { patience, ..small() });
+    let (leader, slow) = (world.leader(), world.followers()[0]);
+    world.stuck.insert(slow);
+    for number in 0..20 {
+        world.ask(leader, 1, put(number, "something of some length"));
+    }
+    world.peace(ms(90));
+    let batches = |world: &World| world.counts["batch"];
+    let before = batches(&world);
+    world.peace(ms(800));
+    let prompt = batches(&world) - before;
+    assert!((4..=9).contains(&prompt), "once each 100 ms: {prompt}");
+    world.peace(ms(1_000));
+    let before = batches(&world);
+    world.peace(ms(2_000));
+    let rare = batches(&world) - before;
+    assert!((1..=3).contains(&rare), "once a second: {rare}");
+    world.stuck.clear();
+    world.peace(ms(1_500));
+    assert_eq!(world.replica(slow).committed(), world.replica(leader).last());
+    world.conclude();
+}
+
 /// what is not committed is shown to those alone who ask for it.
 #[test]
 fn reads_show_what_is_committed() {

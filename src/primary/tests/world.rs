@@ -114,6 +114,7 @@ pub(super) fn small() -> Settings {
         history_bytes: 2_000,
         batch_bytes: 90,
         window: 6,
+        window_bytes: 500,
     };
     Settings { limits, ..Settings::default() }
 }
@@ -455,6 +456,10 @@ impl World {
                     if matches!(message.body, Body::Piece { .. }) {
                         self.count("piece");
                         *self.pieces.entry(to).or_default() += 1;
+                    }
+                    if matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty())
+                    {
+                        self.count("batch");
                     }
                     self.network.push((member, to, message));
                     if self.network.len() > 200 {
