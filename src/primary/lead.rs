@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::log::{Entry, Place, What};
 use super::message::Body;
-use super::replica::{Effect, Limits, Part, Replica};
+use super::replica::{Effect, Limits, Part, Replica, Settings};
 use super::roster::{Acknowledge, Member, Roster};
 use super::succession::HandingOver;
 use crate::base::Instant;
@@ -34,6 +34,12 @@ pub(super) struct Peer {
     retries: u32,
     /// Whether it is to be sent something, even if there is nothing new.
     due: bool,
+    /// When it acknowledged something new last.
+    rose: Option<Instant>,
+    /// Since when it has been as good as caught up, when that was tried last; and whether nothing
+    /// is committed meanwhile that it lacks.
+    admitted: Option<Instant>,
+    is_awaited: bool,
     /// Whether it wants to be counted no more.
     leaving: bool,
     /// Whether it takes nothing more of this reign.
@@ -52,14 +58,18 @@ impl Peer {
             progressed: false,
             retries: 0,
             due: true,
+            rose: None,
+            admitted: None,
+            is_awaited: false,
             leaving: false,
             sworn_off: false,
         }
     }
 
-    fn on_acknowledged(&mut self, index: u64) {
+    fn on_acknowledged(&mut self, index: u64, now: Instant) {
         if index > self.acked {
             self.acked = index;
+            self.rose = Some(now);
             (self.progressed, self.retries) = (true, 0);
         }
         if index > 0 {
@@ -97,6 +107,9 @@ impl Peer {
 /// How many times something is sent again at each retry, before that is done more rarely: once in
 /// as many retries.
 const PROMPT: u32 = 10;
+
+/// For how many retries commits wait for who is as good as caught up.
+const ADMISSION: u32 = 4;
 
 /// A primary's reign.
 #[derive(Debug)]
@@ -153,7 +166,7 @@ impl Replica {
         match body {
             Body::Ack { index, round } if index <= self.log.last().index => {
                 peer.round = peer.round.max(round.min(lead.round));
-                peer.on_acknowledged(index);
+                peer.on_acknowledged(index, now);
             }
             Body::Hello { greeting, ends } => {
                 if ends.last().is_none_or(|last| last.index < peer.acked) {
@@ -193,6 +206,7 @@ impl Replica {
     pub(super) fn lead(&mut self, ticked: bool, now: Instant, effects: &mut Vec<Effect>) {
         let Some(roster) = self.roster.clone() else { return };
         self.keep_peers(&roster, now);
+        self.admit(&roster, now);
         self.commit(&roster, effects);
         self.begin_round(ticked);
         self.replicate(ticked, effects);
@@ -211,6 +225,35 @@ impl Replica {
         for member in others.filter(|member| *member != self.me) {
             lead.peers.entry(member).or_insert_with(|| Peer::new(now));
         }
+    }
+
+    /// Under steady writes who is far away never has everything that is committed: there is always
+    /// something on its way. So for a moment nothing is committed that it lacks, once that is no
+    /// more than what may be on its way; and if the moment was too short, not soon again.
+    fn admit(&mut self, roster: &Roster, now: Instant) {
+        let (Settings { retry, patience, limits, .. }, last) = (&self.settings, self.log.last());
+        let required = self.log.committed().index;
+        let Part::Lead(lead) = &mut self.part else { return };
+        let required = required.max(lead.begin);
+        for (member, peer) in &mut lead.peers {
+            let is_near = peer.next.is_some() && peer.acked + limits.window > last.index;
+            // Who writes nothing is not waited for.
+            let rises = peer.rose.is_some_and(|when| now.since(when) < *retry);
+            let may = is_near && rises && !peer.leaving && !self.gone.contains(member);
+            let lacks = peer.acked < required;
+            if may && lacks && peer.admitted.is_none_or(|when| now.since(when) > *patience) {
+                peer.admitted = Some(now);
+            }
+            let begun = peer.admitted.is_some_and(|when| now.since(when) < *retry * ADMISSION);
+            peer.is_awaited = begun && may && roster.joining.contains(member);
+        }
+    }
+
+    /// Whether commits wait for somebody who is about to be counted in.
+    #[must_use]
+    pub fn is_admitting(&self) -> bool {
+        let Part::Lead(lead) = &self.part else { return false };
+        lead.peers.values().any(|peer| peer.is_awaited)
     }
 
     /// Up to where everything is held by enough: of those in sync, and, while a change of them may
@@ -240,6 +283,8 @@ impl Replica {
     fn commit(&mut self, roster: &Roster, effects: &mut Vec<Effect>) {
         let held = self.held(roster, |by| by, |member| self.position(member));
         let Part::Lead(lead) = &mut self.part else { return };
+        let awaited = lead.peers.values().filter(|peer| peer.is_awaited);
+        let held = awaited.map(|peer| peer.acked).fold(held, u64::min);
         // What earlier reigns left is committed by what this one puts behind it.
         if held < lead.begin || held <= self.log.committed().index {
             return;

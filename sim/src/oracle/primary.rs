@@ -377,6 +377,10 @@ impl Primary {
         if replica.role() != Role::Primary || last == committed || replica.proposal().is_some() {
             return None;
         }
+        // Who is about to count is waited for, for a moment.
+        if replica.is_admitting() {
+            return None;
+        }
         let roster = replica.roster()?;
         let disk = &self.nodes[node].disk;
         let written = |place: &Place| disk.get(&place.index) == Some(place);

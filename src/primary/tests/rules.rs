@@ -644,6 +644,35 @@ fn late_joiners_catch_up() {
     world.conclude();
 }
 
+/// who is far away is counted in under steady writes, though there is always something on its
+/// way to it; writers wait for a moment at most, and none fails.
+#[test]
+fn a_distant_joiner_is_counted_in() {
+    let limits = Limits { window: 40, window_bytes: 1 << 20, tail: 300, waiting: 300, ..small().limits };
+    let limits = Limits { history: 100, history_bytes: 1 << 20, tail_bytes: 1 << 20, ..limits };
+    let mut world = World::settled(3, Settings { limits, ..small() });
+    let (leader, far) = (world.leader(), world.followers()[0]);
+    world.crash(far, 0);
+    world.close(far);
+    world.peace(ms(500));
+    world.far.insert(far);
+    world.start(far);
+    let counts = |world: &World| {
+        let member = world.hosts[far].member;
+        world.roster.as_ref().is_some_and(|roster| roster.in_sync.contains(&member))
+    };
+    let begun = world.now;
+    let mut writes = Vec::new();
+    while !counts(&world) {
+        assert!(world.now.since(begun) < ms(3_000), "{}", world.show());
+        writes.push(world.ask(leader, 1, put(writes.len() as u16 % 7, "v")));
+        world.peace(ms(5));
+    }
+    world.peace(ms(500));
+    assert!(writes.iter().all(|op| committed(world.reply(*op))), "none failed");
+    world.conclude();
+}
+
 /// who catches up is not waited for, and not elected (Z78).
 #[test]
 fn who_catches_up_does_not_count() {

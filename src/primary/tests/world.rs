@@ -76,6 +76,9 @@ pub(super) struct World {
     /// What does not work even in peace: whose links, whose stores, and the arbiter.
     pub(super) cut: BTreeSet<usize>,
     pub(super) stuck: BTreeSet<usize>,
+    /// Who is far away, so that messages take [`FAR`] either way, and those on their way.
+    pub(super) far: BTreeSet<usize>,
+    late: Vec<(Instant, (Member, Member, Message))>,
     pub(super) undecided: bool,
     /// Whether an operator has had its way, so that who did not count may lead.
     pub(super) forced: bool,
@@ -102,6 +105,9 @@ pub(super) struct World {
     /// How many pieces of a copy were sent to whom.
     pub(super) pieces: BTreeMap<Member, u64>,
 }
+
+/// How long messages take to and from who is far away.
+const FAR: Duration = Duration::from_millis(20);
 
 pub(super) fn small() -> Settings {
     let limits = Limits {
@@ -144,6 +150,8 @@ impl World {
             now: Instant(1_000_000_000),
             cut: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            far: BTreeSet::new(),
+            late: Vec::new(),
             undecided: false,
             forced: false,
             history: Vec::new(),
@@ -628,7 +636,17 @@ impl World {
         while self.now < until {
             for _ in 0..3 {
                 let tells = self.tells.len();
-                for (from, to, message) in core::mem::take(&mut self.network) {
+                let mut network = core::mem::take(&mut self.network);
+                let place = |member| self.hosts.iter().position(|host| host.member == member);
+                let far = |(from, to, _): &(Member, Member, Message)| {
+                    let ends = [place(*from), place(*to)].into_iter().flatten();
+                    ends.into_iter().any(|place| self.far.contains(&place))
+                };
+                let late = network.extract_if(.., |message| far(message));
+                self.late.extend(late.map(|message| (self.now + FAR, message)));
+                let due = self.late.extract_if(.., |(when, _)| *when <= self.now);
+                network.extend(due.map(|(_, message)| message));
+                for (from, to, message) in network {
                     let place = |member| self.hosts.iter().position(|host| host.member == member);
                     let (from_place, to_place) = (place(from), place(to));
                     let mut cut = [from_place, to_place].into_iter().flatten();
@@ -695,6 +713,7 @@ impl World {
     pub(super) fn conclude(&mut self) {
         self.cut.clear();
         self.stuck.clear();
+        self.far.clear();
         self.undecided = false;
         for place in 0..self.hosts.len() {
             self.start(place);
