@@ -234,16 +234,20 @@ impl Replica {
 
     /// This is not the primary any more, so it will not learn what becomes of them.
     pub(super) fn fail_writes(&mut self, effects: &mut Vec<Effect>) {
-        let refusal = Refusal::NotPrimary(None);
-        let ops: Vec<OpId> = self.asks.waiting.keys().copied().collect();
-        for op in ops {
-            let outcome = match self.asks.waiting.get(&op) {
-                Some((_, Waiting::Write)) => Outcome::Unknown,
-                Some((_, Waiting::Proof { .. })) => Outcome::Rejected(refusal),
-                Some((_, Waiting::Role(_) | Waiting::Read { .. })) | None => continue,
-            };
+        let writes = self.asks.waiting.iter();
+        let writes = writes.filter(|(_, (_, waiting))| matches!(waiting, Waiting::Write));
+        for op in writes.map(|(op, _)| *op).collect::<Vec<_>>() {
             self.asks.end(&op);
-            reply(op, outcome, effects);
+            reply(op, Outcome::Unknown, effects);
+        }
+        self.fail_proofs(effects);
+    }
+
+    /// The reign has ended in which they were to be proved.
+    pub(super) fn fail_proofs(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((_, op)) = self.asks.proofs.first().copied() {
+            self.asks.end(&op);
+            reject(op, Refusal::NotPrimary(None), effects);
         }
         self.asks.round_wanted = 0;
     }

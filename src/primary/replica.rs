@@ -617,6 +617,13 @@ impl Replica {
     /// The arbiter says that this is the primary.
     fn take_lead(&mut self, roster: &Roster, now: Instant, effects: &mut Vec<Effect>) {
         if roster.reign > self.reign {
+            // Nobody has come between two reigns of one primary: what it has not committed yet it
+            // will, in the next.
+            let goes_on = matches!(self.part, Part::Lead(_)) && roster.reign == self.reign.next();
+            if goes_on {
+                self.part = Part::Waiting;
+                self.fail_proofs(effects);
+            }
             self.enter(roster.reign, now, effects);
             self.crowned = roster.reign;
         }

@@ -1109,6 +1109,37 @@ fn a_primary_begins_anew_for_who_has_sworn_it_off() {
     assert_eq!((world.leader(), world.replica(leader).reign()), (leader, Reign(2)));
 }
 
+/// A primary that begins anew goes on with what it has not committed yet.
+#[test]
+fn writes_outlive_a_reign_of_the_same_primary() {
+    let mut world = World::settled(2, with(Acknowledge::Quorum));
+    let (leader, other) = (world.leader(), world.followers()[0]);
+    for place in [other, leader] {
+        world.close(place);
+        let member = world.hosts[place].member;
+        world.handle(other, Input::Session { member, open: false });
+    }
+    world.cut.insert(other);
+    world.peace(ms(500));
+    assert!(world.replica(other).sworn_off);
+    world.stuck.insert(leader);
+    let op = world.ask(leader, 1, put(1, "v"));
+    world.cut.clear();
+    for place in [other, leader] {
+        let member = world.hosts[place].member;
+        world.closed.remove(&member);
+        world.handle(leader, Input::Session { member, open: true });
+        world.handle(other, Input::Session { member, open: true });
+    }
+    world.peace(ms(400));
+    assert_eq!((world.roster.as_ref().map(|roster| roster.reign)), Some(Reign(2)));
+    assert_eq!(world.reply(op), None, "{}", world.show());
+    world.stuck.clear();
+    world.peace(ms(400));
+    assert!(committed(world.reply(op)));
+    world.conclude();
+}
+
 /// P-I4, P-I8: who has sworn off a reign takes nothing more of it and acknowledges nothing, also
 /// after a restart; and says so once that is on disk.
 #[test]
