@@ -18,6 +18,10 @@ use super::snapshot::{Cursor, Piece, Staging};
 /// About how many bytes one record holds, unless a single entry is longer.
 pub(super) const RECORD_BYTES: usize = 1 << 20;
 
+/// What is kept of committed entries: as much as a replica may want to begin with, for those who
+/// lack little.
+const HISTORY: HistoryMax = HistoryMax { entries: 1 << 14, bytes: 16 << 20 };
+
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Record {
@@ -96,6 +100,8 @@ pub struct Journal {
     /// Of a copy in the making: what was written of it, and what that comes to.
     parts: Vec<Piece>,
     staging: Staging,
+    /// Whether it will not be finished.
+    is_given_up: bool,
     remembered_max: usize,
 }
 
@@ -103,7 +109,7 @@ impl Journal {
     /// Of a replica that has written nothing yet and remembers this many requests.
     #[must_use]
     pub const fn new(remembered_max: usize) -> Self {
-        let log = Log::new(Content::new(remembered_max), HistoryMax { entries: 0, bytes: 0 });
+        let log = Log::new(Content::new(remembered_max), HISTORY);
         let staging = Staging::new(remembered_max);
         Self {
             log,
@@ -111,6 +117,7 @@ impl Journal {
             sworn_off: false,
             parts: Vec::new(),
             staging,
+            is_given_up: false,
             remembered_max,
         }
     }
@@ -143,6 +150,8 @@ impl Journal {
             Record::Entered { reign, sworn_off } => {
                 if reign > self.reign {
                     (self.reign, self.sworn_off) = (reign, sworn_off);
+                    // It is begun again in each reign. What is written twice finds it here still.
+                    self.is_given_up = true;
                 } else if reign == self.reign {
                     self.sworn_off |= sworn_off;
                 }
@@ -175,6 +184,7 @@ impl Journal {
             return Ok(());
         }
         if piece.after.is_none() {
+            self.is_given_up = false;
             self.parts.clear();
             self.staging = Staging::new(self.remembered_max);
         }
@@ -194,14 +204,15 @@ impl Journal {
         }
         self.parts.clear();
         let staging = core::mem::replace(&mut self.staging, Staging::new(self.remembered_max));
-        self.log = Log::new(staging.into_content(), HistoryMax { entries: 0, bytes: 0 });
+        self.log = Log::new(staging.into_content(), HISTORY);
         Ok(())
     }
 
     /// Records that come to the same, for a store that wants to be rid of the old ones. What there
     /// is of the replica goes with them, little by little.
     pub fn into_records(self) -> impl Iterator<Item = Record> {
-        let Self { mut log, reign, sworn_off, parts, .. } = self;
+        let Self { mut log, reign, sworn_off, parts, is_given_up, .. } = self;
+        let parts = if is_given_up { Vec::new() } else { parts };
         let mut next = log.committed().index;
         let mut cursor: Option<Cursor> = None;
         let mut entered = Some(Record::Entered { reign, sworn_off });

@@ -244,6 +244,7 @@ impl Log {
     /// The same copy, which keeps this much from now on.
     pub(super) fn keeping(mut self, history_max: HistoryMax) -> Self {
         self.history_max = history_max;
+        self.trim();
         self
     }
 
@@ -397,13 +398,17 @@ impl Log {
             self.history_bytes += entry.size();
             self.history.push_back(entry);
         }
+        self.trim();
+        done
+    }
+
+    fn trim(&mut self) {
         while self.history.len() > self.history_max.entries
             || self.history_bytes > self.history_max.bytes
         {
             let Some(entry) = self.history.pop_front() else { break };
             self.history_bytes -= entry.size();
         }
-        done
     }
 
     pub(super) fn find(&self, key: &Key) -> Option<&Value> {

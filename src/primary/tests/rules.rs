@@ -896,6 +896,47 @@ fn a_primary_that_restarts_begins_another_reign() {
     world.conclude();
 }
 
+/// a primary that restarts still has what was committed last as entries, so whoever lacks
+/// little of it needs no copy of the whole.
+#[test]
+fn who_lacks_little_needs_no_copy_of_a_primary_that_restarted() {
+    let mut world = World::settled(3, small());
+    let (leader, away) = (world.leader(), world.followers()[0]);
+    world.crash(away, 0);
+    world.close(away);
+    world.peace(ms(300));
+    for number in 0..3 {
+        let op = world.ask(leader, 1, put(number, "v"));
+        world.peace(ms(150));
+        assert!(committed(world.reply(op)));
+    }
+    let pieces = |world: &World| world.counts.get("piece").copied().unwrap_or(0);
+    let before = pieces(&world);
+    world.crash(leader, 0);
+    world.start(leader);
+    world.start(away);
+    world.conclude();
+    assert_eq!(pieces(&world), before, "entries were enough");
+}
+
+/// P-I6: a copy that was given up is not carried along for ever.
+#[test]
+fn a_copy_that_was_given_up_is_let_go() {
+    let upto = Cursor { place: Place { reign: Reign(1), index: 9 }, mark: Mark::Rows(Some(key(1))) };
+    let (entries, remembered) = (Vec::new(), Vec::new());
+    let rows = [(key(1), Value::from("v"))].to_vec();
+    let piece = Piece { after: None, entries, rows, remembered, floor: 0, upto };
+    let mut journal = Journal::new(10);
+    assert_eq!(journal.add(Record::Piece(piece.clone())), Ok(()));
+    let parts = |journal: &Journal| {
+        let part = |record: &Record| *record == Record::Piece(piece.clone());
+        journal.clone().into_records().filter(part).count()
+    };
+    assert_eq!(parts(&journal), 1);
+    assert_eq!(journal.add(Record::Entered { reign: Reign(2), sworn_off: false }), Ok(()));
+    assert_eq!(parts(&journal), 0);
+}
+
 /// a secondary that leaves and comes back, and one that restarts, in either order.
 #[test]
 fn secondaries_come_and_go() {

@@ -205,7 +205,10 @@ impl World {
         assert_eq!(compacted.reign(), journal.reign());
         assert_eq!(compacted.log().content(), journal.log().content());
         assert_eq!(compacted.log().tail(), journal.log().tail());
-        *journal = compacted;
+        // It does so now and then.
+        if incarnation.0 % 2 == 1 {
+            *journal = compacted;
+        }
         let settings = self.settings.clone();
         let replica = Replica::recover(member, incarnation, settings, journal.clone());
         host.committed = replica.committed().index;
