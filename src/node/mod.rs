@@ -420,7 +420,7 @@ impl Node {
             Body::Consensus(message) => self.on_consensus(sender, message, effects),
             Body::Merged(merged) => self.on_merged(sender, message.life, merged, effects),
             Body::Monitor(message) => self.on_monitor(sender, message, effects),
-            Body::Passed(passed) => self.on_passed(sender, passed, effects),
+            Body::Passed(passed) => self.on_passed(sender, message.life, passed, effects),
             Body::Primary(envelope) => self.on_primary(sender, message.life, envelope, effects),
             Body::Remote(remote) => self.on_remote(sender, remote, effects),
         }

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::requests::check_len;
 use super::{Body, Effects, Event, Foreign, Node, Record, Timer};
-use crate::base::{Instant, Key, NodeId, OpId, RegisterId, TableId, TableName, Ticket};
+use crate::base::{Instant, Key, Life, NodeId, OpId, RegisterId, TableId, TableName, Ticket};
 use crate::consensus::{
     Asker, Cell, Content, Expect, Finding, Goal, Mode, Outcome, Refusal, Sent, Topic,
 };
@@ -36,6 +36,9 @@ pub(super) struct Replicas {
     /// The latest attempt of each errand.
     attempts: BTreeMap<u64, u64>,
     numbers: u32,
+    /// The latest attempt of each other node. Of one that was refused another copy may be on its
+    /// way, and must not be taken for a second attempt.
+    passed: BTreeMap<usize, (Life, u64)>,
     /// Who waits for the end of which reign.
     changes: BTreeMap<OpId, (TableId, Reign)>,
     /// Who waits for how many others to have what on disk.
@@ -74,12 +77,22 @@ struct Errand {
     ask: Ask,
     deadline: Instant,
     attempt: Option<u64>,
+    /// Whether the primary is to say first how far the table is: if the request has to be asked
+    /// again, that tells whether it can have been forgotten.
+    asks_first: bool,
     /// Whether an attempt that was not answered may have been done.
     ambiguous: bool,
     /// Why the last one was refused.
     refusal: primary::Refusal,
     /// The primary, says who was asked last.
     hint: Option<NodeId>,
+}
+
+impl Errand {
+    /// Whether the next attempt may change what the table holds.
+    const fn writes(&self) -> bool {
+        self.ask.command.writes() && !self.asks_first
+    }
 }
 
 impl Replicas {
@@ -684,12 +697,13 @@ impl Node {
         if ask.command.writes() && !ask.again {
             // It has not been done by now, so whatever is forgotten of what is committed by now is
             // not this.
-            let committed = self.replica(table).map_or(0, |replica| replica.committed().index);
-            ask.seen = ask.seen.max(committed);
+            let heard = self.replica(table).and_then(Replica::heard).unwrap_or(0);
+            ask.seen = ask.seen.max(heard);
         }
         let errand = Errand {
             client,
             table,
+            asks_first: ask.command.writes() && !ask.again && ask.seen == 0,
             ambiguous: ask.again && ask.command.writes(),
             ask,
             deadline: self.now.instant + patience,
@@ -707,7 +721,7 @@ impl Node {
         let Some(errand) = self.replicas.errands.get(&number) else { return };
         if now >= errand.deadline {
             let refused = Outcome::Refused(Refusal::Primary(errand.refusal));
-            let maybe = errand.ambiguous || errand.attempt.is_some() && errand.ask.command.writes();
+            let maybe = errand.ambiguous || errand.attempt.is_some() && errand.writes();
             let outcome = if maybe { Outcome::Unknown } else { refused };
             return self.end_errand(number, outcome, effects);
         }
@@ -720,11 +734,14 @@ impl Node {
         let Some(errand) = self.replicas.errands.get_mut(&number) else { return };
         let before = errand.attempt.replace(attempt);
         // One that was not answered may have been done.
-        errand.ambiguous |= before.is_some() && errand.ask.command.writes();
+        errand.ambiguous |= before.is_some() && errand.writes();
         errand.hint = None;
         let within = errand.deadline.since(now);
         let again = errand.ask.again || errand.ambiguous;
-        let ask = Ask { again, within, ..errand.ask.clone() };
+        let mut ask = Ask { again, within, ..errand.ask.clone() };
+        if errand.asks_first {
+            ask.command = Command::Get(Key::from(""), ReadLevel::Committed);
+        }
         if let Some(before) = before {
             self.replicas.attempts.remove(&before);
         }
@@ -752,6 +769,10 @@ impl Node {
                 errand.hint = refusal.hint();
             }
             primary::Outcome::Unknown => errand.ambiguous = true,
+            primary::Outcome::Found { place, .. } if errand.ask.command.writes() => {
+                (errand.ask.seen, errand.asks_first) = (place.index, false);
+                return self.on_errand_timer(number, effects);
+            }
             primary::Outcome::Committed { .. }
             | primary::Outcome::Found { .. }
             | primary::Outcome::Rejected(_)
@@ -775,11 +796,22 @@ impl Node {
     }
 
     /// Another node passes on what it was asked, or has been answered.
-    pub(super) fn on_passed(&mut self, from: usize, passed: Passed, effects: &mut Effects) {
+    pub(super) fn on_passed(
+        &mut self,
+        from: usize,
+        life: Life,
+        passed: Passed,
+        effects: &mut Effects,
+    ) {
         let Some(&table) = self.replicas.names.get(&passed.table) else { return };
         match passed.content {
             Passing::Answer(outcome) => self.on_attempted(passed.number, outcome, effects),
             Passing::Ask(ask) => {
+                let latest = self.replicas.passed.entry(from).or_default();
+                if life == latest.0 && passed.number <= latest.1 {
+                    return;
+                }
+                *latest = (life, passed.number);
                 let teller = Teller::Peer(self.members.nodes()[from], passed.number);
                 self.ask_replica(table, ask, teller, effects);
             }

@@ -62,6 +62,10 @@ impl Follower {
         }
     }
 
+    pub(super) fn heard_committed(&self) -> Option<u64> {
+        (self.committed > 0).then_some(self.committed)
+    }
+
     /// What was known of the reign before is void.
     pub(super) fn begin_reign(&mut self) {
         *self = Self { fitted: self.fitted, ..Self::new(self.heard) };
@@ -83,8 +87,10 @@ impl Replica {
         match body {
             Body::Append { prev, entries, committed, round } => {
                 follower.round = follower.round.max(round);
+                // Shown once it is here, up to where this log is the primary's.
+                follower.committed = follower.committed.max(committed);
                 follower.owes_ack = true;
-                self.on_append(prev, entries, committed, now);
+                self.on_append(prev, entries, now);
             }
             Body::Behind { greeting: asked, cursor } if asked == greeting => {
                 let pulling = follower.pulling.as_ref().map(|pulling| pulling.staging.cursor());
@@ -110,7 +116,7 @@ impl Replica {
 
     /// what comes next is taken, what is there already is left, what comes too early waits to
     /// be sent again. Only what differs is cut off (P-I7), and that was never committed.
-    fn on_append(&mut self, prev: Place, entries: Vec<Entry>, committed: u64, now: Instant) {
+    fn on_append(&mut self, prev: Place, entries: Vec<Entry>, now: Instant) {
         let Part::Follow(follower) = &mut self.part else { return };
         // What is kept no more is known to be the primary's, or is not.
         let fits = match self.log.reign_at(prev.index) {
@@ -159,7 +165,6 @@ impl Replica {
             // What is still said of an earlier hello was said of another log.
             self.greeting += 1;
         }
-        follower.committed = follower.committed.max(committed);
     }
 
     fn on_piece(&mut self, piece: Piece, now: Instant) {

@@ -352,6 +352,16 @@ impl Replica {
         self.log.committed()
     }
 
+    /// Up to where the primary has said that it is committed, in this reign; `None` if it has not.
+    #[must_use]
+    pub fn heard(&self) -> Option<u64> {
+        match &self.part {
+            Part::Lead(_) => Some(self.committed().index),
+            Part::Follow(follower) => follower.heard_committed(),
+            Part::Outside | Part::Waiting => None,
+        }
+    }
+
     /// Where its log ends.
     #[must_use]
     pub fn last(&self) -> Place {

@@ -124,12 +124,17 @@ impl<K, V> PrimaryTable<K, V> {
         self.seen.fetch_max(place, Ordering::Relaxed);
     }
 
-    /// An id for one write.
+    /// An id for one write. The primary is asked how far the table is: a node that has no copy, or
+    /// an old one, does not know.
     ///
     /// # Errors
     /// As said above.
     pub async fn write_id(&self) -> Result<WriteId, Error> {
-        let since = self.info().await?.committed.index;
+        let any = Ask::Get(Key::from(""), ReadLevel::Linearizable);
+        let Answer::Found { place: Place { index: since, .. }, .. } = self.ask(any, None).await?
+        else {
+            return Err(Error::Unknown);
+        };
         Ok(WriteId { op: self.handle.reserve(), since })
     }
 

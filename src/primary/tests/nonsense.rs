@@ -34,7 +34,8 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 fn op() -> impl Strategy<Value = OpId> {
-    let id = |(client, request)| OpId { client: ClientId::new(client), request: RequestId(request) };
+    let id =
+        |(client, request)| OpId { client: ClientId::new(client), request: RequestId(request) };
     (1..3_u64, 0..6_u64).prop_map(id)
 }
 

@@ -648,7 +648,8 @@ fn late_joiners_catch_up() {
 /// way to it; writers wait for a moment at most, and none fails.
 #[test]
 fn a_distant_joiner_is_counted_in() {
-    let limits = Limits { window: 40, window_bytes: 1 << 20, tail: 300, waiting: 300, ..small().limits };
+    let limits =
+        Limits { window: 40, window_bytes: 1 << 20, tail: 300, waiting: 300, ..small().limits };
     let limits = Limits { history: 100, history_bytes: 1 << 20, tail_bytes: 1 << 20, ..limits };
     let mut world = World::settled(3, Settings { limits, ..small() });
     let (leader, far) = (world.leader(), world.followers()[0]);
@@ -922,7 +923,8 @@ fn who_lacks_little_needs_no_copy_of_a_primary_that_restarted() {
 /// P-I6: a copy that was given up is not carried along for ever.
 #[test]
 fn a_copy_that_was_given_up_is_let_go() {
-    let upto = Cursor { place: Place { reign: Reign(1), index: 9 }, mark: Mark::Rows(Some(key(1))) };
+    let upto =
+        Cursor { place: Place { reign: Reign(1), index: 9 }, mark: Mark::Rows(Some(key(1))) };
     let (entries, remembered) = (Vec::new(), Vec::new());
     let rows = [(key(1), Value::from("v"))].to_vec();
     let piece = Piece { after: None, entries, rows, remembered, floor: 0, upto };
@@ -1155,6 +1157,8 @@ fn a_primary_begins_anew_for_who_has_sworn_it_off() {
 fn writes_outlive_a_reign_of_the_same_primary() {
     let mut world = World::settled(2, with(Acknowledge::Quorum));
     let (leader, other) = (world.leader(), world.followers()[0]);
+    let (version, roster) = (world.version, world.roster.clone());
+    world.handle(other, Input::Arbiter { asked: 0, version, roster });
     for place in [other, leader] {
         world.close(place);
         let member = world.hosts[place].member;
