@@ -327,7 +327,7 @@ impl Node {
     pub(super) fn on_primary(
         &mut self,
         from: usize,
-        life: crate::base::Life,
+        life: Life,
         envelope: Envelope,
         effects: &mut Effects,
     ) {

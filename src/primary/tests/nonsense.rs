@@ -190,7 +190,7 @@ proptest! {
             prop_assert!(replica.reign().0 <= known, "who reigns is the arbiter's to say");
         }
         let mut folded = Journal::new(small().limits.remembered);
-        journal.clone().into_records().for_each(|record| folded.add(record).expect("a sound journal"));
+        journal.clone().into_records().for_each(|record| folded.add(record).expect("sound"));
         prop_assert_eq!(folded.log().content(), journal.log().content());
     }
 }

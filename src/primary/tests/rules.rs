@@ -573,8 +573,8 @@ fn a_session_never_goes_back() {
     assert_eq!(found(world.reply(mine)), Some(&Value::from("v")));
 }
 
-/// P-I3, A-24, A-30: what a replica has shown it shows again after a restart, or nothing until it can,
-/// though that it is committed may not be on its disk.
+/// P-I3, A-24, A-30: what a replica has shown it shows again after a restart, or nothing until it
+/// can, though that it is committed may not be on its disk.
 #[test]
 fn a_replica_that_restarts_does_not_go_back() {
     for together in [false, true] {
