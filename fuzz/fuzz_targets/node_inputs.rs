@@ -9,24 +9,50 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use synod::primary::{self, Call, Entry, Envelope, Place, Reign, Schema, What};
 use synod::{
-    Bind, Body, ClientId, Command, Config, Effect, Expect, Genesis, Input, Instant, Key, Message, Node,
-    NodeId, Now, OnNoQuorum, ReadLevel, Request, RequestId, Sent, SessionId, TableConfig, TableId,
-    TableName, Ticket, Topic, Value, Wall, wire,
+    Bind, Body, ClientId, Command, Config, Effect, Expect, Genesis, Input, Instant, Key, Message,
+    Node, NodeId, Now, OnNoQuorum, ReadLevel, Request, RequestId, Sent, SessionId, TableConfig,
+    TableId, TableName, Ticket, Topic, Value, Wall, wire,
 };
 
 /// One step, in a form that bytes turn into readily.
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// A message of anybody's, as its body on the wire.
-    Message { from: u8, body: Vec<u8> },
+    Message {
+        from: u8,
+        body: Vec<u8>,
+    },
     /// A message that this node sent, come back with another sender and perhaps a byte changed.
-    Echo { from: u8, which: u8, at: u8, with: u8 },
+    Echo {
+        from: u8,
+        which: u8,
+        at: u8,
+        with: u8,
+    },
     /// What another replica of the primary table says.
-    Replica { from: u8, reign: u8, said: Said },
-    Request { client: u8, id: u8, again: bool, retry: bool, patience: u16, command: Ask },
+    Replica {
+        from: u8,
+        reign: u8,
+        said: Said,
+    },
+    Request {
+        client: u8,
+        id: u8,
+        again: bool,
+        retry: bool,
+        patience: u16,
+        command: Ask,
+    },
     Persisted(u8),
-    Down { host: u8, node_session: u8, number: u8 },
-    Link { peer: u8, up: bool },
+    Down {
+        host: u8,
+        node_session: u8,
+        number: u8,
+    },
+    Link {
+        peer: u8,
+        up: bool,
+    },
     Timeout,
     Wait(u16),
 }
@@ -178,9 +204,12 @@ fn command(ask: Ask) -> Command {
         Ask::Put(place, name, to) => {
             Command::Put { table: table(place), key: key(name), value, bindings: binds(&to) }
         }
-        Ask::PutIfAbsent(place, name, to) => {
-            Command::PutIfAbsent { table: table(place), key: key(name), value, bindings: binds(&to) }
-        }
+        Ask::PutIfAbsent(place, name, to) => Command::PutIfAbsent {
+            table: table(place),
+            key: key(name),
+            value,
+            bindings: binds(&to),
+        },
         Ask::Remove(place, name) => {
             Command::Remove { table: table(place), key: key(name), generation: None }
         }
