@@ -656,13 +656,14 @@ impl Node {
             return self.decline(op, answer.unwrap_or(Outcome::Unknown), effects);
         }
         let Replicas { askers, changes, clients, .. } = &mut self.replicas;
-        let waited = changes.remove(&op).is_some() | clients.remove(&op).is_some();
-        if waited {
+        let changes = changes.remove(&op).map(|_| true);
+        if let Some(may_be_done) = clients.remove(&op).or(changes) {
             askers.retain(|_, tellers| {
                 tellers.remove(&Teller::Client(op));
                 !tellers.is_empty()
             });
-            self.decline(op, Outcome::Unknown, effects);
+            let refused = Outcome::Refused(Refusal::Primary(primary::Refusal::NotInTime));
+            self.decline(op, if may_be_done { Outcome::Unknown } else { refused }, effects);
         }
     }
 
