@@ -320,6 +320,12 @@ impl World<'_> {
                 let text = format!("{node} does not say that it reaches a quorum");
                 return Some(("L5", "quorum not reached", text));
             }
+            let (reached, there) =
+                (self.oracle.reachable(place).unwrap_or(1), self.liveness.core.iter().count());
+            if reached < there {
+                let text = format!("{node} reaches {reached} where {there} are there");
+                return Some(("L5", "others not reached", text));
+            }
             if !open {
                 let text = format!("{node} works, and its session is not open");
                 return Some(("L7", "session of a live node not open", text));
