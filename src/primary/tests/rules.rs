@@ -1131,9 +1131,8 @@ fn a_primary_hands_over() {
     world.conclude();
 }
 
-/// Who has sworn off a reign that goes on without it follows in the next one.
-#[test]
-fn a_primary_begins_anew_for_who_has_sworn_it_off() {
+/// A primary, and a replica that has sworn off its reign and hears nobody, while the reign goes on.
+fn sworn_off() -> (World, usize, usize) {
     let mut world = World::settled(2, with(Acknowledge::Quorum));
     let (leader, other) = (world.leader(), world.followers()[0]);
     let (version, roster) = (world.version, world.roster.clone());
@@ -1146,8 +1145,15 @@ fn a_primary_begins_anew_for_who_has_sworn_it_off() {
     }
     world.cut.insert(other);
     world.peace(ms(500));
-    assert!(world.roster.as_ref().is_some_and(|roster| roster.in_sync.len() == 1));
     assert!(world.replica(other).sworn_off, "{}", world.show());
+    (world, leader, other)
+}
+
+/// Who has sworn off a reign that goes on without it follows in the next one.
+#[test]
+fn a_primary_begins_anew_for_who_has_sworn_it_off() {
+    let (mut world, leader, _) = sworn_off();
+    assert!(world.roster.as_ref().is_some_and(|roster| roster.in_sync.len() == 1));
     world.conclude();
     assert_eq!((world.leader(), world.replica(leader).reign()), (leader, Reign(2)));
 }
@@ -1155,18 +1161,7 @@ fn a_primary_begins_anew_for_who_has_sworn_it_off() {
 /// A primary that begins anew goes on with what it has not committed yet.
 #[test]
 fn writes_outlive_a_reign_of_the_same_primary() {
-    let mut world = World::settled(2, with(Acknowledge::Quorum));
-    let (leader, other) = (world.leader(), world.followers()[0]);
-    let (version, roster) = (world.version, world.roster.clone());
-    world.handle(other, Input::Arbiter { asked: 0, version, roster });
-    for place in [other, leader] {
-        world.close(place);
-        let member = world.hosts[place].member;
-        world.handle(other, Input::Session { member, open: false });
-    }
-    world.cut.insert(other);
-    world.peace(ms(500));
-    assert!(world.replica(other).sworn_off);
+    let (mut world, leader, other) = sworn_off();
     world.stuck.insert(leader);
     let op = world.ask(leader, 1, put(1, "v"));
     world.cut.clear();
