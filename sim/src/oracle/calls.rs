@@ -84,6 +84,7 @@ impl Oracle {
         else {
             return;
         };
+        self.mark_full(node);
         let call = self.calls.swap_remove(place);
         if let (Some(topic), Outcome::Done) = (call.topic, outcome) {
             self.watches(node, op.client, topic);
@@ -147,6 +148,25 @@ impl Oracle {
         self.calls.iter().filter(|call| call.node == node).count() >= self.bounds.requests
     }
 
+    /// A call of a node is about to end: until now it was full, if it is.
+    fn mark_full(&mut self, node: usize) {
+        if self.is_full(node) {
+            self.full[node] = Some(self.step);
+        }
+    }
+
+    /// Whether a call may have been passed on to a replica that could take no more.
+    fn met_a_full_replica(&self, node: usize, asked: &Asked) -> bool {
+        let Command::Merged { table, .. } = &asked.command else { return false };
+        if self.keeps_copy(node, *table) {
+            return false;
+        }
+        (0..self.nodes).filter(|other| *other != node).any(|other| {
+            self.keeps_copy(other, *table)
+                && (self.is_full(other) || self.full[other].is_some_and(|at| at >= asked.since))
+        })
+    }
+
     /// Whether what became of a call that was given up early could have been told: a quorum is
     /// reached, and nobody has ever proposed a content of which the lineage does not go back to
     /// before the operation was proposed (AMB iv).
@@ -201,6 +221,7 @@ impl Oracle {
 
     /// A process is gone, and with it what it was asked.
     pub(super) fn forget_calls(&mut self, node: usize) {
+        self.mark_full(node);
         self.calls.retain(|call| call.node != node);
     }
 
@@ -209,7 +230,11 @@ impl Oracle {
         let command = &asked.command;
         match refusal {
             // Its own call is off the list by now.
-            Refusal::Busy => self.is_full(node) || matches!(command, Command::Subscribe(_)),
+            Refusal::Busy => {
+                self.is_full(node)
+                    || matches!(command, Command::Subscribe(_))
+                    || self.met_a_full_replica(node, asked)
+            }
             Refusal::LimitExceeded { len, max, .. } => len > max && lengths(command).contains(len),
             Refusal::NoSuchSession(session) => {
                 *command == Command::CloseSession(*session)

@@ -127,6 +127,8 @@ pub(crate) struct Oracle {
     /// Of the calls under way.
     deadlines: Vec<Deadline>,
     calls: Vec<Call>,
+    /// When each node last had as many calls under way as it may.
+    full: Vec<Option<u64>>,
     watches: Vec<Watch>,
     /// For each node and register: a life that its process has shown, and the newest version that
     /// it has told of.
@@ -171,6 +173,7 @@ impl Oracle {
             asked: Vec::new(),
             deadlines: Vec::new(),
             calls: Vec::new(),
+            full: vec![None; nodes],
             watches: Vec::new(),
             shown: vec![None; nodes * slots],
             versions: vec![Ballot::ZERO; nodes * slots],
