@@ -11,7 +11,9 @@ use core::time::Duration;
 
 use super::requests::check_len;
 use super::{Body, Effects, Event, Foreign, Node, Record, Timer};
-use crate::base::{Instant, Key, Life, NodeId, OpId, RegisterId, TableId, TableName, Ticket};
+use crate::base::{
+    ClientId, Instant, Key, Life, NodeId, OpId, RegisterId, RequestId, TableId, TableName, Ticket,
+};
 use crate::consensus::{
     Asker, Cell, Content, Expect, Finding, Goal, Mode, Outcome, Refusal, Sent, Topic,
 };
@@ -741,6 +743,10 @@ impl Node {
         let again = errand.ask.again || errand.ambiguous;
         let mut ask = Ask { again, within, ..errand.ask.clone() };
         if errand.asks_first {
+            // Under a name of its own: by that of the client's write somebody may be waiting there
+            // for what becomes of it, and would be told this.
+            let client = ClientId::internal(self.config.node, self.incarnation);
+            ask.op = OpId { client, request: RequestId(attempt) };
             ask.command = Command::Get(Key::from(""), ReadLevel::Committed);
         }
         if let Some(before) = before {
