@@ -129,6 +129,10 @@ marks! {
         "Of values that did not know of each other the one written first was taken for the latest.";
     SplitAgain, "split_again",
         "A copy of a merged table was merged again with one that it had been merged with.";
+    LeftApart, "left_apart",
+        "Copies that were both written to while apart waited to be told to merge.";
+    SideKept, "side_kept",
+        "Copies were told to merge and whose values stay, and one's did.";
     WholeCopy, "whole_copy",
         "A copy of a merged table asked for everything that another holds.";
     LateWrite, "late_write",

@@ -44,6 +44,8 @@ struct Copy {
     /// The alarms that are up, once somebody listens.
     raised: Option<BTreeSet<Row>>,
     met: BTreeSet<NodeId>,
+    /// Whether it was told to merge and to keep one side's values, in this process life.
+    keeps: bool,
 }
 
 /// What a request must be answered with.
@@ -248,6 +250,7 @@ impl Merged {
             known.told = told;
         }
         known.raised = None;
+        known.keeps = false;
         known.seen = copy.seen().clone();
         // What it wrote and lost, nobody was told of: it may name something else by it.
         let last = copy.seen().last(&copy.actor());
@@ -315,9 +318,15 @@ impl Merged {
                 return Err(("C2", "written and gone", text));
             };
             let past = if cause == MergedCause::Other {
-                // Nobody asked: what it wrote in ignorance is written once more.
-                marks.hit(Mark::WrittenAgain);
-                self.again(row, version).ok_or_else(|| {
+                let past = if let Some(past) = self.again(row, version) {
+                    // Nobody asked: what it wrote in ignorance is written once more.
+                    marks.hit(Mark::WrittenAgain);
+                    Some(past)
+                } else {
+                    marks.hit(Mark::SideKept);
+                    self.kept(node, row, version, copy.seen())
+                };
+                past.ok_or_else(|| {
                     let text = format!("n{} wrote {row}={version}, unasked", node + 1);
                     ("C2", "written unasked", text)
                 })?
@@ -365,6 +374,25 @@ impl Merged {
         let mut past = before.past.clone();
         past.insert(before.version.dot);
         Some(past)
+    }
+
+    /// Of a version that ends a conflict for one of the sides that somebody had merged: what was
+    /// seen before it.
+    fn kept(
+        &self,
+        node: usize,
+        row: &Row,
+        version: &Version,
+        seen: &VersionVector,
+    ) -> Option<VersionVector> {
+        let before = |(actor, number)| match version.dot {
+            dot if dot.actor == actor => Dot { actor, number: dot.number - 1 },
+            _ => Dot { actor, number },
+        };
+        let past: VersionVector = seen.iter().map(before).collect();
+        let shown = self.shown(row, &past);
+        let is_one = shown.iter().any(|write| write.version.content == version.content);
+        (self.copies[node].keeps && shown.len() > 1 && is_one).then_some(past)
     }
 
     /// What of this was worth doing.
@@ -542,6 +570,10 @@ impl Merged {
                 }
                 return Ok(());
             }
+            MergeEvent::Table { event: Event::Apart { .. }, .. } => {
+                marks.hit(Mark::LeftApart);
+                return Ok(());
+            }
             MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) | MergeEvent::Table { .. } => {
                 return Ok(());
             }
@@ -613,6 +645,13 @@ impl Oracle {
             && merged.copies[node].is_there
         {
             merged.on_asked(node, op, what);
+        }
+    }
+
+    /// A node is told to merge its copy, and whose values stay.
+    pub(crate) fn on_keep(&mut self, node: usize, table: TableName) {
+        if let Some(merged) = self.merged.iter_mut().find(|it| it.name == table) {
+            merged.copies[node].keeps = true;
         }
     }
 

@@ -242,13 +242,14 @@ fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
         contest: *draws.one(&[Contest::LaterWins, Contest::UpdateWins, Contest::DeleteWins]),
         ..Schema::default()
     };
-    schema.strategy = match draws.below(21) {
+    schema.strategy = match draws.below(22) {
         0..9 => siblings.clone(),
         9..12 => Strategy::LastModified,
         12..15 if schema.kind != (Holds::Bag { secondary: None }) => Strategy::LastVersion(start),
         15..19 => Strategy::Custom,
         19 => Strategy::Ignore,
         20 => Strategy::LargestIsland,
+        21 => Strategy::Manual,
         _ => siblings.clone(),
     };
     if draws.percent(30) {

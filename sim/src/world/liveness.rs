@@ -240,6 +240,7 @@ impl World<'_> {
                     self.tell(None, EventKind::Phase, format_args!("settled; the core is probed"));
                     self.ask_probe();
                 }
+                (Stage::Settling, Some(("C1", ..))) => self.order_merges(),
                 (Stage::Quiet, None) if self.is_quiet_long() => self.end_quiet(),
                 // A deadline may pass in a quiet time; its entry goes with the next sweep, and then
                 // what is bound to that, and then watchers are told. Nothing else ends while nobody

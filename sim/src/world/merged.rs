@@ -2,10 +2,12 @@
 //!
 //! Must never know: whether what a copy shows is right.
 
-use synod::merged::{self, Answer, Dot, Guard, Mutation, Pattern, RemoteContent, Row};
+use synod::merged::{
+    self, Answer, Dot, Guard, Keep, Mutation, Pattern, RemoteContent, Row, Strategy,
+};
 use synod::{
-    Body, ClientId, Command, Input, OnNoQuorum, Outcome, Request, RequestId, Sent, TableId, Topic,
-    Value,
+    Body, ClientId, Command, Input, Message, OnNoQuorum, Outcome, Request, RequestId, Sent,
+    TableId, TableName, Topic, Value,
 };
 
 use super::client::{key_of, value_of};
@@ -15,6 +17,9 @@ use crate::plan::{Act, Address, Guess, Operation};
 
 /// What the requests that listen to merges are numbered from.
 const MERGES: u64 = 1 << 32;
+
+/// What the requests to merge are numbered from.
+const ORDERS: u64 = 1 << 33;
 
 /// What a client last saw of a key of a merged table.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +67,27 @@ impl World<'_> {
             let id = op(request.client, request.id);
             self.oracle.on_merged_asked(place, id, *table, command);
         }
+        let told = match input {
+            Input::Request(Request { command: Command::Merged { table, command }, .. }) => {
+                let name = &self.plan.tables[usize::from(table.0)].name;
+                Some((TableName::of(name), command))
+            }
+            Input::Message { message: Message { body: Body::Remote(remote), .. }, .. } => {
+                match &remote.content {
+                    RemoteContent::Ask(_, command) => Some((remote.table, command)),
+                    RemoteContent::Answer(_) | RemoteContent::Declined(_) => None,
+                }
+            }
+            Input::Down { .. }
+            | Input::Link { .. }
+            | Input::Message { .. }
+            | Input::Persisted { .. }
+            | Input::Request(_)
+            | Input::Timeout => None,
+        };
+        if let Some((table, merged::Command::Merge { keep: Some(_) })) = told {
+            self.oracle.on_keep(place, table);
+        }
     }
 
     pub(super) fn look_at_copies(&mut self, place: usize, cause: MergedCause) {
@@ -99,9 +125,37 @@ impl World<'_> {
 
     /// A node has somebody listen.
     pub(super) fn on_watched(&mut self, place: usize, request: RequestId) {
-        if request.0 >= MERGES {
+        if (MERGES..ORDERS).contains(&request.0) {
             for table in self.plan.merged_tables() {
                 self.oracle.on_merges_watched(place, table);
+            }
+        }
+    }
+
+    /// Has copies that wait to be told so merge, each by its own node (U-01).
+    pub(super) fn order_merges(&mut self) {
+        let manual = |table: &TableId| {
+            let schema = self.plan.tables[usize::from(table.0)].schema();
+            schema.is_some_and(|schema| schema.strategy == Strategy::Manual)
+        };
+        let tables: Vec<TableId> = self.plan.merged_tables().filter(manual).collect();
+        for table in tables {
+            for place in self.core_places() {
+                self.orders += 1;
+                let client = ClientId::new(WATCHER + u64::from(node_of(place).0));
+                let id = RequestId(ORDERS + self.orders);
+                let command = merged::Command::Merge { keep: None };
+                let command = Command::Merged { table, command };
+                self.oracle.on_request(op(client, id), &command);
+                let request = Request {
+                    client,
+                    id,
+                    sent: Sent::First,
+                    patience: std::time::Duration::from_nanos(self.plan.cluster.down),
+                    on_no_quorum: OnNoQuorum::Return,
+                    command,
+                };
+                self.give(place, request);
             }
         }
     }
@@ -115,7 +169,7 @@ impl World<'_> {
         } else {
             operation.act.address()?.table
         };
-        self.plan.tables[usize::from(number)].schema()?;
+        let schema = self.plan.tables[usize::from(number)].schema()?;
         let client = self.clients[place].id.number();
         let value = value_of(client, u64::from(operation.id));
         let put = |at: Address| {
@@ -146,6 +200,13 @@ impl World<'_> {
                     None => Mutation::Remove(key),
                 };
                 (vec![remove], free())
+            }
+            Act::Fence(_)
+                if schema.strategy == Strategy::Manual && operation.id.is_multiple_of(2) =>
+            {
+                let keep =
+                    [None, Some(Keep::Here), Some(Keep::There)][operation.id as usize / 2 % 3];
+                return Some(ask(merged::Command::Merge { keep }));
             }
             Act::Fence(at) => return Some(ask(self.resolving(seen(*at), *at))),
             Act::Keys(_, limit) => {

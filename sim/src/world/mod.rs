@@ -158,6 +158,8 @@ struct World<'a> {
     effects: Vec<Effects>,
     failure: Option<Failure>,
     liveness: liveness::Liveness,
+    /// How often nodes were told to merge.
+    orders: u64,
     /// In free mode, what could happen next instead of a queue.
     free: Option<free::Pool>,
     /// What hosts share with the World.
@@ -196,6 +198,7 @@ impl<'a> World<'a> {
             effects: Vec::new(),
             failure: None,
             liveness: liveness::Liveness::default(),
+            orders: 0,
             free: None,
             #[cfg(madsim)]
             stack: stack::Stack::new(plan),
