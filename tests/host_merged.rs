@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use synod::merged::{
-    Action, Conflict, Durability, Event, Field, Kind, Match, MergeContext, Pattern, Resolver,
-    Schema, Strategy,
+    Action, BATCH_MAX, Conflict, Durability, Event, Field, Kind, Match, MergeContext, Pattern,
+    Resolver, Schema, Strategy,
 };
-use synod::{Cluster, Error, MergedTable, Refusal, Rejection, Retries, State};
+use synod::{Cluster, Error, MergedTable, Refusal, Rejection, Retries, State, Timing};
 
 /// Far more than anything here takes, on a machine that does ten other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -22,8 +22,19 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 async fn node(number: u16, listeners: &[TcpListener], schema: &Schema, state: State) -> Cluster {
-    let mut builder =
-        Cluster::builder("merged-host", number).merged_table("things", schema.clone());
+    node_with(number, listeners, schema, state, Timing::default()).await
+}
+
+async fn node_with(
+    number: u16,
+    listeners: &[TcpListener],
+    schema: &Schema,
+    state: State,
+    timing: Timing,
+) -> Cluster {
+    let mut builder = Cluster::builder("merged-host", number)
+        .merged_table("things", schema.clone())
+        .timing(timing);
     for (place, listener) in listeners.iter().enumerate() {
         let address = listener.local_addr().expect("bound").to_string();
         builder = builder.member(place as u16 + 1, address);
@@ -73,6 +84,27 @@ fn typed_calls_say_what_they_replaced() {
 /// L-15, L-16, L-17, L-18: a function changes one key, also where nothing is, and is called again
 /// if somebody has written in between; over the whole table it is called once for each key, all in
 /// one step.
+#[test]
+fn nothing_is_left_out_for_being_much() {
+    run(async {
+        let kind = Kind::Bag { secondary: None };
+        let (_cluster, table) = alone(Schema { kind, ..Schema::default() }).await;
+        let elements: Vec<String> = (0..10_500).map(|number| format!("{number:05}")).collect();
+        let all = elements.iter().map(|element| ("k", element.as_str()));
+        table.put_many(all.chain([("l", "other")])).await.expect("put");
+        assert_eq!(values(&table.get("k").await.expect("get")), elements);
+
+        let (_cluster, table) = alone(Schema::default()).await;
+        let keys: Vec<String> = (0..=BATCH_MAX).map(|number| number.to_string()).collect();
+        for keys in keys.chunks(BATCH_MAX) {
+            table.put_many(keys.iter().map(|key| (key.as_str(), "v"))).await.expect("put");
+        }
+        let refused = table.update_all(|_, _| panic!("it is known that this fails")).await;
+        let refused = refused.expect_err("too many").to_string();
+        assert!(refused.contains("batch of length 65537 exceeds the limit of 65536"), "{refused}");
+    });
+}
+
 #[test]
 fn functions_update_one_key_or_all() {
     run(async {
@@ -256,12 +288,14 @@ fn a_merge_with_thousands_of_conflicts_asks_about_each_once() {
             table.put_many(keys.iter().map(|key| (&**key, name))).await.expect("put");
             cluster.shutdown().await.expect("it stops");
         }
-        let first = node(1, &listeners, &schema, state("one")).await;
+        // Each is asked about once more when a node is back, so neither may take the other for gone.
+        let timing = Timing { down: LONG, ..Timing::default() };
+        let first = node_with(1, &listeners, &schema, state("one"), timing.clone()).await;
         let one: Things = first.merged_table("things").expect("declared");
         let resolver = Failing::default();
         let (told, table) = (resolver.clone(), one.clone());
         let resolving = tokio::spawn(async move { table.resolve_with(told).await });
-        let second = node(2, &listeners, &schema, state("two")).await;
+        let second = node_with(2, &listeners, &schema, state("two"), timing).await;
         while resolver.0.load(Ordering::Relaxed) < KEYS {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -15,6 +15,9 @@ use super::table::{Mutation, Row};
 use super::version::{Dot, Stamp, VersionVector};
 use crate::base::{Incarnation, Key, NodeId, Value, Wall};
 
+/// How many writes one batch may hold, and how many guards.
+pub const BATCH_MAX: usize = 1 << 16;
+
 /// What a client can ask. A copy answers from what it holds (C8: before or after any step of a
 /// merge, never in between).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]

@@ -27,8 +27,8 @@ pub use crate::base::{Replicas, TableName};
 pub(crate) use catalogue::Listed;
 pub use catalogue::{CATALOGUE, TableCommand, Unmade, is_table_name};
 pub use command::{
-    Answer, Command, Content as RemoteContent, Declined, Entry, Guard, Info, Keep, Match, Pattern,
-    PeerInfo, Remote, Shown, Unfit,
+    Answer, BATCH_MAX, Command, Content as RemoteContent, Declined, Entry, Guard, Info, Keep,
+    Match, Pattern, PeerInfo, Remote, Shown, Unfit,
 };
 pub use exchange::{Event, Pace, Replica, Rewound, Step, Totals};
 pub use field::{Field, Function};

@@ -14,13 +14,10 @@ use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Recor
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
-    self, Actor, Agreement, Answer, Applied, CATALOGUE, Change, Command, Declined, Durability,
-    Journal, Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row, Schema, Step,
-    Table, TableName, Unfit,
+    self, Actor, Agreement, Answer, Applied, BATCH_MAX, CATALOGUE, Change, Command, Declined,
+    Durability, Journal, Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row,
+    Schema, Step, Table, TableName, Unfit,
 };
-
-/// How many writes one batch may hold.
-const BATCH_MAX: usize = 1 << 16;
 
 /// How many bytes of keys and values one batch may hold.
 const BATCH_BYTES_MAX: usize = 8 << 20;

@@ -17,8 +17,8 @@ use crate::base::{Key, TableId, Value};
 use crate::consensus::{Command, Outcome, Refusal, Topic};
 use crate::host::{CallOptions, Contained, Handle};
 use crate::merged::{
-    Answer, Command as Ask, Dot, Entry, Guard, Info, Keep, Kind, MergeContext, Mutation, Pattern,
-    Resolver, Round, Rounds, Row, Stamp,
+    Answer, BATCH_MAX, Command as Ask, Dot, Entry, Guard, Info, Keep, Kind, Match, MergeContext,
+    Mutation, Pattern, Resolver, Round, Rounds, Row, Stamp,
 };
 use crate::node::MergeEvent;
 
@@ -262,12 +262,13 @@ impl<K, V> MergedTable<K, V> {
 }
 
 impl<K: Codec, V: Codec> MergedTable<K, V> {
-    /// What a key shows: nothing, one value, several in conflict; in a bag, its elements.
+    /// What a key shows: nothing, one value, several in conflict; in a bag, its elements, of a
+    /// key with more than ten thousand each page of a thousand is one moment.
     ///
     /// # Errors
     /// As said above.
     pub async fn get(&self, key: &K::Borrowed) -> Result<Vec<Versioned<V::Owned>>, Error> {
-        let (entries, _) = self.found(Ask::Get(Self::key(key)?)).await?;
+        let entries = self.of_key(&Self::key(key)?).await?;
         let mut values = Vec::new();
         for entry in &entries {
             values.extend(Self::versions(entry)?);
@@ -341,6 +342,19 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
         previous.iter().flatten().map(Self::shows).collect()
     }
 
+    /// What a key shows; more elements than fit into an answer come in several, each of one moment.
+    async fn of_key(&self, key: &Key) -> Result<Vec<Entry>, Error> {
+        let (mut all, mut after) = self.found(Ask::Get(key.clone())).await?;
+        while after.is_some() {
+            let only = Match::Exactly(key.as_bytes().to_vec());
+            let pattern = Pattern { key: only, ..Pattern::default() };
+            let (entries, more) = self.found(Ask::Scan { pattern, after, limit: PAGE }).await?;
+            all.extend(entries);
+            after = more;
+        }
+        Ok(all)
+    }
+
     /// All rows that fit, in the order of keys. Each page of a thousand is one moment.
     ///
     /// # Errors
@@ -380,7 +394,7 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
     {
         let wanted = Self::key(key)?;
         for _ in 0..=self.retries.count {
-            let (entries, _) = self.found(Ask::Get(wanted.clone())).await?;
+            let entries = self.of_key(&wanted).await?;
             let mut old = Vec::new();
             for entry in &entries {
                 old.extend(Self::versions(entry)?);
@@ -406,7 +420,8 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
     /// somebody has written in between, nothing is changed. Says how many keys there were.
     ///
     /// # Errors
-    /// As said above; [`Refusal::Busy`] if somebody has written in between.
+    /// As said above; [`Refusal::Busy`] if somebody has written in between; and, before anything is
+    /// called, [`Refusal::LimitExceeded`] if there are more than [`BATCH_MAX`] keys.
     ///
     /// # Panics
     /// On a bag, whose elements have no names to be updated by.
@@ -420,6 +435,11 @@ impl<K: Codec, V: Codec> MergedTable<K, V> {
         let kind = self.info().await?.agreement.kind;
         assert!(!matches!(kind, Kind::Bag { .. }), "elements of a bag are put and removed");
         let entries = self.entries(Pattern::default()).await?;
+        if entries.len() > BATCH_MAX {
+            let (what, len, max) = ("batch", entries.len(), BATCH_MAX);
+            let refusal = Refusal::LimitExceeded { what, len, max };
+            return Err(Error::from_outcome(Outcome::Refused(refusal)));
+        }
         let (mut mutations, mut guards) = (Vec::new(), Vec::new());
         for entry in &entries {
             let Shows { key, mut values } = Self::shows(entry)?;
