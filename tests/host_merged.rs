@@ -288,7 +288,7 @@ fn a_merge_with_thousands_of_conflicts_asks_about_each_once() {
             table.put_many(keys.iter().map(|key| (&**key, name))).await.expect("put");
             cluster.shutdown().await.expect("it stops");
         }
-        // Each is asked about once more when a node is back, so neither may take the other for gone.
+        // Each is asked about once more when a node is back: neither may take the other for gone.
         let timing = Timing { down: LONG, ..Timing::default() };
         let first = node_with(1, &listeners, &schema, state("one"), timing.clone()).await;
         let one: Things = first.merged_table("things").expect("declared");
