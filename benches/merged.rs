@@ -47,7 +47,7 @@ impl Pair {
         let schema = Schema::default();
         let replica = |node: u16| {
             let life = Life(u64::from(node));
-            let actor = Actor { node: NodeId(node), life, incarnation: Incarnation(1) };
+            let actor = Actor { node: NodeId(node), life, incarnation: Incarnation(1), anew: 0 };
             let table = Table::new(schema.agreement(), actor, false);
             let peers = [NodeId(3 - node)];
             let pace = Pace { round: Duration::from_millis(100), debounce: Duration::ZERO };
@@ -178,7 +178,7 @@ fn memory(keys: u64) {
 /// What an index of as many dots takes: a map from dot to a key that is shared with its row.
 fn index(keys: u64) -> String {
     let shared: Vec<Key> = (0..keys).map(key).collect();
-    let actor = Actor { node: NodeId(1), life: Life(1), incarnation: Incarnation(1) };
+    let actor = Actor { node: NodeId(1), life: Life(1), incarnation: Incarnation(1), anew: 0 };
     let before = resident();
     let mut index = BTreeMap::new();
     for (number, key) in shared.iter().enumerate() {

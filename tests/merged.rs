@@ -69,7 +69,8 @@ fn key(number: u64) -> Key {
 }
 
 fn actor(node: u16, incarnation: u32) -> Actor {
-    Actor { node: NodeId(node), life: Life(u64::from(node)), incarnation: Incarnation(incarnation) }
+    let incarnation = Incarnation(incarnation);
+    Actor { node: NodeId(node), life: Life(u64::from(node)), incarnation, anew: 0 }
 }
 
 const NAME: &str = "things";
@@ -1015,6 +1016,161 @@ fn a_copy_away_for_too_long_brings_nothing_back_and_loses_nothing() {
     assert_eq!(world.get(0, 5), values(&["new there"]));
 }
 
+/// C1: what a copy that hears, and is not heard for longer than tombstones wait, writes meanwhile
+/// is not taken as any other write, but once more, as late: nobody remembers the removal.
+#[test]
+fn a_copy_that_hears_and_is_not_heard_begins_anew() {
+    let retention = Duration::from_secs(60);
+    for durable in [true, false] {
+        for contest in [Contest::LaterWins, Contest::DeleteWins] {
+            let schema = Schema { retention, contest, ..Schema::default() };
+            let mut world = World::new(3, schema, durable, &[0, 3_600_000, 0]);
+            world.put(1, 1, "old");
+            world.put(1, 2, "old");
+            world.heal();
+            world.cut = BTreeSet::from([(1, 2), (1, 3)]);
+            world.put(0, 1, "unheard");
+            world.put(0, 2, "unheard");
+            world.remove(1, 1);
+            for round in 0..400 {
+                world.round();
+                assert!(round > 240 || world.holds_tombstones(1), "it waits");
+            }
+            assert!(!world.holds_tombstones(1), "it waits no longer");
+            assert_eq!(world.get(0, 2), values(&["unheard"]), "local writes go on");
+            world.put(0, 3, "unheard");
+            world.heal();
+            let begun = |event: &Event| matches!(event, Event::BegunAnew { .. });
+            assert_eq!(world.count(begun), 1);
+            assert_eq!(world.count(|event| matches!(event, Event::GivenUp { .. })), 1);
+            for place in 0..3 {
+                for number in 1..=3 {
+                    assert_eq!(world.get(place, number), values(&["unheard"]), "{number}");
+                }
+            }
+            world.check();
+            // It goes on so: also over a restart, and what it writes is an ordinary write.
+            world.restart(0);
+            (0..8).for_each(|_| world.round());
+            assert!(world.table(0).is_settled());
+            world.put(0, 1, "new");
+            world.heal();
+            assert_eq!(world.get(2, 1), values(&["new"]));
+        }
+    }
+}
+
+/// C1: a copy that comes back in the moment in which the others forget, having written over half
+/// of what they forget, brings nothing up again in some of them only.
+#[test]
+fn a_copy_that_comes_back_amid_forgetting_exposes_nothing() {
+    for (knows, first) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
+        let retention = Duration::from_secs(60);
+        let schema = Schema { retention, contest: Contest::DeleteWins, ..Schema::default() };
+        let mut world = World::new(3, schema, true, &[]);
+        world.put(0, 1, "old");
+        world.heal();
+        world.isolate(&[&[1], &[2], &[3]]);
+        world.put(0, 1, "hidden");
+        world.remove(1, 1);
+        if knows {
+            world.isolate(&[&[1], &[2, 3]]);
+            (0..4).for_each(|_| world.round());
+        }
+        world.isolate(&[&[1, 2], &[3]]);
+        world.put(2, 1, "back");
+        let forgot = |world: &World| [0, 1].map(|place| !world.holds_tombstones(place));
+        // The second hears the first more seldom, so it forgets later.
+        for round in 0..1_000 {
+            world.round_but(|from, _, body| {
+                from == 1 && round % 3 > 0 && matches!(body, Body::Digest(_))
+            });
+            if forgot(&world) != [false, false] {
+                break;
+            }
+        }
+        assert_eq!(forgot(&world), [true, false]);
+        let island: [&[u16]; 2] = if first == 0 { [&[1, 3], &[2]] } else { [&[2, 3], &[1]] };
+        world.isolate(&island);
+        (0..4).for_each(|_| world.round());
+        world.heal();
+        for place in 0..3 {
+            assert_eq!(world.get(place, 1), values(&["back"]), "copy {}", place + 1);
+        }
+    }
+}
+
+/// C1, C3: islands that have given each other up, and that each have forgotten what they removed.
+#[test]
+fn islands_that_gave_each_other_up_become_one() {
+    let retention = Duration::from_secs(60);
+    let mut world = World::new(5, Schema { retention, ..Schema::default() }, true, &[]);
+    for number in 1..=4 {
+        world.put(0, number, "old");
+    }
+    world.heal();
+    world.isolate(&[&[1, 2], &[3, 4, 5]]);
+    world.remove(0, 1);
+    world.remove(3, 2);
+    world.put(1, 3, "here");
+    world.put(4, 3, "there");
+    world.put(1, 5, "here");
+    world.put(4, 6, "there");
+    (0..400).for_each(|_| world.round());
+    assert!((0..5).all(|place| !world.holds_tombstones(place)), "each has forgotten");
+    world.heal();
+    assert_eq!(world.count(|event| matches!(event, Event::BegunAnew { .. })), 2, "the fewer");
+    for place in 0..5 {
+        assert!(world.get(place, 1).is_empty() && world.get(place, 2).is_empty(), "not back");
+        let mut shown = world.get(place, 3);
+        shown.sort();
+        assert_eq!(shown, values(&["here", "there"]));
+        assert_eq!(world.get(place, 4), values(&["old"]));
+        assert_eq!(world.get(place, 5), values(&["here"]));
+        assert_eq!(world.get(place, 6), values(&["there"]));
+    }
+}
+
+/// C1: whoever gives up whom, comes back when, and begins anew from whom: all come to the same, and
+/// where no value can lose each copy shows what the causal history says.
+#[test]
+fn copies_given_up_and_back_become_equal() {
+    let (mut given_up, mut anew) = (0, 0);
+    for seed in 0..500 {
+        let mut lottery = Lottery::new(seed);
+        let mut schema = any_schema(&mut lottery);
+        schema.retention = Duration::from_millis(250 * (2 + lottery.below(6)));
+        if lottery.below(2) == 0 {
+            (schema.strategy, schema.contest) = (Strategy::Siblings, Contest::UpdateWins);
+        }
+        let exact = schema.strategy == Strategy::Siblings && schema.contest == Contest::UpdateWins;
+        let nodes = 2 + lottery.below(3) as u16;
+        let shifts: Vec<i64> = (0..nodes).map(|_| lottery.below(3) as i64 * 3_600_000).collect();
+        let mut world = World::new(nodes, schema, lottery.below(4) > 0, &shifts);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..120 {
+                step_of_islands(&mut world, &mut lottery);
+                if exact {
+                    world.check();
+                }
+            }
+            (0..world.hosts.len()).for_each(|place| world.meet(place));
+            world.cut.clear();
+            (0..40).for_each(|_| world.round());
+            world.heal();
+            if exact {
+                world.check();
+            }
+        }));
+        given_up += world.count(|event| matches!(event, Event::GivenUp { .. }));
+        anew += world.count(|event| matches!(event, Event::BegunAnew { .. }));
+        if outcome.is_err() {
+            panic!("seed {seed}: {nodes} copies, {:?}", world.schema);
+        }
+    }
+    assert!(given_up > 500 && anew > 200, "{given_up} were given up, {anew} begun anew");
+}
+
 /// L-27: copies that differ in what the table is are not merged; both keep all and say so.
 #[test]
 fn copies_that_disagree_are_left_apart() {
@@ -1594,6 +1750,7 @@ fn any_body(lottery: &mut Lottery, asked: Option<&Pull>, digest: &Digest) -> Bod
         1 => Body::Resync { session },
         2 => Body::Pull(Pull {
             session,
+            by: actor(2, lottery.below(3) as u32),
             have: any_dots(lottery),
             got: any_dots(lottery),
             full: lottery.below(2) == 0,
@@ -1606,6 +1763,7 @@ fn any_body(lottery: &mut Lottery, asked: Option<&Pull>, digest: &Digest) -> Bod
             upto: any_dots(lottery),
             complete: lottery.below(2) == 0,
             stable: any_dots(lottery),
+            circle: (*digest.circle).clone(),
         }),
         _ => Body::Digest(Digest {
             seen: any_dots(lottery),

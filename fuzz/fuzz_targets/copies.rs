@@ -8,9 +8,9 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use synod::merged::{
-    self, Actor, Agreement, Chunk, Command, Content, Contest, Digest, Dot, Durability, Field,
-    Guard, Keep, Kind, Mutation, Origin, Pattern, Pull, Row, Schema, Stamp, Stance, Strategy,
-    Version, VersionVector,
+    self, Actor, Agreement, Chunk, Circle, Command, Content, Contest, Digest, Dot, Durability,
+    Field, Guard, Keep, Kind, Mutation, Origin, Pattern, Pull, Row, Schema, Stamp, Stance,
+    Strategy, Version, VersionVector,
 };
 use synod::{
     Body, ClientId, Config, Effect, Genesis, Incarnation, Input, Instant, Key, Life, Message, Node,
@@ -63,6 +63,7 @@ enum Said {
         complete: bool,
     },
     Digest {
+        circle: Vec<u8>,
         seen: Seen,
         stable: Seen,
         heard: u8,
@@ -70,6 +71,7 @@ enum Said {
         yours: Option<(u8, u8)>,
     },
     Pull {
+        by: u8,
         have: Seen,
         got: Seen,
         full: bool,
@@ -119,6 +121,8 @@ struct Bench {
     /// The latest question it asked.
     session: u64,
     digests: u64,
+    /// With whom its peers go on.
+    circle: Circle,
     asked: BTreeSet<RequestId>,
     outcome: Option<Outcome>,
 }
@@ -127,7 +131,8 @@ impl Bench {
     fn actor(&self, who: u8) -> Actor {
         let life = self.header.as_ref().map_or(Life(1), |header| header.life);
         let incarnation = Incarnation(if self.memory { u32::from(who / 4 % 3) + 1 } else { 0 });
-        Actor { node: NodeId(u16::from(who % 4) + 1), life, incarnation }
+        let node = NodeId(u16::from(who % 4) + 1);
+        Actor { node, life, incarnation, anew: u16::from(who / 12 % 4) }
     }
 
     fn dot(&self, (who, which): (u8, u8)) -> Dot {
@@ -168,10 +173,14 @@ impl Bench {
                     upto: self.seen(upto),
                     complete: *complete,
                     stable: self.seen(stable),
+                    circle: self.circle.clone(),
                 })
             }
-            Said::Digest { seen, stable, heard, stance, yours } => {
+            Said::Digest { circle, seen, stable, heard, stance, yours } => {
                 self.digests += 1;
+                self.circle = circle.iter().fold(Circle::default(), |before, by| {
+                    before.next(self.actor(*by), vec![self.actor(*by), self.actor(0)])
+                });
                 merged::Body::Digest(Digest {
                     agreement: self.agreement.clone(),
                     actor: self.actor(from),
@@ -179,6 +188,8 @@ impl Bench {
                     stable: self.seen(stable),
                     number: self.digests,
                     heard: number(*heard),
+                    circle: Box::new(self.circle.clone()),
+                    missed: vec![NodeId(3)],
                     counting: (0..3).map(|of| (NodeId(of + 1), None)).collect(),
                     wall: Wall(self.now.0 / 1_000_000),
                     stance: match stance % 3 {
@@ -189,8 +200,9 @@ impl Bench {
                     yours: yours.map(|dot| (self.dot(dot), Stamp::default())),
                 })
             }
-            Said::Pull { have, got, full, most } => merged::Body::Pull(Pull {
+            Said::Pull { by, have, got, full, most } => merged::Body::Pull(Pull {
                 session: 1,
+                by: self.actor(*by),
                 have: self.seen(have),
                 got: self.seen(got),
                 full: *full,
@@ -374,6 +386,7 @@ fuzz_target!(|bytes: &[u8]| {
         agreement,
         session: 0,
         digests: 0,
+        circle: Circle::default(),
         asked: BTreeSet::new(),
         outcome: None,
     };

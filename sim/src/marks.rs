@@ -139,6 +139,8 @@ marks! {
         "A copy that had not met all others yet was written to.";
     WrittenAgain, "written_again",
         "A value that was written in ignorance of what had been forgotten was written once more.";
+    BegunAnew, "begun_anew",
+        "A copy that was given up took all from another, under a new name.";
     Forgotten, "forgotten",
         "A copy of a merged table forgot what all copies had seen.";
     GuardBroken, "guard_broken",

@@ -13,6 +13,7 @@
 //!
 //! Must never know: sockets, disks, what clients want.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
@@ -20,6 +21,7 @@ use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
+use super::circle::Circle;
 use super::command::{Answer, Command, Info, Keep, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
@@ -90,12 +92,24 @@ pub enum Event {
     },
     /// It is no more.
     ClockSteady,
+    /// This copy was given up by others, which went on without it. It has taken all from one of
+    /// them, and has written once more what those had not seen.
+    BegunAnew {
+        /// From whom.
+        peer: NodeId,
+    },
     /// The copies differ in what the table is, so they are not merged. Nothing is lost (L-27).
     Disagreed {
         /// With whom.
         peer: NodeId,
         /// What it says.
         theirs: Agreement,
+    },
+    /// Replicas were not heard for the retention by any of those that are heard, which go on
+    /// without them: they begin anew when they are back.
+    GivenUp {
+        /// Which.
+        peers: Vec<NodeId>,
     },
     /// All that the peer had when it came back is here.
     MergeFinished {
@@ -144,12 +158,19 @@ impl fmt::Display for Event {
             Self::Apart { peer } => {
                 write!(f, "apart from {peer}: both were written to; waiting to be told to merge")
             }
+            Self::BegunAnew { peer } => {
+                write!(f, "begun anew from {peer}: others had gone on without this copy")
+            }
             Self::ClockAhead { by } => {
                 write!(f, "clock ahead of most others by {} s", by.as_secs())
             }
             Self::ClockSteady => write!(f, "clock ahead no more"),
             Self::Disagreed { peer, theirs } => {
                 write!(f, "disagreed with {peer}, which has {theirs}")
+            }
+            Self::GivenUp { peers } => {
+                write!(f, "going on without")?;
+                peers.iter().try_for_each(|peer| write!(f, " {peer}"))
             }
             Self::MergeFinished { peer, totals } => write!(
                 f,
@@ -206,8 +227,15 @@ struct Peer {
     /// The number of the last that it said, and of the last of this copy's that it had heard then.
     said: u64,
     echo: u64,
-    /// Whom it counted then.
+    /// With whom it went on then.
+    circle: Circle,
+    /// Whom it counted then, and whom of those it missed, if it was of the circle of this copy.
     counting: Counting,
+    missed: Vec<NodeId>,
+    /// Whether it was left out of this copy's circle, and has not been heard in it since.
+    out: bool,
+    /// As whom it asked to begin, until it is heard as that. It is waited for.
+    coming: Option<Actor>,
     /// What it had seen when it was first heard to count this copy.
     owed: Option<VersionVector>,
     /// Whether it counts this copy, and this copy has had all that it had.
@@ -268,6 +296,10 @@ struct Session {
     number: u64,
     peer: NodeId,
     actor: Actor,
+    /// As whom this copy takes what comes.
+    by: Actor,
+    /// With whom the peer went on when it sent the first chunk.
+    circle: Option<Circle>,
     full: bool,
     have: VersionVector,
     got: VersionVector,
@@ -517,10 +549,12 @@ impl Replica {
         }
         self.watch_clock(Now { instant: now, wall }, step);
         self.retry(now, step);
+        self.go_on(now, step);
         self.settle(now, step);
-        self.advance(now, step);
+        self.advance(step);
         self.said += 1;
-        let counting = self.counting(now);
+        let counting = self.counting();
+        let missed = self.missed(now);
         for (&node, peer) in &self.peers {
             let digest = Digest {
                 agreement: self.table.agreement().clone(),
@@ -530,6 +564,8 @@ impl Replica {
                 number: self.said,
                 heard: peer.said,
                 counting: counting.clone(),
+                circle: Box::new(self.table.circle().clone()),
+                missed: missed.clone(),
                 wall,
                 stance: peer.stance(),
                 yours: peer.actor.and_then(|actor| {
@@ -549,7 +585,7 @@ impl Replica {
         match body {
             Body::Chunk(chunk) => self.on_chunk(from, chunk, now, step),
             Body::Digest(digest) => self.on_digest(from, digest, now, step),
-            Body::Pull(pull) => self.on_pull(from, pull, step),
+            Body::Pull(pull) => self.on_pull(from, pull, now, step),
             Body::Push(versions) => self.on_push(from, versions, now, step),
             Body::Resync { session } => {
                 let asked = self
@@ -641,6 +677,7 @@ impl Replica {
         }
         if peer.actor != Some(digest.actor) {
             // Another copy, which has nothing of what the one before it had.
+            peer.coming = None;
             if let Some(before) = peer.actor.replace(digest.actor) {
                 if peer.retired.len() == RETIRED_MAX {
                     peer.retired.remove(0);
@@ -653,10 +690,7 @@ impl Replica {
         peer.heard = now;
         peer.knows_more = Some(digest.seen.last(&own) > self.table.seen().last(&own));
         (peer.said, peer.echo) = (digest.number, digest.heard);
-        if peer.owed.is_none() && digest.counting.contains(&(own.node, Some(own))) {
-            peer.owed = Some(digest.seen.clone());
-        }
-        peer.counting = core::mem::take(&mut digest.counting);
+        peer.takes_note(&mut digest, own, self.table.circle());
         peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
             peer.come_back(now, self.pace.debounce);
@@ -669,8 +703,11 @@ impl Replica {
         let seen = self.table.seen();
         let equal = seen.covers(&digest.seen);
         if self.manual && !peer.meets(from, seen, &digest, step) {
-            return self.advance(now, step);
+            return self.advance(step);
         }
+        self.move_on(&digest.circle, step);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let seen = self.table.seen();
         // What a copy that was something else forgot then, this one may still hold.
         let compares = self.table.is_changed() && !peer.compared;
         peer.misses(from, seen, &digest.seen, now, self.pace.round * STALL_ROUNDS, step);
@@ -680,11 +717,12 @@ impl Replica {
         peer.back.take_if(|_| equal && now >= peer.patience);
         peer.met |= !compares && peer.owed.as_ref().is_some_and(|owed| seen.covers(owed));
         let may_begin = now >= peer.patience;
-        self.advance(now, step);
-        if equal && !compares || self.session.is_some() || !may_begin {
+        let anew = peer.circle.outranks(self.table.circle());
+        self.advance(step);
+        if equal && !compares && !anew || self.session.is_some() || !may_begin {
             return;
         }
-        let full = compares || !self.table.seen().covers(&digest.stable);
+        let full = anew || compares || !self.table.seen().covers(&digest.stable);
         // Who does not know what was forgotten here has to compare first; what it wrote in
         // ignorance is then written anew, and is asked for then.
         if full || digest.seen.covers(self.table.stable()) {
@@ -719,7 +757,7 @@ impl Replica {
         // Another may know still more, so all that are waited for are heard first.
         let caught_up = |peer: &Peer| {
             peer.knows_more == Some(false)
-                || peer.knows_more.is_none() && !peer.counts(now, self.retention)
+                || peer.knows_more.is_none() && peer.is_missed(now, self.retention)
         };
         if self.rewound == Some(Rewound::Behind) && self.peers.values().all(caught_up) {
             self.rewound = None;
@@ -735,36 +773,98 @@ impl Replica {
 
     /// Once every copy counts on this one, none forgets anything that this one does not know.
     fn settle(&mut self, now: Instant, step: &mut Step) {
-        let retention = self.retention;
-        let met = |peer: &Peer| peer.met || now.since(peer.heard) > retention;
+        let met = |peer: &Peer| peer.met || !peer.counts() || peer.is_missed(now, self.retention);
         if !self.table.is_settled() && self.peers.values().all(met) {
             self.apply(Change { settled: true, ..Change::default() }, step);
         }
     }
 
     /// Whom this copy waits for before it forgets anything.
-    fn counting(&self, now: Instant) -> Counting {
+    fn counting(&self) -> Counting {
         let own = self.table.actor();
-        let counted = self.peers.iter().filter(|(_, peer)| peer.counts(now, self.retention));
-        let mut all: Counting = counted.map(|(node, peer)| (*node, peer.actor)).collect();
+        let counted = self.peers.iter().filter(|(_, peer)| peer.counts());
+        let mut all: Counting =
+            counted.map(|(node, peer)| (*node, peer.coming.or(peer.actor))).collect();
         all.push((own.node, Some(own)));
         all.sort_unstable();
         all
     }
 
+    /// Whom of those this copy has not heard for the retention.
+    fn missed(&self, now: Instant) -> Vec<NodeId> {
+        let missed = |peer: &Peer| peer.counts() && peer.is_missed(now, self.retention);
+        self.peers.iter().filter(|(_, peer)| missed(peer)).map(|(node, _)| *node).collect()
+    }
+
+    /// Leaves out those who are missed by all whom this copy hears, if it is the first of these.
+    fn go_on(&mut self, now: Instant, step: &mut Step) {
+        let mut gone = self.missed(now);
+        let heard = |(node, peer): &(&NodeId, &Peer)| peer.counts() && !gone.contains(node);
+        let present: Vec<(&NodeId, &Peer)> = self.peers.iter().filter(heard).collect();
+        let own = self.table.actor();
+        if gone.is_empty() || present.iter().any(|(node, _)| **node < own.node) {
+            return;
+        }
+        let counts =
+            |peer: &Peer, gone: &NodeId| peer.counting.iter().any(|(node, _)| node == gone);
+        gone.retain(|gone| {
+            let misses = |peer: &Peer| peer.missed.contains(gone) || !counts(peer, gone);
+            present.iter().all(|(_, peer)| !peer.counting.is_empty() && misses(peer))
+        });
+        let mut by = alloc::vec![own];
+        for (node, peer) in
+            self.peers.iter().filter(|(node, peer)| peer.counts() && !gone.contains(node))
+        {
+            // One that is not heard here is known to those who hear it.
+            let told = present.iter().flat_map(|(_, peer)| &peer.counting);
+            let told = told.filter(|(other, _)| other == node).find_map(|(_, actor)| *actor);
+            let Some(actor) = peer.coming.or(peer.actor).or(told) else { return };
+            by.push(actor);
+        }
+        if gone.is_empty() {
+            return;
+        }
+        let circle = self.table.circle().next(own, by);
+        step.events.push(Event::GivenUp { peers: gone });
+        self.apply(Change { circle: Some(circle), ..Change::default() }, step);
+        self.enter();
+    }
+
+    /// Moves into a greater circle, if this copy may go there as it is.
+    fn move_on(&mut self, circle: &Circle, step: &mut Step) {
+        let own = self.table.circle();
+        let may = self.table.is_blank() || circle.takes(&self.table.actor(), own);
+        if circle.outranks(own) && may {
+            self.apply(Change { circle: Some(circle.clone()), ..Change::default() }, step);
+            self.enter();
+        }
+    }
+
+    /// Sees the others as they are from a circle that this copy is now of.
+    fn enter(&mut self) {
+        let circle = self.table.circle();
+        self.cut = None;
+        for peer in self.peers.values_mut() {
+            peer.counting.clear();
+            peer.coming = None;
+            peer.out =
+                peer.circle != *circle && !peer.actor.is_some_and(|actor| circle.names(&actor));
+        }
+    }
+
     /// Finds what all copies have seen, and forgets what lost among it.
-    fn advance(&mut self, now: Instant, step: &mut Step) {
+    fn advance(&mut self, step: &mut Step) {
         let seen = self.table.seen();
         if !self.started || self.cut.is_none() && self.table.stable().covers(seen) {
             return;
         }
-        let counting = self.counting(now);
+        let counting = self.counting();
         let Some(cut) = self.cut.as_mut().filter(|cut| cut.is_of(&counting)) else {
             self.cut = Some(Cut::new(seen.clone(), counting));
             return;
         };
         let counted = || {
-            let counted = self.peers.iter().filter(|(_, peer)| peer.counts(now, self.retention));
+            let counted = self.peers.iter().filter(|(_, peer)| peer.counts());
             counted.map(|(node, peer)| (*node, peer.words()))
         };
         if let Some(stable) = cut.advance(seen, self.said, counted) {
@@ -776,7 +876,13 @@ impl Replica {
     // ------------------------------------------------------------------ asking
 
     fn ask(&mut self, peer: NodeId, full: bool, now: Instant, step: &mut Step) {
-        let Some(actor) = self.peers.get(&peer).and_then(|peer| peer.actor) else { return };
+        let Some(known) = self.peers.get(&peer) else { return };
+        let Some(actor) = known.actor else { return };
+        let own = self.table.circle();
+        let anew = known.circle.outranks(own);
+        let by = if anew { self.table.actor().next() } else { Some(self.table.actor()) };
+        let Some(by) = by.filter(|_| !own.outranks(&known.circle)) else { return };
+        let full = full || anew;
         let have = self.table.seen().clone();
         let got = if full { VersionVector::EMPTY } else { have.clone() };
         self.session_next += 1;
@@ -784,6 +890,8 @@ impl Replica {
             number: self.session_next,
             peer,
             actor,
+            by,
+            circle: None,
             full,
             have,
             got,
@@ -839,6 +947,7 @@ impl Replica {
         // Whoever is waited for beside this one is not to blame.
         self.peers.values_mut().filter_map(|p| p.lack.as_mut()).for_each(|l| l.since = now);
         let first = session.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
+        let circle = session.circle.get_or_insert_with(|| chunk.circle.clone()).clone();
         if !chunk.complete {
             let pull = session.pull();
             step.sends.push((from, self.message(Body::Pull(pull))));
@@ -846,14 +955,53 @@ impl Replica {
         }
         let Some(session) = self.session.take() else { return };
         // What the peer forgot meanwhile may be missing between two chunks.
-        let whole = match session.full {
+        if let Some(peer) = self.peers.get_mut(&from)
+            && chunk.circle.outranks(&peer.circle)
+        {
+            peer.circle = chunk.circle.clone();
+        }
+        let nothing_forgotten = match session.full {
             true => first == chunk.stable,
             false => session.have.covers(&chunk.stable),
         };
-        if whole {
-            self.finish(session, chunk.stable, step);
-        } else {
+        let own = self.table.actor();
+        let anew = session.by != own;
+        let as_meant = match anew {
+            true => circle.outranks(self.table.circle()) && Some(session.by) == own.next(),
+            false => circle == *self.table.circle(),
+        };
+        if !nothing_forgotten || circle != chunk.circle || !as_meant {
             self.ask(from, true, now, step);
+        } else if anew {
+            self.begin_anew(session, &chunk.stable, circle, step);
+        } else {
+            self.finish(session, chunk.stable, step);
+        }
+    }
+
+    /// Goes on under another name as what a copy is that has gone on without this one, and writes
+    /// once more what that has not seen.
+    fn begin_anew(
+        &mut self,
+        mut session: Session,
+        stable: &VersionVector,
+        circle: Circle,
+        step: &mut Step,
+    ) {
+        let upto = &session.got;
+        session
+            .staged
+            .retain(|(_, version)| upto.contains(&version.dot) && upto.covers(&version.past));
+        let change = self.table.begun_anew(session.by, session.staged, &session.got, stable);
+        self.apply(Change { circle: Some(circle), ..change }, step);
+        step.events.push(Event::BegunAnew { peer: session.peer });
+        self.enter();
+        for peer in self.peers.values_mut() {
+            (peer.owed, peer.met, peer.knows_more) = (None, false, None);
+        }
+        if let Some(peer) = self.peers.get_mut(&session.peer) {
+            peer.known.join(&session.got);
+            peer.out = false;
         }
     }
 
@@ -937,10 +1085,16 @@ impl Replica {
 
     // ------------------------------------------------------------------ answering
 
-    fn on_pull(&self, from: NodeId, pull: Pull, step: &mut Step) {
-        let Some(peer) = self.peers.get(&from) else { return };
-        if peer.agrees != Some(true) || !peer.apart.is_no() {
+    fn on_pull(&mut self, from: NodeId, pull: Pull, now: Instant, step: &mut Step) {
+        let circle = self.table.circle().clone();
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let is_next = pull.by.node == from && !peer.is_over(&pull.by);
+        if peer.agrees != Some(true) || !peer.apart.is_no() || !is_next {
             return;
+        }
+        if peer.actor != Some(pull.by) {
+            // It knows from here on what this copy knows: nothing is forgotten without it.
+            (peer.coming, peer.heard) = (Some(pull.by), now);
         }
         if !pull.full && !pull.have.covers(self.table.stable()) {
             let resync = Body::Resync { session: pull.session };
@@ -967,7 +1121,7 @@ impl Replica {
         }
         let stable = self.table.stable().clone();
         let (session, after) = (pull.session, pull.got);
-        let chunk = Chunk { session, after, versions, upto, complete, stable };
+        let chunk = Chunk { session, after, versions, upto, complete, stable, circle };
         step.sends.push((from, self.message(Body::Chunk(chunk))));
     }
 
@@ -989,6 +1143,7 @@ impl Replica {
         if peer.agrees != Some(true)
             || !peer.apart.is_no()
             || peer.actor != Some(actor)
+            || peer.circle != *self.table.circle()
             || !peer.known.covers(self.table.stable())
             || !versions.iter().enumerate().all(counted)
         {
@@ -1025,7 +1180,7 @@ impl Replica {
 }
 
 impl Peer {
-    const fn new(heard: Instant, manual: bool) -> Self {
+    fn new(heard: Instant, manual: bool) -> Self {
         Self {
             actor: None,
             retired: Vec::new(),
@@ -1034,7 +1189,11 @@ impl Peer {
             heard,
             said: 0,
             echo: 0,
+            circle: Circle::default(),
             counting: Vec::new(),
+            missed: Vec::new(),
+            out: false,
+            coming: None,
             owed: None,
             met: false,
             merging: None,
@@ -1070,6 +1229,24 @@ impl Peer {
         agrees
     }
 
+    /// Takes note of whom it goes on with and waits for. What a copy of another circle says of the
+    /// latter means nothing here.
+    fn takes_note(&mut self, digest: &mut Digest, own: Actor, circle: &Circle) {
+        self.circle = (*digest.circle).clone();
+        self.counting.clear();
+        if self.circle != *circle {
+            return;
+        }
+        if self.owed.is_none() && digest.counting.contains(&(own.node, Some(own))) {
+            self.owed = Some(digest.seen.clone());
+        }
+        self.counting = core::mem::take(&mut digest.counting);
+        self.missed = core::mem::take(&mut digest.missed);
+        self.out = false;
+        // It has come into this circle as it is after all.
+        self.coming.take_if(|coming| coming.incarnation == digest.actor.incarnation);
+    }
+
     /// It is heard again. What it has is merged when a debounce has gone by, and not put off again
     /// by a link that goes and comes meanwhile: else one that flaps faster than that never merges.
     fn come_back(&mut self, now: Instant, debounce: Duration) {
@@ -1077,8 +1254,13 @@ impl Peer {
     }
 
     /// Whether it is waited for before anything is forgotten.
-    fn counts(&self, now: Instant, retention: Duration) -> bool {
-        now.since(self.heard) <= retention
+    const fn counts(&self) -> bool {
+        !self.out || self.coming.is_some()
+    }
+
+    /// Whether it was not heard for the retention.
+    fn is_missed(&self, now: Instant, retention: Duration) -> bool {
+        now.since(self.heard) > retention
     }
 
     const fn words(&self) -> Said<'_> {
@@ -1151,7 +1333,8 @@ impl Peer {
 
     /// Whether this copy of the peer's is gone: what it said comes late.
     fn is_over(&self, actor: &Actor) -> bool {
-        let later = |now: Actor| now.life == actor.life && now.incarnation > actor.incarnation;
+        let place = |of: &Actor| (of.incarnation, of.anew);
+        let later = |now: Actor| now.life == actor.life && place(&now) > place(actor);
         self.actor.is_some_and(later) || self.retired.contains(actor)
     }
 }
@@ -1159,7 +1342,7 @@ impl Peer {
 impl Session {
     fn pull(&self) -> Pull {
         let (have, got) = (self.have.clone(), self.got.clone());
-        Pull { session: self.number, have, got, full: self.full, most: self.most }
+        Pull { session: self.number, by: self.by, have, got, full: self.full, most: self.most }
     }
 }
 

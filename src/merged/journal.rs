@@ -25,15 +25,15 @@ pub struct Journal {
     parts: Vec<Change>,
     /// The process life that wrote them.
     by: Incarnation,
-    /// As what the copy was begun.
-    begun: Agreement,
+    /// As what the copy was begun, and as whom.
+    begun: (Agreement, Actor),
 }
 
 impl Journal {
     /// Of an empty copy.
     #[must_use]
     pub fn new(agreement: Agreement, actor: Actor) -> Self {
-        let begun = agreement.clone();
+        let begun = (agreement.clone(), actor);
         let table = Table::new(agreement, actor, false);
         Self { table, parts: Vec::new(), by: Incarnation(0), begun }
     }
@@ -78,11 +78,13 @@ impl Journal {
     /// look through for it, and what was seen last, since what was seen before would not be taken.
     pub fn into_records(self) -> impl Iterator<Item = (Incarnation, Change, bool)> {
         let Self { table, parts, by, begun } = self;
-        let becomes = table.is_changed() || *table.agreement() != begun;
+        let becomes = table.is_changed() || *table.agreement() != begun.0;
         let first = Change {
             stable: table.stable().clone(),
             settled: table.is_settled(),
             becomes: becomes.then(|| table.agreement().clone()),
+            anew: Some(table.actor()).filter(|actor| *actor != begun.1),
+            circle: Some(table.circle().clone()).filter(|circle| !circle.is_first()),
             ..Change::default()
         };
         let last = Change { seen: table.seen().clone(), ..Change::default() };
@@ -107,7 +109,7 @@ impl Journal {
 impl Change {
     /// The change in parts of bounded length, and whether each is the last.
     pub fn split(self) -> impl Iterator<Item = (Self, bool)> {
-        let Self { versions, forgotten, seen, stable, settled, becomes } = self;
+        let Self { versions, forgotten, seen, stable, settled, becomes, anew, circle } = self;
         let mut parts = alloc::vec![Self::default()];
         let mut bytes = 0;
         for entry in versions {
@@ -133,7 +135,7 @@ impl Change {
         }
         let last = parts.last_mut().expect("one at least");
         (last.seen, last.stable, last.settled) = (seen, stable, settled);
-        last.becomes = becomes;
+        (last.becomes, last.anew, last.circle) = (becomes, anew, circle);
         let count = parts.len();
         parts.into_iter().enumerate().map(move |(place, part)| (part, place + 1 == count))
     }

@@ -1,10 +1,12 @@
 //! What copies of a table say to each other.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bincode::{Decode, Encode};
 
+use super::circle::Circle;
 use super::schema::Agreement;
 use super::table::Row;
 use super::version::{Actor, Dot, Stamp, Version, VersionVector};
@@ -55,6 +57,10 @@ pub struct Digest {
     /// Which replicas it takes into account before it forgets anything, itself among them, in
     /// order; and which copy of each, if it has heard one.
     pub counting: Vec<(NodeId, Option<Actor>)>,
+    /// With whom it goes on.
+    pub circle: Box<Circle>,
+    /// Whom of those it takes into account it has not heard for the retention.
+    pub missed: Vec<NodeId>,
     /// What the clock shows there.
     pub wall: Wall,
     /// Whether the copies are merged.
@@ -81,6 +87,8 @@ pub enum Stance {
 pub struct Pull {
     /// Told apart from other questions of the asker by this.
     pub session: u64,
+    /// As whom the asker takes what it is sent.
+    pub by: Actor,
     /// What the asker has seen.
     pub have: VersionVector,
     /// What it needs not be sent, or has been sent already.
@@ -106,6 +114,8 @@ pub struct Chunk {
     pub complete: bool,
     /// Of what the answerer has forgotten whatever lost.
     pub stable: VersionVector,
+    /// With whom the answerer goes on.
+    pub circle: Circle,
 }
 
 impl Message {
@@ -126,12 +136,15 @@ impl Body {
     pub fn is_sound(&self) -> bool {
         let sound = |versions: &[(Row, Version)]| versions.iter().all(|(_, v)| v.is_sound());
         match self {
-            Self::Chunk(Chunk { after, versions, upto, complete, stable, .. }) => {
+            Self::Chunk(Chunk { after, versions, upto, complete, stable, circle, .. }) => {
                 [after, upto, stable].iter().all(|dots| dots.is_sound())
                     && sound(versions)
+                    && circle.is_sound()
                     && (!complete || upto.covers(stable))
             }
-            Self::Digest(Digest { seen, stable, .. }) => seen.is_sound() && seen.covers(stable),
+            Self::Digest(Digest { seen, stable, circle, .. }) => {
+                seen.is_sound() && seen.covers(stable) && circle.is_sound()
+            }
             Self::Pull(pull) => pull.have.is_sound() && pull.got.is_sound(),
             Self::Push(versions) => sound(versions),
             Self::Resync { .. } => true,

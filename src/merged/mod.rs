@@ -9,6 +9,7 @@
 
 mod answers;
 mod catalogue;
+mod circle;
 mod command;
 mod exchange;
 mod field;
@@ -26,6 +27,7 @@ mod words;
 pub use crate::base::{Replicas, TableName};
 pub(crate) use catalogue::Listed;
 pub use catalogue::{CATALOGUE, TableCommand, Unmade, is_table_name};
+pub use circle::Circle;
 pub use command::{
     Answer, BATCH_MAX, Command, Content as RemoteContent, Declined, Entry, Guard, Info, Keep,
     Match, Pattern, PeerInfo, Remote, Shown, Unfit,

@@ -167,7 +167,7 @@ mod tests {
             let (node, life) = (NodeId(*node), Life(1));
             // One write, one row.
             let number = u64::from(key.as_bytes()[0]);
-            Dot { actor: Actor { node, life, incarnation: Incarnation(0) }, number }
+            Dot { actor: Actor { node, life, incarnation: Incarnation(0), anew: 0 }, number }
         };
         let shown = |node: &u16| Shown {
             value: Value::from(&node.to_be_bytes()[..]),

@@ -25,8 +25,9 @@
 //! A replica that was added, and that a copy here has not heard of, is known to those from whom it
 //! had anything, so it makes the lists of 2 differ.
 //!
-//! What this does not cover: replicas given up after the retention are waited for no longer, and
-//! may come back with what they wrote in ignorance (`docs/MERGED.md`).
+//! Replicas that are given up are waited for no longer. Of them, and of whoever had anything from
+//! them, nothing is taken: the copies that go on are of another *circle*, and lists of 2 are only
+//! compared among copies of one (`circle.rs`).
 //!
 //! Must never know: what is forgotten.
 

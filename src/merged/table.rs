@@ -19,6 +19,7 @@ use core::ops::Bound;
 
 use bincode::{Decode, Encode};
 
+use super::circle::Circle;
 use super::command::Unfit;
 use super::field::Field;
 use super::schema::{Agreement, Kind, Strategy};
@@ -52,6 +53,11 @@ pub struct Change {
     /// What the table is from then on, if it is something else than before. What others forgot of
     /// it while it was that may not be forgotten here, so the copy is settled no more.
     pub becomes: Option<Agreement>,
+    /// As whom the copy goes on, if it begins anew: of what it held nothing stays, and what it has
+    /// seen is what the change says.
+    pub anew: Option<Actor>,
+    /// With whom it goes on from then on, without the others.
+    pub circle: Option<Circle>,
 }
 
 /// What a step did.
@@ -89,6 +95,7 @@ pub struct Table {
     seen: VersionVector,
     stable: VersionVector,
     settled: bool,
+    circle: Circle,
     /// Whether it became something else since it was last settled.
     changed: bool,
     conflicts: BTreeSet<Row>,
@@ -153,7 +160,7 @@ impl Table {
     /// An empty copy. `alone`: no other copy exists, so there is nobody who could have forgotten
     /// anything.
     #[must_use]
-    pub const fn new(agreement: Agreement, actor: Actor, alone: bool) -> Self {
+    pub fn new(agreement: Agreement, actor: Actor, alone: bool) -> Self {
         Self {
             agreement,
             actor,
@@ -162,6 +169,7 @@ impl Table {
             seen: VersionVector::EMPTY,
             stable: VersionVector::EMPTY,
             settled: alone,
+            circle: Circle::default(),
             changed: false,
             conflicts: BTreeSet::new(),
             tombstones: 0,
@@ -203,6 +211,17 @@ impl Table {
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// With whom it goes on.
+    #[must_use]
+    pub const fn circle(&self) -> &Circle {
+        &self.circle
+    }
+
+    /// Whether it has seen nothing but its own writes, and those without knowledge of others.
+    pub(super) fn is_blank(&self) -> bool {
+        !self.settled && self.seen.iter().all(|(actor, _)| actor == self.actor)
     }
 
     /// Whether it became something else, and has not been compared with all others since.
@@ -497,6 +516,15 @@ impl Table {
             self.become_other(agreement.clone());
         }
         let mut before: BTreeMap<Row, Vec<Version>> = BTreeMap::new();
+        if let Some(actor) = change.anew {
+            before = core::mem::take(&mut self.rows);
+            self.index.clear();
+            (self.seen, self.stable) = (VersionVector::EMPTY, VersionVector::EMPTY);
+            (self.actor, self.settled, self.tombstones) = (actor, false, 0);
+        }
+        if let Some(circle) = &change.circle {
+            self.circle = circle.clone();
+        }
         for (row, version) in &change.versions {
             // What was seen and is not here was replaced, or lost: it does not come back (C3).
             if self.seen.contains(&version.dot) {
@@ -525,6 +553,75 @@ impl Table {
         self.changed &= !change.settled;
         self.forget(&change.stable);
         self.compare(before)
+    }
+
+    /// What a copy comes to that begins anew as `actor` from what another one holds and has seen.
+    ///
+    /// What that one has not seen is written once more, as late. Each such write replaces what the
+    /// one before it replaced, and all else that could be forgotten there; not what is shown there
+    /// and was not known of. What is shown there and is over here is removed.
+    #[must_use]
+    pub fn begun_anew(
+        &self,
+        actor: Actor,
+        theirs: Vec<(Row, Version)>,
+        seen: &VersionVector,
+        stable: &VersionVector,
+    ) -> Change {
+        let mut rows: BTreeMap<Row, Vec<Version>> = BTreeMap::new();
+        for (row, version) in theirs {
+            join(rows.entry(row).or_default(), version);
+        }
+        let mut number = self.seen.last(&actor).max(seen.last(&actor));
+        let mut again: Vec<(Row, Version)> = Vec::new();
+        let all: BTreeSet<&Row> = self.rows.keys().chain(rows.keys()).collect();
+        for row in all {
+            let there = rows.get(row).map_or(&[][..], |versions| versions);
+            let shown = view(&self.agreement, there);
+            let is_held = |dot: &Dot| self.index.contains_key(dot);
+            // What was seen here and is held no more was replaced, or lost.
+            let is_over =
+                |version: &&&Version| self.seen.contains(&version.dot) && !is_held(&version.dot);
+            let over: Vec<Dot> = shown.iter().filter(is_over).map(|version| version.dot).collect();
+            let own = self.row(row).iter().filter(|version| !seen.contains(&version.dot));
+            let mut own: Vec<Version> = own.cloned().collect();
+            if own.is_empty() && !over.is_empty() {
+                let stamps = there.iter().map(|version| version.stamp);
+                let stamp = stamps.max().unwrap_or_default().next(Wall(0));
+                let dot = Dot { actor, number: 0 };
+                let (past, content) = (VersionVector::EMPTY, Content::Dead);
+                own.push(Version { dot, past, stamp, origin: Origin::Late, content, field: None });
+            }
+            for version in own {
+                number += 1;
+                let mut past = version.past.clone();
+                past.insert(version.dot);
+                let is_known = |dot: &Dot| past.contains(dot) || over.contains(dot);
+                let beside: Vec<Dot> = shown.iter().map(|shown| shown.dot).collect();
+                let beside: Vec<Dot> = beside.into_iter().filter(|dot| !is_known(dot)).collect();
+                let mut past = past.clone();
+                past.join(stable);
+                for known in there.iter().filter(|known| !beside.contains(&known.dot)) {
+                    past.join(&known.past);
+                    past.insert(known.dot);
+                }
+                past.limit(&beside);
+                let dot = Dot { actor, number };
+                let version = Version { dot, past, origin: Origin::Late, ..version };
+                again.push((row.clone(), version));
+            }
+        }
+        let mut change = Change { anew: Some(actor), stable: stable.clone(), ..Change::default() };
+        change.seen = self.seen.clone();
+        change.seen.join(seen);
+        // What was forgotten here, and not there, others hear of as of anything that was forgotten.
+        change.stable.join(&self.stable);
+        change.seen.insert(Dot { actor, number });
+        let theirs = rows.into_iter().flat_map(|(row, versions)| {
+            versions.into_iter().map(move |version| (row.clone(), version))
+        });
+        change.versions = theirs.chain(again).collect();
+        change
     }
 
     fn remember(&self, row: &Row, before: &mut BTreeMap<Row, Vec<Version>>) {
@@ -666,6 +763,9 @@ impl fmt::Display for Change {
         }
         if !self.stable.is_empty() {
             write!(f, " stable {}", self.stable)?;
+        }
+        if let Some(actor) = &self.anew {
+            write!(f, " anew as {actor}")?;
         }
         Ok(())
     }

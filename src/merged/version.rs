@@ -21,8 +21,17 @@ pub struct Actor {
     pub node: NodeId,
     /// In which storage life.
     pub life: Life,
-    /// In which process life; zero for a copy on disk, which outlives processes.
+    /// In which process life it was begun.
     pub incarnation: Incarnation,
+    /// How often it has begun anew since, having been given up by the others.
+    pub anew: u16,
+}
+
+impl Actor {
+    /// As whom this copy begins anew; nothing if it has done so as often as it can.
+    pub(crate) fn next(self) -> Option<Self> {
+        Some(Self { anew: self.anew.checked_add(1)?, ..self })
+    }
 }
 
 /// Names one write, for ever.
@@ -97,6 +106,15 @@ impl VersionVector {
         for &(actor, number) in &other.0 {
             self.insert(Dot { actor, number });
         }
+    }
+
+    /// Leaves out these dots, and all later ones of their actors.
+    pub(crate) fn limit(&mut self, without: &[Dot]) {
+        for (actor, last) in &mut self.0 {
+            let dots = without.iter().filter(|dot| dot.actor == *actor);
+            *last = dots.map(|dot| dot.number - 1).fold(*last, u64::min);
+        }
+        self.0.retain(|(_, last)| *last > 0);
     }
 
     /// What both hold.
@@ -269,7 +287,10 @@ pub(crate) fn join(versions: &mut Vec<Version>, version: Version) -> (bool, Vec<
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.node.0)?;
-        if self.incarnation.0 > 0 { write!(f, "i{}", self.incarnation.0) } else { Ok(()) }
+        if self.incarnation.0 > 0 {
+            write!(f, "i{}", self.incarnation.0)?;
+        }
+        if self.anew > 0 { write!(f, "a{}", self.anew) } else { Ok(()) }
     }
 }
 

@@ -204,7 +204,8 @@ impl Node {
         let node = self.config.node;
         let peers = self.peers_of(schema);
         let alone = peers.is_empty();
-        let actor = Actor { node, life: self.life, incarnation: self.incarnation };
+        let (life, incarnation) = (self.life, self.incarnation);
+        let actor = Actor { node, life, incarnation, anew: 0 };
         let agreement = schema.agreement();
         let durable = schema.durability == Durability::Disk;
         // One that has seen nothing is begun anew: its name may have been used without a disk.

@@ -141,11 +141,12 @@ pub fn parse_session(text: &str) -> Option<SessionId> {
     parts.next().is_none().then_some(SessionId { host, node_session, number })
 }
 
-/// A write to a merged table as clients name it: node, storage life, process life, number. All of
-/// it, so that no other write is taken for it.
+/// A write to a merged table as clients name it: node, storage life, process life and how often the
+/// copy began anew in it, number. All of it, so that no other write is taken for it.
 pub(super) fn write_name(dot: &Dot) -> String {
-    let Actor { node, life, incarnation } = dot.actor;
-    format!("{}.{:x}.{}.{}", node.0, life.0, incarnation.0, dot.number)
+    let Actor { node, life, incarnation, anew } = dot.actor;
+    let anew = if anew > 0 { format!("-{anew}") } else { String::new() };
+    format!("{}.{:x}.{}{anew}.{}", node.0, life.0, incarnation.0, dot.number)
 }
 
 /// A write as [`write_name`] writes it.
@@ -153,9 +154,11 @@ pub(super) fn parse_write(text: &str) -> Option<Dot> {
     let mut parts = text.split('.');
     let node = NodeId(parts.next()?.parse().ok()?);
     let life = Life(u64::from_str_radix(parts.next()?, 16).ok()?);
-    let incarnation = Incarnation(parts.next()?.parse().ok()?);
+    let process = parts.next()?;
+    let (incarnation, anew) = process.split_once('-').unwrap_or((process, "0"));
+    let (incarnation, anew) = (Incarnation(incarnation.parse().ok()?), anew.parse().ok()?);
     let number = parts.next()?.parse().ok()?;
-    parts.next().is_none().then_some(Dot { actor: Actor { node, life, incarnation }, number })
+    parts.next().is_none().then_some(Dot { actor: Actor { node, life, incarnation, anew }, number })
 }
 
 /// A ballot as it is shown, `1:5.2.3` or `1:5.2.3+4` or `1:0`, or as [`token`] writes it.
@@ -222,7 +225,8 @@ mod tests {
             prop_assert_eq!(parse_ballot(&genesis.to_string()), Some(genesis));
             let session = SessionId { host: node, node_session: round, number };
             prop_assert_eq!(parse_session(&session.to_string()), Some(session));
-            let dot = Dot { actor: Actor { node, life: Life(round), incarnation }, number };
+            let anew = sequence as u16;
+            let dot = Dot { actor: Actor { node, life: Life(round), incarnation, anew }, number };
             prop_assert_eq!(parse_write(&write_name(&dot)), Some(dot));
         }
 

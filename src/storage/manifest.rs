@@ -17,7 +17,7 @@ pub(super) const MARK: &str = "MARK";
 const NEXT: &str = "MANIFEST.new";
 const TITLE: &str = "synod state directory";
 /// Raised with every change that an older version would misread.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// More than a manifest ever has; what is longer is none.
 const LENGTH_MAX: u64 = 1 << 20;
 

@@ -39,6 +39,8 @@ struct Copy {
     /// What somebody was told that it has seen, of the present copy.
     told: VersionVector,
     name: Option<synod::merged::Actor>,
+    /// What it shows.
+    shown: BTreeMap<Row, Vec<Value>>,
     /// The rows in conflict.
     conflicts: BTreeSet<Row>,
     /// The alarms that are up, once somebody listens.
@@ -72,6 +74,8 @@ pub(super) struct Merged {
     writes: BTreeMap<Dot, Write>,
     rows: BTreeMap<Row, BTreeSet<Dot>>,
     copies: Vec<Copy>,
+    /// Whether a copy was given up and has begun anew.
+    begun_anew: bool,
     /// Of requests that a node has.
     wanted: BTreeMap<(usize, OpId), Wanted>,
     /// The last of what a request wrote.
@@ -103,6 +107,7 @@ impl Merged {
                 table: TableId(place),
                 name: TableName::of(&table.name),
                 copies: copies.collect(),
+                begun_anew: false,
                 schema,
                 writes: BTreeMap::new(),
                 rows: BTreeMap::new(),
@@ -115,6 +120,15 @@ impl Merged {
 
     const fn is_durable(&self) -> bool {
         matches!(self.schema.durability, Durability::Disk)
+    }
+
+    /// Whether history says what must be shown. Where a copy was given up, removals that were
+    /// forgotten by some take nothing away any more from what they did not know of, so it does only
+    /// where nothing is taken away without being known of.
+    fn is_exact(&self) -> bool {
+        let loses = self.schema.strategy != Strategy::Siblings
+            || self.schema.contest != Contest::UpdateWins;
+        !(self.begun_anew && loses)
     }
 
     // ---- what must be shown ---------------------------------------------------------------
@@ -239,7 +253,7 @@ impl Merged {
             && durable
             && !is_lost
         {
-            if name != copy.actor() && !told.is_empty() {
+            if !copy.seen().covers(&told) && name != copy.actor() {
                 let text = format!("n{} begins anew what others know of", node + 1);
                 return Err(("C2", "a copy forgotten", text));
             }
@@ -253,8 +267,11 @@ impl Merged {
         known.keeps = false;
         known.seen = copy.seen().clone();
         // What it wrote and lost, nobody was told of: it may name something else by it.
-        let last = copy.seen().last(&copy.actor());
-        let is_lost = |dot: &Dot| dot.actor == copy.actor() && dot.number > last;
+        let (actor, last) = (copy.actor(), copy.seen().last(&copy.actor()));
+        let is_own = |dot: &Dot| dot.actor.node == actor.node && dot.actor.life == actor.life;
+        let is_lost = |dot: &Dot| {
+            is_own(dot) && (dot.actor > actor || dot.actor == actor && dot.number > last)
+        };
         self.writes.retain(|dot, _| !is_lost(dot));
         self.rows.values_mut().for_each(|dots| dots.retain(|dot| !is_lost(dot)));
         self.check(node, copy)
@@ -303,6 +320,10 @@ impl Merged {
         marks: &mut Marks,
     ) -> Result<(), Wrong> {
         let actor = copy.actor();
+        if self.copies[node].name.replace(actor).is_some_and(|before| before != actor) {
+            marks.hit(Mark::BegunAnew);
+            self.begun_anew = true;
+        }
         let past = self.copies[node].seen.clone();
         let (first, last) = (past.last(&actor) + 1, copy.seen().last(&actor));
         if first > last {
@@ -318,22 +339,12 @@ impl Merged {
                 return Err(("C2", "written and gone", text));
             };
             let past = if cause == MergedCause::Other {
-                let past = if let Some(past) = self.again(row, version) {
-                    // Nobody asked: what it wrote in ignorance is written once more.
-                    marks.hit(Mark::WrittenAgain);
-                    Some(past)
-                } else {
-                    marks.hit(Mark::SideKept);
-                    self.kept(node, row, version, copy.seen())
-                };
-                past.ok_or_else(|| {
-                    let text = format!("n{} wrote {row}={version}, unasked", node + 1);
-                    ("C2", "written unasked", text)
-                })?
+                self.unasked(node, row, version, copy.seen(), marks)?
             } else {
                 // Of what it replaces it knows at least what is shown, and comes after that.
                 let over_it = self.shown(row, &past);
-                if over_it.iter().any(|write| write.version.stamp >= version.stamp) {
+                let mut stamps = over_it.iter().map(|write| write.version.stamp);
+                if self.is_exact() && stamps.any(|stamp| stamp >= version.stamp) {
                     let text = format!("n{} stamps {row}={version} too early", node + 1);
                     return Err(("C12", "stamped before what it replaced", text));
                 }
@@ -362,17 +373,55 @@ impl Merged {
         Ok(())
     }
 
-    /// Of a version that was written before under another dot: what that one replaced, and it.
-    fn again(&self, row: &Row, version: &Version) -> Option<VersionVector> {
+    /// Of what nobody asked for: what its writer knew.
+    fn unasked(
+        &self,
+        node: usize,
+        row: &Row,
+        version: &Version,
+        seen: &VersionVector,
+        marks: &mut Marks,
+    ) -> Result<VersionVector, Wrong> {
+        let past = if let Some(past) = self.again(row, version, &self.copies[node].seen) {
+            // What it wrote in ignorance is written once more.
+            marks.hit(Mark::WrittenAgain);
+            Some(past)
+        } else {
+            marks.hit(Mark::SideKept);
+            self.kept(node, row, version, seen)
+        };
+        past.ok_or_else(|| {
+            let text = format!("n{} wrote {row}={version}, unasked", node + 1);
+            ("C2", "written unasked", text)
+        })
+    }
+
+    /// What was seen by who wrote something without being asked: of a version that was written
+    /// before under another dot, what that one replaced, and it; of a removal, what was seen and
+    /// shown no more. Whoever begins anew says what else it replaces.
+    fn again(&self, row: &Row, version: &Version, seen: &VersionVector) -> Option<VersionVector> {
         let dots = self.rows.get(row)?.iter();
         let mut before = dots.map(|dot| &self.writes[dot]).filter(|write| {
             write.version.content == version.content
                 && write.version.stamp == version.stamp
                 && version.past.contains(&write.version.dot)
         });
-        let before = before.next_back()?;
-        let mut past = before.past.clone();
-        past.insert(before.version.dot);
+        let mut past = match before.next_back() {
+            Some(before) => {
+                let mut past = before.past.clone();
+                past.insert(before.version.dot);
+                past
+            }
+            None if version.content == Content::Dead => {
+                let shown = self.shown(row, seen);
+                let is_shown = shown.iter().any(|write| version.past.contains(&write.version.dot));
+                (!is_shown || !self.is_exact()).then(VersionVector::default)?
+            }
+            None => return None,
+        };
+        if version.dot.actor.anew > 0 {
+            past.join(&version.past);
+        }
         Some(past)
     }
 
@@ -435,10 +484,17 @@ impl Merged {
             }
         }
         let mut conflicts = BTreeSet::new();
+        let mut all = BTreeMap::new();
         for row in self.rows.keys() {
             let wanted = self.shown(row, seen);
             let found = copy.shown(row);
-            if wanted.len() > 1 {
+            let listed: Vec<Value> =
+                found.iter().filter_map(|version| version.value().cloned()).collect();
+            if !listed.is_empty() {
+                all.insert(row.clone(), listed);
+            }
+            let count = if self.is_exact() { wanted.len() } else { found.len() };
+            if count > 1 {
                 conflicts.insert(row.clone());
             }
             let same = wanted.len() == found.len()
@@ -446,7 +502,7 @@ impl Merged {
                     .iter()
                     .zip(&found)
                     .all(|(wanted, found)| wanted.version.value() == found.value());
-            if same {
+            if same || !self.is_exact() {
                 continue;
             }
             let values = |of: &[&Version]| {
@@ -475,6 +531,7 @@ impl Merged {
             return Err(("C4", "conflicts listed wrongly", text));
         }
         known.conflicts = conflicts;
+        known.shown = all;
         (known.held, known.stable) = (copy.len(), copy.stable().clone());
         known.tombstones = copy.versions().filter(|(_, it)| it.value().is_none()).count();
         Ok(())
@@ -520,6 +577,9 @@ impl Merged {
             told.insert(made);
         }
         let Some(wanted) = self.wanted.remove(&(node, op)) else { return Ok(()) };
+        if !self.is_exact() {
+            return Ok(());
+        }
         let rows = |entries: &[Entry]| -> Vec<(Row, Vec<Value>)> {
             let of = |entry: &Entry| {
                 (entry.row.clone(), entry.values.iter().map(|it| it.value.clone()).collect())
@@ -602,6 +662,10 @@ impl Merged {
         for (place, other) in among {
             if one.seen != other.seen {
                 let text = format!("n{} and n{} have seen different writes", first + 1, place + 1);
+                return Some(("copies unequal", text));
+            }
+            if one.shown != other.shown {
+                let text = format!("n{} and n{} show different values", first + 1, place + 1);
                 return Some(("copies unequal", text));
             }
         }

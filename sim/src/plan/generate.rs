@@ -256,9 +256,11 @@ fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
         schema.durability = Durability::Memory;
     }
     schema.replicas = replicas(draws, nodes);
-    // Whoever is away for longer takes a whole copy. Then values that lost elsewhere may win again,
-    // so only where none can lose is it known here what must be shown.
-    if schema.strategy == siblings && schema.contest == Contest::UpdateWins && draws.percent(50) {
+    // Whoever is away for longer begins anew. Then what was removed elsewhere may have been
+    // forgotten, so that history says what must be shown only where nothing loses. Elsewhere copies
+    // must be equal.
+    let exact = schema.strategy == siblings && schema.contest == Contest::UpdateWins;
+    if draws.percent(if exact { 50 } else { 25 }) {
         schema.retention = Duration::from_nanos(heartbeat * draws.within(10, 16));
     }
     schema
