@@ -398,7 +398,7 @@ fn tables_are_made_while_the_node_runs() {
         let node_9 = node.add_replica("made", 9).await.expect_err("no such node");
         assert!(node_9.to_string().contains("replica 9"), "{node_9}");
         node.add_replica("made", 1).await.expect("it keeps one");
-        node.drop_merged_table("made").await.expect("dropped");
+        node.drop_table("made").await.expect("dropped");
         assert!(made.get("k").await.is_err(), "it is gone");
         assert_eq!(node.tables(), ["fixed", "$tables"]);
         node.shutdown().await.expect("it stops");

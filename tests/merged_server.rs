@@ -207,7 +207,7 @@ fn tables_are_made_while_nodes_run() {
         ("SYNOD.CREATE x AS sets", "-ERR SYNOD.CREATE: 'sets' says nothing"),
         ("SYNOD.CREATE x AS custom", "-ERR SYNOD.CREATE: 'custom' is for applications"),
         ("SYNOD.CREATE x LIKE set", "-ERR"),
-        ("SYNOD.ADDREPLICA none 1", "-UNMADE there is no merged table"),
+        ("SYNOD.ADDREPLICA none 1", "-UNMADE there is no table of this name"),
         ("SYNOD.ADDREPLICA prizes 9", "-UNMADE the table cannot be kept: replica 9"),
         ("SYNOD.DROP carts", "-UNMADE the table is part of the configuration"),
     ];

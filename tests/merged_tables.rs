@@ -218,7 +218,7 @@ fn a_dropped_table_does_not_come_back() {
     isolate(&mut cluster, 3);
     put(&mut cluster, 3, "carts", "k", "away");
     assert_eq!(cluster.at_once(1, dropped("carts")), Outcome::Done);
-    assert_eq!(cluster.at_once(1, dropped("carts")), unmade(Unmade::NoSuchTable));
+    assert_eq!(cluster.call(1, dropped("carts")), unmade(Unmade::NoSuchTable));
     cluster.run(Duration::from_secs(1));
     assert_eq!(id(&cluster, 2, "carts"), None);
     assert_eq!(cluster.at_once(2, create("carts", "bag")), Outcome::Done);

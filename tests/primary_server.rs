@@ -281,3 +281,64 @@ fn nothing_acknowledged_is_lost_when_primaries_are_killed() {
     assert_eq!(code, 0, "{complaint}");
     assert!(out.contains("acknowledge") && out.contains("all"), "{out}");
 }
+
+/// A table that nobody declared is made by any client of Redis or on the command line, is known to
+/// whichever node is asked for it, outlives all processes, and is dropped.
+#[test]
+fn tables_are_made_while_nodes_run() {
+    let mut nodes = cluster();
+    let mut first = nodes.connect(1);
+    assert!(first.say("HELLO 3").contains("server synod"));
+    assert!(first.say("SELECT orders").starts_with("-NOSUCHTABLE no table 'orders'"));
+    assert_eq!(first.say("SYNOD.CREATE orders AS primary+quorum"), "OK");
+    let other = first.say("SYNOD.CREATE orders AS primary");
+    assert_eq!(other, "-UNMADE there is a table of this name, which is primary+quorum");
+    // Asked at once, it has not been told by others yet.
+    for node in 1..=3 {
+        assert_eq!(client(&nodes, node, "orders").say("SYNOD.DEFAULTS FOLLOW"), "OK");
+    }
+    let (code, _, complaint) = ran(&mut nodes.client(["create", "tins", "primary+on@1.2"]));
+    assert_eq!(code, 0, "{complaint}");
+    let (code, _, complaint) = ran(&mut nodes.client(["create", "tins", "primary"]));
+    assert_eq!((code, complaint.contains("which is primary+on@1.2")), (3, true), "{complaint}");
+    let put = ["put", "k", "v", "--table", "tins"];
+    let (code, _, complaint) = ran(&mut nodes.client(put));
+    assert_eq!(code, 0, "{complaint}");
+    let lead = leader(&nodes, "orders", 3);
+    let mut writer = client(&nodes, lead, "orders");
+    assert_eq!(writer.say("SET k v"), "OK");
+    assert_eq!(writer.say("WAIT 2 60000"), "2");
+    let page = nodes.page(lead, "/metrics").1;
+    assert!(page.contains("synod_replica_primary{table=\"orders\"} 1"), "{page}");
+    let (code, out, complaint) = ran(&mut nodes.client(["primary", "--table", "orders"]));
+    assert!(code == 0 && out.contains("quorum"), "{out}{complaint}");
+
+    // Whoever leads dies, then everybody.
+    nodes.kill(lead);
+    let (code, _, complaint) = ran(&mut nodes.client(["put", "k2", "v2", "--table", "orders"]));
+    assert_eq!(code, 0, "{complaint}");
+    nodes.start(lead);
+    nodes.wait_ready();
+    (1..=3).for_each(|node| nodes.kill(node));
+    (1..=3).for_each(|node| nodes.start(node));
+    nodes.wait_ready();
+    for (table, key, value) in [("orders", "k", "v"), ("orders", "k2", "v2"), ("tins", "k", "v")] {
+        let get = ["get", key, "--table", table];
+        assert_eq!(ran(&mut nodes.client(get)), (0, value.to_owned(), String::new()), "{table}");
+    }
+    let (code, out, _) = ran(&mut nodes.client(["tables", "--json"]));
+    assert_eq!(code, 0);
+    let tins = out.lines().find(|line| line.contains("tins")).expect("it is listed");
+    assert!(tins.contains(r#""declared":false"#) && tins.contains("on@1.2"), "{tins}");
+
+    let (code, _, complaint) = ran(&mut nodes.client(["drop", "tins"]));
+    assert_eq!(code, 0, "{complaint}");
+    for node in 1..=3 {
+        let mut client = nodes.connect(node);
+        assert!(client.say("SELECT tins").starts_with("-NOSUCHTABLE"), "{node}");
+    }
+    let (code, _, complaint) = ran(&mut nodes.client(["create", "tins", "primary"]));
+    assert_eq!(code, 0, "{complaint}");
+    let get = ["get", "k", "--table", "tins"];
+    assert_eq!(ran(&mut nodes.client(get)).0, 1, "it has nothing of the old");
+}

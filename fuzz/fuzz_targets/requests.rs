@@ -122,6 +122,7 @@ fuzz_target!(|bytes: &[u8]| {
     let table = |name: &str, write_once| TableConfig {
         name: name.to_owned(),
         discipline: Discipline::Consensus { write_once },
+        made: false,
     };
     let mut quiet = Quiet {
         tables: vec![table("default", false), table("once", true)].into(),

@@ -179,6 +179,8 @@ marks! {
         "A replica of a primary table took a copy in pieces, as it lacked too much.";
     ResolvedUndone, "resolved_undone",
         "A write of unknown outcome was resolved as not done before it was.";
+    TableMade, "table_made",
+        "A client was told that a primary table is made while the nodes ran.";
 }
 
 impl Mark {

@@ -208,19 +208,21 @@ The exit status is 0 if all nodes asked are ready and hear a quorum.")]
     Status(ClientOptions),
     /// List the tables
     Tables(ClientOptions),
-    /// Make a merged table while the nodes run; others are declared: --tables of `synod node`
+    /// Make a merged or a primary table while the nodes run; others are declared: --tables of
+    /// `synod node`
     #[command(after_help = "\
 Examples:
   synod create carts
   synod create tags bag+memory         see docs/MERGED.md for the words
   synod create prices last-modified+on@1.2
-It is there on the node asked when this returns, and on the others as soon as they hear of it.
-A primary table is declared, on every node alike, and the nodes are started again:
-  synod node 1 --tables default,accounts:primary")]
+  synod create accounts primary        a primary table; see docs/PRIMARY.md for the words
+  synod create orders primary+quorum+on@1.2.3
+A merged table is there on the node asked when this returns, and on the others as soon as they hear
+of it. A primary table is made if a quorum agrees; every node that is asked for it has it then.")]
     Create(CreateOptions),
     /// Have a node keep a copy of a merged table that was made while the nodes ran
     AddReplica(AddReplicaOptions),
-    /// Drop a merged table that was made while the nodes ran, with all that it holds anywhere
+    /// Drop a table that was made while the nodes ran, with all that it holds anywhere
     Drop(DropOptions),
     /// Have a node dial its peers now, or one of them, where it has no link
     #[command(after_help = "\

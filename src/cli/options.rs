@@ -67,7 +67,8 @@ pub(super) struct HandOverOptions {
 pub(super) struct CreateOptions {
     /// Its name
     pub(super) name: String,
-    /// What it is, in words joined by + [default: what the nodes were told of merged tables]
+    /// What it is, in words joined by +; a primary table's begin with primary [default: what the
+    /// nodes were told of merged tables]
     pub(super) words: Option<String>,
     #[command(flatten)]
     pub(super) client: ClientOptions,

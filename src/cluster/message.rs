@@ -16,6 +16,8 @@ pub enum Message {
         sequence: u64,
         /// The sender's own open session, if it has one.
         session: Option<u64>,
+        /// Which list of primary tables the sender knows: the revision.
+        tables: u64,
     },
     /// I hear you.
     HeartbeatAck {
@@ -33,9 +35,10 @@ pub enum Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Heartbeat { sequence, session } => {
+            Self::Heartbeat { sequence, session, tables } => {
                 write!(f, "Heartbeat {}", *sequence as u32)?;
-                session.map_or(Ok(()), |session| write!(f, " session={session}"))
+                session.map_or(Ok(()), |session| write!(f, " session={session}"))?;
+                if *tables > 0 { write!(f, " tables={tables}") } else { Ok(()) }
             }
             Self::HeartbeatAck { sequence, session, .. } => {
                 write!(f, "HeartbeatAck {}", *sequence as u32)?;

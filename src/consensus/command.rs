@@ -115,6 +115,8 @@ pub enum Command {
         /// What.
         call: primary::Call,
     },
+    /// Make a primary table, or learn of those that were made.
+    PrimaryTable(primary::TableCommand),
     /// Overwrite, whatever is there.
     Put {
         /// Which table.
@@ -150,7 +152,7 @@ pub enum Command {
     Status,
     /// Be told of events, until [`Command::Unsubscribe`].
     Subscribe(Topic),
-    /// Make, change or drop a merged table.
+    /// Make or change a merged table, or drop a table of either kind.
     Table(merged::TableCommand),
     /// Be told no more.
     Unsubscribe(Topic),
@@ -401,6 +403,7 @@ impl Command {
             Self::Merged { command, .. } => command.changes(),
             Self::Table(_) => true,
             Self::Primary { call, .. } => call.writes(),
+            Self::PrimaryTable(command) => command.changes(),
             Self::CloseSession(_)
             | Self::Get { .. }
             | Self::Keys { .. }
@@ -426,6 +429,7 @@ impl Command {
             | Self::Merged { .. }
             | Self::OpenSession
             | Self::Primary { .. }
+            | Self::PrimaryTable(_)
             | Self::Status
             | Self::Subscribe(_)
             | Self::Table(_)
@@ -461,6 +465,7 @@ impl fmt::Display for Command {
             Self::Merged { table, command } => write!(f, "{table}: {command}"),
             Self::OpenSession => write!(f, "open_session"),
             Self::Primary { table, call } => write!(f, "{table}: {call}"),
+            Self::PrimaryTable(command) => write!(f, "{command}"),
             Self::Put { table, key, value, bindings } => {
                 write!(f, "put {table}/{key} {value}")?;
                 list(f, bindings)

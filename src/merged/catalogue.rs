@@ -172,7 +172,9 @@ impl fmt::Display for Unmade {
             Self::Name => {
                 write!(f, "a table's name is 1 to 64 letters, digits, dots, dashes and underscores")
             }
-            Self::NoSuchTable => write!(f, "there is no merged table of this name"),
+            Self::NoSuchTable => {
+                write!(f, "there is no table of this name that was made while nodes run")
+            }
             Self::TooMany => write!(
                 f,
                 "there are as many tables made while nodes run as there may be, or they have had \

@@ -8,12 +8,12 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Effects, Foreign, Node, Record, TableConfig};
+use super::{Discipline, Effects, Foreign, Node, Record, TableConfig};
 use crate::base::{Key, OpId, TableId};
-use crate::consensus::{Outcome, Refusal, Sent};
+use crate::consensus::{OnNoQuorum, Outcome, Refusal, Sent};
 use crate::merged::{
     Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, Table, TableCommand,
     TableName, Unfit, Unmade, Writer, is_table_name,
@@ -36,7 +36,7 @@ pub(super) struct Catalogue {
     made: BTreeMap<TableId, u32>,
     /// The generations of declared tables of whose names others were dropped before.
     declared: BTreeMap<TableId, u32>,
-    /// How often the list has changed here.
+    /// How often the tables have changed here.
     revision: u64,
 }
 
@@ -59,6 +59,7 @@ impl Node {
         op: OpId,
         sent: Sent,
         patience: core::time::Duration,
+        on_no_quorum: OnNoQuorum,
         command: TableCommand,
         effects: &mut Effects,
     ) {
@@ -69,8 +70,14 @@ impl Node {
         if self.requests_in_flight() >= self.config.limits.requests_max {
             return self.decline(op, Outcome::Refused(Refusal::Busy), effects);
         }
+        let (name, drops) =
+            (command.name().to_string(), matches!(command, TableCommand::Drop { .. }));
         let outcome = match self.change_tables(command, effects) {
             Ok(()) => Outcome::Done,
+            // It is none of those merged here, so it may be one that was agreed upon.
+            Err(Unmade::NoSuchTable) if drops => {
+                return self.drop_listed(op, sent, patience, on_no_quorum, name, effects);
+            }
             // It may have been dropped by this very request.
             Err(Unmade::NoSuchTable) if sent == Sent::Again => Outcome::Unknown,
             Err(unmade) => Outcome::Refused(Refusal::Unmade(unmade)),
@@ -100,6 +107,10 @@ impl Node {
                 let schema =
                     Schema { replicas: Replicas::Only([node].into()), ..Schema::default() };
                 self.check_schema(&schema)?;
+                if known.is_some_and(|table| self.is_agreed(table)) {
+                    let why = "it is a primary table, which a node joins by JOIN";
+                    return Err(Unmade::Impossible(why.to_string()));
+                }
                 let table = known.filter(|table| self.schema_of(*table).is_some());
                 self.add_replicas(
                     &name,
@@ -113,7 +124,9 @@ impl Node {
                 let Some(table) = known else { return self.make_table(&name, schema, effects) };
                 let config = &self.config.tables[usize::from(table.0)];
                 let Some(is) = config.schema() else {
-                    return Err(Unmade::Exists("no merged table".to_string()));
+                    let is_primary = config.primary().is_some();
+                    let is = if is_primary { "a primary table" } else { "no merged table" };
+                    return Err(Unmade::Exists(is.to_string()));
                 };
                 if is.agreement() != schema.agreement() {
                     return Err(Unmade::Exists(is.agreement().to_string()));
@@ -132,7 +145,7 @@ impl Node {
                     None => self.listed(&name).and_then(|(listed, _)| {
                         listed.schema.is_some().then_some(listed.generation)
                     }),
-                    Some(table) if self.schema_of(table).is_none() => None,
+                    Some(table) if self.is_agreed(table) => None,
                     Some(table) => Some(*self.catalogue.made.get(&table).ok_or(Unmade::Declared)?),
                 };
                 let generation = generation.ok_or(Unmade::NoSuchTable)?;
@@ -215,7 +228,7 @@ impl Node {
             return table;
         }
         let schema = Schema::default();
-        let table = self.push_table(CATALOGUE, schema.clone());
+        let table = self.push_table(TableConfig::merged(CATALOGUE, schema.clone()));
         self.catalogue.table = Some(table);
         let name = TableName::of(CATALOGUE);
         self.copies.name(table, name);
@@ -223,9 +236,9 @@ impl Node {
         table
     }
 
-    fn push_table(&mut self, name: &str, schema: Schema) -> TableId {
+    pub(super) fn push_table(&mut self, config: TableConfig) -> TableId {
         let table = TableId(self.config.tables.len() as u16);
-        self.config.tables.push(TableConfig::merged(name, schema));
+        self.config.tables.push(TableConfig { made: true, ..config });
         self.catalogue.revision += 1;
         table
     }
@@ -283,6 +296,17 @@ impl Node {
     fn follow(&mut self, name: &str, listed: &Listed, effects: &mut Effects) {
         let known = self.config.table(name);
         let mut made = known.and_then(|known| Some((known, *self.catalogue.made.get(&known)?)));
+        if known.is_some_and(|table| self.is_agreed(table)) {
+            let why =
+                "a merged table of this name was made too; here the name means the primary one";
+            tracing::error!(
+                node = self.config.node.0,
+                table = name,
+                why,
+                "a name is of two tables"
+            );
+            return;
+        }
         if let (Some(table), None) = (known, made) {
             return self.follow_declared(name, table, listed, effects);
         }
@@ -369,7 +393,7 @@ impl Node {
             let Agreement { kind, strategy, contest } = begun;
             (schema.kind, schema.strategy, schema.contest) = (kind, strategy, contest);
         }
-        let table = self.push_table(name, schema.clone());
+        let table = self.push_table(TableConfig::merged(name, schema.clone()));
         self.catalogue.made.insert(table, listed.generation);
         self.copies.name(table, hash);
         tracing::info!(node, table = name, schema = schema.words(), "table made");
@@ -385,8 +409,7 @@ impl Node {
         }
         let schema = Schema { replicas: listed.replicas.clone(), ..schema.clone() };
         let place = usize::from(table.0);
-        let name = self.config.tables[place].name.clone();
-        self.config.tables[place] = TableConfig::merged(name, schema.clone());
+        self.config.tables[place].discipline = Discipline::Merged(schema.clone());
         self.catalogue.revision += 1;
         let Some(hash) = self.copies.hash(table) else { return };
         if self.merged(table).is_some() {
@@ -398,13 +421,17 @@ impl Node {
     }
 
     fn drop_table(&mut self, table: TableId, effects: &mut Effects) {
-        let place = usize::from(table.0);
-        let name = core::mem::take(&mut self.config.tables[place].name);
+        let name = self.unname_table(table);
         tracing::info!(node = self.config.node.0, table = name, "table dropped");
         self.catalogue.made.remove(&table);
-        self.catalogue.revision += 1;
         self.void_copy(table);
         self.fail_asks(Some(table), &Refusal::NoSuchTable(table), effects);
+    }
+
+    /// A table that was dropped keeps its place, without a name. This was it.
+    pub(super) fn unname_table(&mut self, table: TableId) -> String {
+        self.catalogue.revision += 1;
+        core::mem::take(&mut self.config.tables[usize::from(table.0)].name)
     }
 
     /// Has what was written of a copy be void.

@@ -42,6 +42,8 @@ pub struct TableConfig {
     pub name: String,
     /// What it promises.
     pub discipline: Discipline,
+    /// Whether it was made while nodes ran. Never of one that a node is told of.
+    pub made: bool,
 }
 
 /// What a table promises.
@@ -64,25 +66,33 @@ impl TableConfig {
     /// A consensus table.
     #[must_use]
     pub fn consensus(name: impl Into<String>) -> Self {
-        Self { name: name.into(), discipline: Discipline::Consensus { write_once: false } }
+        Self {
+            name: name.into(),
+            discipline: Discipline::Consensus { write_once: false },
+            made: false,
+        }
     }
 
     /// A merged table.
     #[must_use]
     pub fn merged(name: impl Into<String>, schema: merged::Schema) -> Self {
-        Self { name: name.into(), discipline: Discipline::Merged(schema) }
+        Self { name: name.into(), discipline: Discipline::Merged(schema), made: false }
     }
 
     /// A primary table.
     #[must_use]
     pub fn primary_table(name: impl Into<String>, schema: primary::Schema) -> Self {
-        Self { name: name.into(), discipline: Discipline::Primary(schema) }
+        Self { name: name.into(), discipline: Discipline::Primary(schema), made: false }
     }
 
     /// A consensus table whose only write is `put_if_absent`.
     #[must_use]
     pub fn write_once(name: impl Into<String>) -> Self {
-        Self { name: name.into(), discipline: Discipline::Consensus { write_once: true } }
+        Self {
+            name: name.into(),
+            discipline: Discipline::Consensus { write_once: true },
+            made: false,
+        }
     }
 
     /// Whether its only write is `put_if_absent`.
@@ -430,7 +440,7 @@ impl Config {
             if self.tables[..place].iter().any(|other| other.name == table.name) {
                 return Err(ConfigError::DuplicateTable(table.name.clone()));
             }
-            if table.name.is_empty() || table.name.starts_with('$') {
+            if table.name.is_empty() || table.name.starts_with('$') || table.made {
                 return Err(ConfigError::ReservedName(table.name.clone()));
             }
         }
@@ -488,28 +498,37 @@ impl Config {
     }
 
     fn check_primary(&self, members: &Members) -> Result<(), ConfigError> {
-        let limits = &self.limits;
-        let row = limits.key_max.saturating_add(limits.value_max);
         let primary = self.tables.iter().filter_map(|table| Some((table, table.primary()?)));
         let mut names = BTreeSet::new();
         for (table, schema) in primary {
-            let time = schema.answer_within.min(schema.patience);
-            let why = if !names.insert(TableName::of(&table.name)) {
-                Some(Impossible::NameTaken)
-            } else if table.name.len() > limits.key_max {
-                Some(Impossible::NameTooLong)
-            } else if row.saturating_mul(2).saturating_add(1 << 20) > FRAME_MAX {
-                Some(Impossible::RowTooLong)
-            } else if time.is_zero() {
-                Some(Impossible::NoTime)
-            } else {
-                impossible_replicas(&schema.replicas, members)
-            };
+            let fresh = names.insert(TableName::of(&table.name));
+            let why = self.impossible_primary(&table.name, schema, members);
+            let why = if fresh { why } else { Some(Impossible::NameTaken) };
             if let Some(why) = why {
                 return Err(ConfigError::Primary { table: table.name.clone(), why });
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a primary table whose arbiter has this name.
+    pub(super) fn impossible_primary(
+        &self,
+        arbiter: &str,
+        schema: &primary::Schema,
+        members: &Members,
+    ) -> Option<Impossible> {
+        let limits = &self.limits;
+        let row = limits.key_max.saturating_add(limits.value_max);
+        if arbiter.len() > limits.key_max {
+            Some(Impossible::NameTooLong)
+        } else if row.saturating_mul(2).saturating_add(1 << 20) > FRAME_MAX {
+            Some(Impossible::RowTooLong)
+        } else if schema.answer_within.min(schema.patience).is_zero() {
+            Some(Impossible::NoTime)
+        } else {
+            impossible_replicas(&schema.replicas, members)
+        }
     }
 
     pub(super) fn impossible(

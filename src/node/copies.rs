@@ -159,7 +159,10 @@ impl Node {
 
     pub(super) fn requests_in_flight(&self) -> usize {
         let copies = self.copies.waiting.len() + self.copies.asks.len();
-        self.requests.len() + copies + self.replicas.requests_in_flight()
+        self.requests.len()
+            + copies
+            + self.replicas.requests_in_flight()
+            + self.agreed.requests_in_flight()
     }
 
     // ------------------------------------------------------------------ beginning

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use super::agreed::is_list;
 use super::{Effects, Ending, Event, Node, Timer};
 use crate::base::{RegisterId, TableId};
 use crate::consensus::{Cell, State, Topic};
@@ -65,6 +66,9 @@ impl Node {
                 }
                 self.sweep_soon();
                 self.tell_all_sessions(effects);
+            }
+            RegisterId::Key(TableId::ROSTERS, name) if is_list(name) => {
+                self.on_list_learned(cell, effects);
             }
             RegisterId::Key(TableId::ROSTERS, name) => self.on_roster_learned(name, cell, effects),
             RegisterId::Key(table, key) => {

@@ -17,14 +17,16 @@ impl Node {
         self.heartbeat(effects);
         self.tick_copies(effects);
         self.tell_all_sessions(effects);
+        self.tick_list(effects);
         self.keep_own_session(effects);
     }
 
     fn heartbeat(&mut self, effects: &mut Effects) {
         let sequence = self.reach.send(self.now.instant);
         let session = self.sessions.number();
+        let tables = self.agreed.revision();
         for member in self.peers() {
-            let heartbeat = cluster::Message::Heartbeat { sequence, session };
+            let heartbeat = cluster::Message::Heartbeat { sequence, session, tables };
             self.send(member, Body::Cluster(heartbeat), Ticket(0), effects);
         }
     }
@@ -44,11 +46,12 @@ impl Node {
         effects: &mut Effects,
     ) {
         match message {
-            cluster::Message::Heartbeat { session, .. } => {
+            cluster::Message::Heartbeat { session, tables, .. } => {
                 self.answer_heartbeat(from, life, &message, effects);
                 if let Some(session) = session {
                     self.on_session_told(self.members.nodes()[from], session, effects);
                 }
+                self.on_revision_told(from, tables, effects);
             }
             cluster::Message::HeartbeatAck { sequence, recorded, session } => {
                 if recorded != self.life {
@@ -173,6 +176,7 @@ impl Node {
             self.notify(&Topic::Quorum, &self.quorum_event(), effects);
             if !reached {
                 self.give_up_impatient(effects);
+                self.give_up_wishes(false, &Refusal::NoQuorum, effects);
             }
         }
         self.update_peers(effects);
@@ -199,6 +203,7 @@ impl Node {
             effects.push(Effect::Demonitor { session });
         }
         self.fail_asks(None, &Refusal::NotReady(self.readiness.clone()), effects);
+        self.give_up_wishes(true, &Refusal::NotReady(self.readiness.clone()), effects);
         self.end_replicas(effects);
     }
 }

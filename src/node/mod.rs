@@ -7,6 +7,7 @@
 //! Must never know: sockets, files, clocks, threads, bytes.
 
 mod acceptors;
+mod agreed;
 mod burials;
 mod catalogue;
 mod config;
@@ -47,6 +48,7 @@ use crate::cluster::{Reach, Witnesses};
 use crate::consensus::{self, Cell, Operation, Outcome, Readiness, Registers, Tag, Topic};
 use crate::monitor::{Index, Sessions, Silence, Target};
 use crate::paxos::{Ballot, Members};
+use agreed::Agreed;
 use catalogue::Catalogue;
 use copies::Copies;
 use replicas::Replicas;
@@ -128,6 +130,8 @@ pub struct Node {
     catalogue: Catalogue,
     /// This node's replicas of primary tables.
     replicas: Replicas,
+    /// The list of those made while nodes run.
+    agreed: Agreed,
 }
 
 /// What waits for a ticket.
@@ -274,6 +278,7 @@ impl Node {
                 Timer::Answer(op) => {
                     self.on_answer_timer(op, effects);
                     self.on_change_timer(op, effects);
+                    self.on_wish_timer(op, effects);
                 }
                 Timer::Ask(number) => self.on_ask_timer(number, effects),
                 Timer::Heartbeat => self.on_heartbeat_timer(effects),

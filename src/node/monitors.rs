@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::agreed::is_list;
 use super::{Effect, Effects, Event, Node, TURN_ROUNDS, Timer, Timing};
 use crate::base::{ClientId, Instant, NodeId, RegisterId, SessionId, TableId, fnv1a};
 use crate::consensus::{Asker, Finding, Goal, Operation, Stage, Topic};
@@ -159,6 +160,9 @@ impl Node {
         effects: &mut Effects,
     ) {
         if let RegisterId::Key(TableId::ROSTERS, name) = &operation.register {
+            if is_list(name) {
+                return self.on_list_finished(finding, effects);
+            }
             return self.on_roster_finished(name, &operation.goal, finding, effects);
         }
         let cell = match finding {

@@ -7,8 +7,8 @@ use core::fmt;
 
 use super::acceptors::ROUND_MAX;
 use super::{
-    Catalogue, Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Replicas, TableConfig,
-    Timers,
+    Agreed, Catalogue, Config, ConfigError, Copies, Genesis, Monitors, Node, Record, Replicas,
+    TableConfig, Timers,
 };
 use crate::base::{Epoch, Incarnation, Life, Now, Random, RegisterId, TableId, Ticket};
 use crate::cluster::{Reach, Witnesses};
@@ -168,6 +168,7 @@ impl Node {
         node.log(Record::Incarnation(node.incarnation));
         node.begin_copies().map_err(|why| RecoverError::Foreign { record: count, why })?;
         node.begin_replicas();
+        node.await_list();
         if active {
             node.readiness = Readiness::Starting;
             node.activating = Some(node.ticket);
@@ -311,6 +312,7 @@ impl Node {
             copies: Copies::default(),
             catalogue: Catalogue::default(),
             replicas: Replicas::default(),
+            agreed: Agreed::default(),
             members,
             config,
         })

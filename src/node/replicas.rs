@@ -51,6 +51,8 @@ pub(super) struct Replicas {
 #[derive(Debug)]
 struct Seat {
     name: TableName,
+    /// The key of its arbiter.
+    arbiter: Key,
     replica: Replica,
     /// The look at the arbiter that is under way, and the one that is to follow it.
     look: Option<u64>,
@@ -108,6 +110,23 @@ impl Replicas {
         self.clients.len() + self.changes.len() + self.waits.len()
     }
 
+    pub(super) fn knows(&self, name: TableName) -> bool {
+        self.names.contains_key(&name)
+    }
+
+    /// Whether anything was recovered of a table that was made while nodes ran, and is not known
+    /// to be there still.
+    pub(super) fn keeps_made(&self) -> bool {
+        !self.journals.is_empty()
+    }
+
+    /// Forgets what was recovered of tables that were made while nodes ran; says which of them are
+    /// not listed.
+    pub(super) fn take_unlisted(&mut self, listed: impl Fn(TableName) -> bool) -> Vec<TableName> {
+        let journals = core::mem::take(&mut self.journals);
+        journals.into_keys().filter(|name| !listed(*name)).collect()
+    }
+
     pub(super) fn recover(
         &mut self,
         table: TableName,
@@ -116,11 +135,6 @@ impl Replicas {
         let journal = self.journals.entry(table).or_insert_with(|| Journal::new(REMEMBERED));
         journal.add(record).map_err(Foreign::Replica)
     }
-}
-
-/// The register that says who is primary of a table.
-fn arbiter(name: &str) -> RegisterId {
-    RegisterId::Key(TableId::ROSTERS, Key::from(name))
 }
 
 /// What a register says of who is primary; `None` if it holds what no replica has put there.
@@ -148,28 +162,100 @@ impl Node {
             Some((TableId(place as u16), TableName::of(&table.name), table.primary()?.clone()))
         });
         for (table, name, schema) in primary.collect::<Vec<_>>() {
-            let journal = self.replicas.journals.remove(&name);
-            let journal = journal.unwrap_or_else(|| Journal::new(REMEMBERED));
-            let me = Member { node: self.config.node, life: self.life };
-            let settings = self.settings(&schema);
-            let mut replica = Replica::recover(me, self.incarnation, settings, journal);
-            if !schema.replicas.contains(self.config.node) {
-                // It only learns of others, until an operator has it join.
-                replica.stay_out();
-            }
-            let seat = Seat {
-                name,
-                replica,
-                look: None,
-                look_next: None,
-                proposing: false,
-                writing: None,
-                told: Default::default(),
-            };
-            self.replicas.names.insert(name, table);
-            self.replicas.seats.insert(table, seat);
+            let arbiter = self.config.tables[usize::from(table.0)].name.clone();
+            self.begin_replica(table, name, &arbiter, &schema);
         }
-        self.replicas.journals.clear();
+        // Of those that were made while nodes ran it is to be found out whether they are there.
+        self.replicas.journals.retain(|_, journal| journal.is_made());
+    }
+
+    fn begin_replica(&mut self, table: TableId, name: TableName, arbiter: &str, schema: &Schema) {
+        let journal = self.replicas.journals.remove(&name);
+        let journal = journal.unwrap_or_else(|| Journal::new(REMEMBERED));
+        let wanted = journal.wanted().unwrap_or_else(|| schema.replicas.contains(self.config.node));
+        let me = Member { node: self.config.node, life: self.life };
+        let settings = self.settings(schema);
+        let mut replica = Replica::recover(me, self.incarnation, settings, journal);
+        if !wanted {
+            // It only learns of others, until an operator has it join.
+            replica.stay_out();
+        }
+        let seat = Seat {
+            name,
+            arbiter: Key::from(arbiter),
+            replica,
+            look: None,
+            look_next: None,
+            proposing: false,
+            writing: None,
+            told: Default::default(),
+        };
+        self.replicas.names.insert(name, table);
+        self.replicas.seats.insert(table, seat);
+    }
+
+    /// Makes the replica of a table that is listed, from what was recovered of it.
+    pub(super) fn begin_made(
+        &mut self,
+        table: TableId,
+        name: TableName,
+        arbiter: &str,
+        schema: &Schema,
+    ) {
+        let known = self.replicas.journals.get(&name);
+        if known.is_none_or(|journal| !journal.is_made()) {
+            self.log(Record::Replica { table: name, record: primary::Record::Made });
+        }
+        self.begin_replica(table, name, arbiter, schema);
+        self.timers.set(Timer::Replica(table), self.now.instant);
+    }
+
+    /// There is no such table any more: ends what was asked of it, and has what was written of it
+    /// be void.
+    pub(super) fn end_replica(&mut self, table: TableId, effects: &mut Effects) {
+        let Some(seat) = self.replicas.seats.remove(&table) else { return };
+        self.replicas.names.remove(&seat.name);
+        self.timers.clear(Timer::Replica(table));
+        self.log(Record::Replica { table: seat.name, record: primary::Record::Void });
+        let mut ended = Vec::new();
+        let errands = self.replicas.errands.iter().filter(|(_, errand)| errand.table == table);
+        for (number, errand) in errands.map(|(number, it)| (*number, it)).collect::<Vec<_>>() {
+            let maybe = errand.ambiguous || errand.attempt.is_some() && errand.writes();
+            ended.push((Some(number), errand.client, maybe));
+        }
+        let Replicas { askers, changes, clients, waits, .. } = &mut self.replicas;
+        askers.retain(|(of, _), tellers| {
+            if *of != table {
+                return true;
+            }
+            for teller in tellers.iter() {
+                // Who has passed it on hears of the end of the table by itself.
+                if let Teller::Client(op) = teller {
+                    ended.push((None, *op, clients.get(op).is_some_and(|maybe| *maybe)));
+                }
+            }
+            false
+        });
+        ended.extend(
+            changes.iter().filter(|(_, (of, _))| *of == table).map(|(op, _)| (None, *op, true)),
+        );
+        ended.extend(
+            waits.iter().filter(|(_, (of, ..))| *of == table).map(|(op, _)| (None, *op, false)),
+        );
+        for (errand, op, maybe) in ended {
+            let gone = Outcome::Refused(Refusal::NoSuchTable(table));
+            let outcome = if maybe { Outcome::Unknown } else { gone };
+            if let Some(number) = errand {
+                self.end_errand(number, outcome, effects);
+                continue;
+            }
+            let Replicas { changes, clients, waits, .. } = &mut self.replicas;
+            clients.remove(&op);
+            changes.remove(&op);
+            waits.remove(&op);
+            self.timers.clear(Timer::Answer(op));
+            self.decline(op, outcome, effects);
+        }
     }
 
     fn settings(&self, schema: &Schema) -> Settings {
@@ -345,13 +431,14 @@ impl Node {
 
     // ------------------------------------------------------------------ the arbiter
 
-    fn arbiter_of(&self, table: TableId) -> RegisterId {
-        arbiter(&self.config.tables[usize::from(table.0)].name)
+    fn arbiter_of(&self, table: TableId) -> Option<RegisterId> {
+        let seat = self.replicas.seats.get(&table)?;
+        Some(RegisterId::Key(TableId::ROSTERS, seat.arbiter.clone()))
     }
 
     /// Reads who is primary, from now on; one such reading at a time.
     fn look_at_roster(&mut self, table: TableId, asked: u64, effects: &mut Effects) {
-        let register = self.arbiter_of(table);
+        let Some(register) = self.arbiter_of(table) else { return };
         let Some(seat) = self.replicas.seats.get_mut(&table) else { return };
         if seat.look.is_some() {
             seat.look_next = Some(asked);
@@ -369,7 +456,7 @@ impl Node {
         roster: &Roster,
         effects: &mut Effects,
     ) {
-        let register = self.arbiter_of(table);
+        let Some(register) = self.arbiter_of(table) else { return };
         let floor = self.registers.floor(&register);
         let Some(seat) = self.replicas.seats.get_mut(&table) else { return };
         if seat.proposing {
@@ -398,13 +485,14 @@ impl Node {
         effects: &mut Effects,
     ) {
         let Some(table) = self.table_of(name) else { return };
+        let Some(register) = self.arbiter_of(table) else { return };
         let Some(seat) = self.replicas.seats.get_mut(&table) else { return };
         let looked = matches!(goal, Goal::Look);
         let asked = if looked { seat.look.take().unwrap_or(0) } else { 0 };
         let next = if looked { seat.look_next.take() } else { None };
         seat.proposing &= looked;
         if let Finding::Chosen { cell, .. } = finding {
-            let floor = self.registers.floor(&self.arbiter_of(table));
+            let floor = self.registers.floor(&register);
             let absent = Cell::absent(floor.accepted);
             self.tell_roster(table, asked, cell.as_deref().unwrap_or(&absent), effects);
         }
@@ -510,7 +598,12 @@ impl Node {
             }
             Call::Join(wanted) => {
                 self.step_replica(table, Input::Join(wanted), effects);
-                self.decline(op, Outcome::Primary(Answer::Done), effects);
+                // Whatever the table was told, also when this node starts again.
+                let Some(seat) = self.replicas.seats.get(&table) else { return };
+                let record = primary::Record::Wanted(wanted);
+                let after = self.log(Record::Replica { table: seat.name, record });
+                let until = (self.now.instant + patience, true, table);
+                self.reply(op, Outcome::Primary(Answer::Done), after, until, effects);
             }
             Call::Wait { place, replicas } => {
                 self.replicas.waits.insert(op, (table, place, replicas));
@@ -524,6 +617,7 @@ impl Node {
     fn check_primary(&self, table: TableId, call: &Call) -> Result<(), Refusal> {
         match self.config.tables.get(usize::from(table.0)) {
             None => return Err(Refusal::NoSuchTable(table)),
+            Some(found) if found.name.is_empty() => return Err(Refusal::NoSuchTable(table)),
             Some(found) if found.primary().is_none() => return Err(Refusal::Discipline(table)),
             Some(_) => {}
         }

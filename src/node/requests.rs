@@ -17,6 +17,7 @@ impl Node {
         if self.requests.contains_key(&op)
             || self.copies.is_asked(&op)
             || self.replicas.is_asked(&op)
+            || self.agreed.is_asked(&op)
         {
             // A duplicate of one in flight: that one will be answered, once.
             return;
@@ -26,7 +27,17 @@ impl Node {
             return self.on_merged_request(op, sent, patience, on_no_quorum, asked, effects);
         }
         if let Command::Table(command) = command {
-            return self.on_table_request(op, sent, patience, command, effects);
+            return self.on_table_request(op, sent, patience, on_no_quorum, command, effects);
+        }
+        if let Command::PrimaryTable(command) = command {
+            return self.on_primary_table_request(
+                op,
+                sent,
+                patience,
+                on_no_quorum,
+                command,
+                effects,
+            );
         }
         if let Command::Primary { table, call } = command {
             return self.on_primary_request(op, sent, patience, (table, call), effects);
@@ -112,6 +123,7 @@ impl Node {
             | Command::Merged { .. }
             | Command::OpenSession
             | Command::Primary { .. }
+            | Command::PrimaryTable(_)
             | Command::Remove { .. }
             | Command::Status
             | Command::Subscribe(Topic::Merges | Topic::Quorum | Topic::Roles)
@@ -158,7 +170,7 @@ impl Node {
     }
 
     /// Whether the node can work for a client now.
-    fn check_standing(&self, on_no_quorum: OnNoQuorum) -> Result<(), Refusal> {
+    pub(super) fn check_standing(&self, on_no_quorum: OnNoQuorum) -> Result<(), Refusal> {
         if self.requests_in_flight() >= self.config.limits.requests_max {
             return Err(Refusal::Busy);
         }
@@ -207,6 +219,7 @@ impl Node {
             | Command::Merged { .. }
             | Command::OpenSession
             | Command::Primary { .. }
+            | Command::PrimaryTable(_)
             | Command::Put { .. }
             | Command::PutIfAbsent { .. }
             | Command::Remove { .. }
@@ -329,6 +342,7 @@ impl Node {
             | Command::CloseSession(_)
             | Command::Merged { .. }
             | Command::Primary { .. }
+            | Command::PrimaryTable(_)
             | Command::Status
             | Command::Subscribe(_)
             | Command::Table(_)

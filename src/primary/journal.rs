@@ -36,8 +36,15 @@ pub enum Record {
         /// Whether it is sworn off, for the sake of a successor.
         sworn_off: bool,
     },
+    /// The table was made while nodes ran: once the list of such tables does not have it, what is
+    /// written here is of no use to anybody.
+    Made,
     /// A part of a copy that replaces everything once it is whole.
     Piece(Piece),
+    /// There is no such table any more: nothing that was written before this counts.
+    Void,
+    /// Whether an operator wants this node to be a replica, whatever the table was told.
+    Wanted(bool),
 }
 
 impl Record {
@@ -45,7 +52,11 @@ impl Record {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Appended(entries) => entries.iter().map(Entry::size).sum(),
-            Self::Committed(_) | Self::Entered { .. } => 0,
+            Self::Committed(_)
+            | Self::Entered { .. }
+            | Self::Made
+            | Self::Void
+            | Self::Wanted(_) => 0,
             Self::Piece(piece) => piece.size(),
         }
     }
@@ -62,6 +73,9 @@ impl fmt::Display for Record {
             Self::Entered { reign, sworn_off } => {
                 write!(f, "{} {reign}", if *sworn_off { "sworn off" } else { "entered" })
             }
+            Self::Made => f.write_str("made"),
+            Self::Void => f.write_str("void"),
+            Self::Wanted(wanted) => f.write_str(if *wanted { "joins" } else { "leaves" }),
             Self::Piece(piece) => {
                 let (rows, entries) = (piece.rows.len(), piece.entries.len());
                 write!(f, "piece to {} rows {rows} entries {entries}", piece.upto.place)
@@ -103,6 +117,9 @@ pub struct Journal {
     /// Whether it will not be finished.
     is_given_up: bool,
     remembered_max: usize,
+    is_made: bool,
+    is_void: bool,
+    wanted: Option<bool>,
 }
 
 impl Journal {
@@ -119,7 +136,22 @@ impl Journal {
             staging,
             is_given_up: false,
             remembered_max,
+            is_made: false,
+            is_void: false,
+            wanted: None,
         }
+    }
+
+    /// Whether the table was made while nodes ran.
+    #[must_use]
+    pub const fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// What an operator has said last of whether this node is to be a replica.
+    #[must_use]
+    pub const fn wanted(&self) -> Option<bool> {
+        self.wanted
     }
 
     pub(super) const fn reign(&self) -> (Reign, bool) {
@@ -157,7 +189,19 @@ impl Journal {
                 }
                 Ok(())
             }
+            Record::Made => {
+                self.is_made = true;
+                Ok(())
+            }
             Record::Piece(piece) => self.stage(piece),
+            Record::Void => {
+                *self = Self { is_void: true, ..Self::new(self.remembered_max) };
+                Ok(())
+            }
+            Record::Wanted(wanted) => {
+                self.wanted = Some(wanted);
+                Ok(())
+            }
         }
     }
 
@@ -211,11 +255,16 @@ impl Journal {
     /// Records that come to the same, for a store that wants to be rid of the old ones. What there
     /// is of the replica goes with them, little by little.
     pub fn into_records(self) -> impl Iterator<Item = Record> {
+        // A beginning that was written elsewhere may have to be ended again.
+        let first = self.is_void.then_some(Record::Void).into_iter();
+        let first = first.chain(self.is_made.then_some(Record::Made));
+        let first = first.chain(self.wanted.map(Record::Wanted));
+        let is_blank = self.is_void && self.reign == Reign::NONE;
         let Self { mut log, reign, sworn_off, parts, is_given_up, .. } = self;
         let parts = if is_given_up { Vec::new() } else { parts };
         let mut next = log.committed().index;
         let mut cursor: Option<Cursor> = None;
-        let mut entered = Some(Record::Entered { reign, sworn_off });
+        let mut entered = (!is_blank).then_some(Record::Entered { reign, sworn_off });
         let held = core::iter::from_fn(move || {
             if !cursor.as_ref().is_some_and(Cursor::is_whole)
                 && let Some(piece) =
@@ -232,6 +281,6 @@ impl Journal {
             next = entries.last()?.place.index;
             Some(Record::Appended(entries))
         });
-        held.chain(parts.into_iter().map(Record::Piece))
+        first.chain(held).chain(parts.into_iter().map(Record::Piece))
     }
 }

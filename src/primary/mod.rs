@@ -9,6 +9,7 @@
 //! Must never know: registers and ballots beyond their order, clocks, disks, sockets.
 
 mod asks;
+mod catalogue;
 mod command;
 mod follow;
 mod journal;
@@ -24,6 +25,8 @@ mod succession;
 mod tests;
 mod writer;
 
+pub use catalogue::TableCommand;
+pub(crate) use catalogue::{Catalogue, LIST, LIST_BYTES_MAX, Made};
 pub use command::{
     Answer, Ask, Call, Command, Envelope, Info, Outcome, Passed, Passing, ReadLevel, Refusal,
 };

@@ -11,7 +11,7 @@ use super::roster::Acknowledge;
 use crate::base::{Replicas, each_word};
 
 /// A primary table's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schema {
     /// Whose disks must hold a write before it is acknowledged. Default [`Acknowledge::All`]. What
     /// counts is what the primary is configured with and has had decided.

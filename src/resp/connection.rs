@@ -17,7 +17,7 @@ use super::primary::About;
 use super::reply::Reply;
 use super::{redis, table};
 use crate::base::{Key, SessionId, TableId};
-use crate::consensus::{Command, Outcome, Refusal};
+use crate::consensus::{Command, OnNoQuorum, Outcome, Refusal};
 use crate::merged;
 use crate::monitor::Bind;
 use crate::node::{Ending, Event, TableConfig};
@@ -175,6 +175,21 @@ pub struct Connection {
     subscribing: usize,
     output: BytesMut,
     closing: Option<Closing>,
+    /// While this node finds out whether a table was made elsewhere, the first of `taken` waits.
+    learning: Learning,
+    /// What is wrong with the bytes behind `taken`.
+    broken: Option<ProtocolError>,
+}
+
+/// How far it is with a table of which this node has not heard.
+#[derive(Debug, Default)]
+enum Learning {
+    #[default]
+    Not,
+    Due,
+    Asked(CallId),
+    /// What was said.
+    Done(Box<Outcome>),
 }
 
 impl Connection {
@@ -200,6 +215,8 @@ impl Connection {
             subscribing: 0,
             output: BytesMut::new(),
             closing: None,
+            learning: Learning::Not,
+            broken: None,
         }
     }
 
@@ -236,7 +253,7 @@ impl Connection {
     /// Whether everything that was asked is answered, and read.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.slots.is_empty() && self.output.is_empty()
+        self.slots.is_empty() && self.taken.is_empty() && self.output.is_empty()
     }
 
     /// Whether it is nobody yet: it has not asked anything, or not said the password.
@@ -261,7 +278,7 @@ impl Connection {
     /// Requests that are not answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.slots.len()
+        self.slots.len() + self.taken.len()
     }
 
     /// Whether everything was said and the connection is to be closed, and why.
@@ -274,6 +291,10 @@ impl Connection {
 
     /// Takes note of an answer. One that was not asked for changes nothing.
     pub fn answer(&mut self, id: CallId, outcome: Outcome, surroundings: &dyn Surroundings) {
+        if matches!(self.learning, Learning::Asked(asked) if asked == id) {
+            self.learning = Learning::Done(Box::new(outcome));
+            return;
+        }
         let Some(flight) = self.flying.remove(&id) else { return };
         self.release(&flight.claim);
         if let Some(about) = flight.about {
@@ -376,6 +397,16 @@ impl Connection {
     pub fn poll(&mut self, surroundings: &dyn Surroundings, errands: &mut Vec<Errand>) {
         loop {
             self.read(surroundings);
+            // What was asked before may make it.
+            let is_next = self.waiting.is_empty() && self.flying.is_empty();
+            if is_next && matches!(self.learning, Learning::Due) {
+                let id = self.new_id();
+                let command = Command::PrimaryTable(primary::TableCommand::Learn);
+                let on_no_quorum = OnNoQuorum::Return;
+                let call = Call { on_no_quorum, ..self.state.call(command) };
+                errands.push(Errand::Call(id, call));
+                self.learning = Learning::Asked(id);
+            }
             self.send(errands);
             let before = self.slots.len();
             self.write();
@@ -388,6 +419,7 @@ impl Connection {
 
     fn read(&mut self, surroundings: &dyn Surroundings) {
         while self.closing.is_none()
+            && matches!(self.learning, Learning::Not | Learning::Done(_))
             && self.asked < self.limits.asked_max
             && self.output.len() < self.limits.output_max
         {
@@ -396,16 +428,20 @@ impl Connection {
                 return;
             }
             let mut taken = mem::take(&mut self.taken);
-            let result = self.requests.take(room, &mut taken);
-            let none = taken.is_empty();
-            for request in taken.drain(..) {
-                // Behind a `QUIT` nothing is read.
-                if self.closing.is_none() {
-                    self.begin(&request, surroundings);
-                }
+            if taken.is_empty() && self.broken.is_none() {
+                self.broken = self.requests.take(room, &mut taken).err();
             }
+            let none = taken.is_empty();
+            // Behind a `QUIT` nothing is read.
+            let begun = taken.iter().position(|request| {
+                self.closing.is_none() && self.begin(request, surroundings).is_none()
+            });
+            taken.drain(..begun.unwrap_or(taken.len()));
             self.taken = taken;
-            if let Err(error) = result
+            if begun.is_some() {
+                return;
+            }
+            if let Some(error) = self.broken.take()
                 && self.closing.is_none()
             {
                 self.reply_now(Reply::error(error.to_string()));
@@ -417,9 +453,20 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, request: &[Bytes], surroundings: &dyn Surroundings) {
+    /// Nothing if it has to wait until it is known whether there is such a table.
+    fn begin(&mut self, request: &[Bytes], surroundings: &dyn Surroundings) -> Option<()> {
         let protocol = self.state.protocol;
-        let action = self.action(request, surroundings).unwrap_or_else(Action::Answer);
+        let action = self.action(request, surroundings);
+        let action = match (action, mem::take(&mut self.learning)) {
+            (Err(Reply::Error("NOSUCHTABLE", _)), Learning::Not) => {
+                self.learning = Learning::Due;
+                return None;
+            }
+            (Err(Reply::Error("NOSUCHTABLE", _)), Learning::Done(no)) if *no != Outcome::Done => {
+                Action::Answer(super::error::refused_in(&no, surroundings))
+            }
+            (action, _) => action.unwrap_or_else(Action::Answer),
+        };
         let parts = if let Action::Several(parts) = action { parts } else { vec![action] };
         for part in parts {
             let part = super::merged::translate_action(part, &surroundings.tables());
@@ -440,6 +487,7 @@ impl Connection {
         if self.state.behind_multi.is_some_and(|count| count >= State::BEHIND_MULTI_MAX) {
             self.closing = Some(Closing::Refused);
         }
+        Some(())
     }
 
     /// What a request comes down to.
@@ -685,6 +733,7 @@ impl Claim {
             | Command::Merged { .. }
             | Command::OpenSession
             | Command::Primary { .. }
+            | Command::PrimaryTable(_)
             | Command::Status
             | Command::Table(_) => Self::Alone,
         }

@@ -13,6 +13,7 @@ use crate::merged::{
     TableCommand,
 };
 use crate::node::{MergeEvent, TableConfig};
+use crate::primary;
 
 type Result<T = Action> = core::result::Result<T, Reply>;
 
@@ -51,6 +52,7 @@ fn translate_command(command: Command, tables: &[TableConfig]) -> Command {
         | Command::Merged { .. }
         | Command::OpenSession
         | Command::Primary { .. }
+        | Command::PrimaryTable(_)
         | Command::Put { .. }
         | Command::PutIfAbsent { .. }
         | Command::Remove { .. }
@@ -260,8 +262,8 @@ impl Options {
 }
 
 /// What is asked about a table by its name, since it may not be there yet.
-fn about(arguments: &mut Arguments<'_>, state: &State, command: TableCommand) -> Result {
-    let mut call = state.call(Command::Table(command));
+fn about(arguments: &mut Arguments<'_>, state: &State, command: Command) -> Result {
+    let mut call = state.call(command);
     if arguments.take("PATIENCE") {
         call.patience = arguments.patience()?;
     }
@@ -281,8 +283,15 @@ pub(super) fn create(
     let name = named(arguments)?;
     let words: String =
         if arguments.take("AS") { arguments.parse("what it is, in words")? } else { String::new() };
+    if let Some(words) = super::primary::own_words(&words) {
+        let schema = primary::Schema::default().with_words(words);
+        let schema = schema.map_err(|why| arguments.error(&why))?;
+        let command = primary::TableCommand::Create { name, schema };
+        return about(arguments, state, Command::PrimaryTable(command));
+    }
     if words.split('+').any(|word| word.trim() == "primary") {
-        return Err(super::primary::not_made(arguments, &name, &words));
+        let why = "of what makes a primary table the first word is 'primary': primary+quorum";
+        return Err(arguments.error(why));
     }
     let schema = Schema::default().with_words(surroundings.merged_defaults());
     let schema = schema.and_then(|schema| schema.with_words(&words));
@@ -290,7 +299,7 @@ pub(super) fn create(
     if schema.strategy == Strategy::Custom {
         return Err(arguments.error("'custom' is for applications, which bring a resolver"));
     }
-    about(arguments, state, TableCommand::Create { name, schema })
+    about(arguments, state, Command::Table(TableCommand::Create { name, schema }))
 }
 
 pub(super) fn add_replica(
@@ -300,7 +309,7 @@ pub(super) fn add_replica(
 ) -> Result {
     let name = named(arguments)?;
     let node = NodeId(arguments.parse("the number of a node")?);
-    about(arguments, state, TableCommand::AddReplica { name, node })
+    about(arguments, state, Command::Table(TableCommand::AddReplica { name, node }))
 }
 
 pub(super) fn drop_table(
@@ -309,7 +318,7 @@ pub(super) fn drop_table(
     _: &dyn Surroundings,
 ) -> Result {
     let name = named(arguments)?;
-    about(arguments, state, TableCommand::Drop { name })
+    about(arguments, state, Command::Table(TableCommand::Drop { name }))
 }
 
 pub(super) fn conflicts(

@@ -12,7 +12,6 @@ use super::redis::{Read, deadline};
 use super::reply::Reply;
 use crate::base::{Key, NodeId, TableId, Value};
 use crate::consensus::{Command, Expect, OnNoQuorum, ReadLevel};
-use crate::merged::CATALOGUE;
 use crate::monitor::Bind;
 use crate::node::{Discipline, TableConfig};
 use crate::paxos::Ballot;
@@ -338,8 +337,6 @@ pub(super) fn tables(
     surroundings: &dyn Surroundings,
 ) -> Result {
     let all = surroundings.tables();
-    // Behind the list of those made while nodes ran stand those.
-    let list = all.iter().position(|table| table.name == CATALOGUE).unwrap_or(all.len());
     let tables = all.iter().enumerate().filter(|(_, table)| !table.name.is_empty());
     let describe = tables.map(|(place, table)| {
         let words = table.schema().map(|schema| schema.words());
@@ -350,7 +347,7 @@ pub(super) fn tables(
             ("number", Reply::Integer(i64::try_from(place).unwrap_or(i64::MAX))),
             ("discipline", Reply::bulk(discipline(table))),
             ("write_once", Reply::Boolean(table.is_write_once())),
-            ("declared", Reply::Boolean(place < list)),
+            ("declared", Reply::Boolean(!table.made)),
             ("words", words.unwrap_or(Reply::Null)),
         ])
     });

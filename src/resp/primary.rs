@@ -84,6 +84,7 @@ pub(super) fn translate(call: Call, tables: &[TableConfig]) -> Call {
         | Command::Merged { .. }
         | Command::OpenSession
         | Command::Primary { .. }
+        | Command::PrimaryTable(_)
         | Command::Put { .. }
         | Command::PutIfAbsent { .. }
         | Command::Remove { .. }
@@ -305,16 +306,10 @@ fn described(info: &Info) -> Reply {
     ])
 }
 
-/// Why none is made while the nodes run, and how one is declared, for who asks for that.
-pub(super) fn not_made(arguments: &Arguments<'_>, name: &str, words: &str) -> Reply {
-    // What else it is to be stands behind what it is.
-    let others = words.split('+').map(str::trim).filter(|word| *word != "primary");
-    let words: Vec<&str> = core::iter::once("primary").chain(others).collect();
-    arguments.error(format_args!(
-        "only merged tables are made while the nodes run; declare this one, behind the others, on \
-         every node, and start them again: --tables ...,{name}:{}",
-        words.join("+")
-    ))
+/// What words say besides that a table is a primary one; nothing if they do not begin with that.
+pub(super) fn own_words(words: &str) -> Option<&str> {
+    let (first, own) = words.split_once('+').unwrap_or((words, ""));
+    (first.trim() == "primary").then_some(own)
 }
 
 /// What is asked about a table as a whole.

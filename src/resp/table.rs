@@ -457,9 +457,11 @@ pub const COMMANDS: [Spec; 64] = {
             WRITE,
             NO_KEY,
             "name [AS words] [PATIENCE milliseconds]",
-            "Makes a merged table, here at once and on the other nodes as soon as they hear of it.",
-            "Nothing is done if there is one of this name that is the same. For the words see \
-             `docs/MERGED.md`. Wait for the reply before you use the table.",
+            "Makes a merged table, here at once and on the other nodes as soon as they hear of \
+             it; or a primary one, if a quorum agrees.",
+            "Nothing is done if there is one of this name that is the same. The words of a primary \
+             table begin with `primary`, as in `primary+quorum`: see `docs/PRIMARY.md`; for others \
+             see `docs/MERGED.md`. Wait for the reply before you use the table.",
             merged::create,
         ),
         row(
@@ -481,8 +483,8 @@ pub const COMMANDS: [Spec; 64] = {
             WRITE,
             NO_KEY,
             "name [PATIENCE milliseconds]",
-            "Drops a merged table that was made with `SYNOD.CREATE`, with all that any node holds \
-             of it.",
+            "Drops a table that was made with `SYNOD.CREATE`, with all that any node holds of it; \
+             a primary one if a quorum agrees.",
             "What is written to it elsewhere before the news gets there is dropped too.",
             merged::drop_table,
         ),

@@ -735,15 +735,25 @@ fn what_is_unknown_of_a_primary_table_can_be_resolved() {
     assert!(answer.contains("SYNOD.RESOLVE"), "{answer}");
 }
 
-/// Who wants a primary table made while nodes run is told how one is declared.
+/// A primary table is made, had, and dropped by its name.
 #[test]
-fn primary_tables_are_declared() {
+fn primary_tables_are_made_while_nodes_run() {
     let mut server = Server::new();
-    for (words, declared) in [("primary", "primary"), ("quorum+primary", "primary+quorum")] {
-        let answer = server.say(&format!("SYNOD.CREATE orders AS {words}"));
-        assert!(answer.starts_with("-ERR SYNOD.CREATE: only merged tables are made"), "{answer}");
-        assert!(answer.ends_with(&format!("--tables ...,orders:{declared}")), "{answer}");
-    }
+    let missing = "-NOSUCHTABLE no table 'orders'; there are: default locks";
+    assert_eq!(server.say("SELECT orders"), missing);
+    assert_eq!(server.say("SYNOD.CREATE orders AS primary+quorum"), "+OK");
+    assert_eq!(server.say("SYNOD.CREATE orders AS primary+quorum"), "+OK");
+    let other = "-UNMADE there is a table of this name, which is primary+quorum";
+    assert_eq!(server.say("SYNOD.CREATE orders AS primary"), other);
+    let other = "-UNMADE there is a table of this name, which is a primary table";
+    assert_eq!(server.say("SYNOD.CREATE orders AS set"), other);
+    let answer = server.say("SYNOD.CREATE orders AS quorum+primary");
+    assert!(answer.ends_with("the first word is 'primary': primary+quorum"), "{answer}");
+    assert_eq!(server.say("SYNOD.CREATE locks AS primary").split(' ').next(), Some("-UNMADE"));
+    assert_eq!(server.say("SELECT orders"), "+OK");
+    assert_eq!(server.say("SYNOD.DROP orders"), "+OK");
+    assert!(server.say("SYNOD.DROP orders").starts_with("-UNMADE there is no table"));
+    assert_eq!(server.say("SELECT orders"), missing);
 }
 
 /// `WAIT` tells how many others have what was written, and where there is nothing to wait for

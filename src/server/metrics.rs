@@ -400,6 +400,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Merged { .. } => "merged",
         Command::OpenSession => "open_session",
         Command::Primary { .. } => "primary",
+        Command::PrimaryTable(_) => "primary_table",
         Command::Put { .. } => "put",
         Command::PutIfAbsent { .. } => "put_if_absent",
         Command::Remove { .. } => "remove",

@@ -185,6 +185,15 @@ impl Checkpoint {
                 self.copies.entry(*table).or_insert_with(|| Story::new(None)).apply(record);
             }
             Record::Born { .. } => self.born = Some(record),
+            Record::Replica { table, record: primary::Record::Void } => {
+                self.replicas.remove(table);
+                if self.born.is_none() {
+                    let mut story = Story::new(Some(Replica::new(*table)));
+                    let table = *table;
+                    story.apply(record);
+                    self.replicas.insert(table, story);
+                }
+            }
             Record::Replica { table, .. } => {
                 // From the log's beginning on, it is from the replica's on.
                 let begun = self.born.is_some().then(|| Replica::new(*table));

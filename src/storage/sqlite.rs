@@ -363,6 +363,12 @@ fn place(
             }
             return Ok(());
         }
+        Record::Replica { table, record: crate::primary::Record::Void } => {
+            let of = (REPLICA, *table);
+            take_changes(connection, total, of)?;
+            changes.remove(&of);
+            return Ok(());
+        }
         Record::Replica { table, .. } => {
             let of = (REPLICA, *table);
             add_change(connection, total, changes, of, record, frame)?;

@@ -66,7 +66,7 @@ impl Oracle {
             changes: changes(&request.command),
             bound: !super::bindings::binds(&request.command).is_empty(),
             merged: matches!(request.command, Command::Merged { .. } | Command::Primary { .. }),
-            primary: matches!(request.command, Command::Primary { .. }),
+            primary: matches!(request.command, Command::Primary { .. } | Command::PrimaryTable(_)),
             topic,
         });
     }
@@ -240,6 +240,8 @@ impl Oracle {
                 *command == Command::CloseSession(*session)
                     && !self.is_hosted(node, asked, *session)
             }
+            // The node that is asked may not have heard of one that was made.
+            Refusal::NoSuchTable(table) if self.is_made(*table) => true,
             Refusal::NoSuchTable(table) => {
                 tables(command).contains(&table.0)
                     && usize::from(table.0) >= self.bounds.write_once.len()
@@ -281,9 +283,16 @@ const fn changes(command: &Command) -> bool {
     if let Command::Merged { command, .. } = command {
         return command.changes();
     }
+    if let Command::PrimaryTable(command) = command {
+        return command.changes();
+    }
     if let Command::Primary { call, .. } = command {
         // An operator's wish may come true later, too.
-        return call.writes() || matches!(call, PrimaryCall::Force | PrimaryCall::HandOver(_));
+        return call.writes()
+            || matches!(
+                call,
+                PrimaryCall::Force | PrimaryCall::HandOver(_) | PrimaryCall::Join(_)
+            );
     }
     matches!(
         command,

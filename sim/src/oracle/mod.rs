@@ -48,6 +48,9 @@ use register::{Register, Wrong};
 use resolving::Collision;
 use watching::{Shown, Watch};
 
+/// The key of the register that lists the primary tables that are made while nodes run.
+const LIST: &str = "$tables";
+
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Breach {
@@ -152,7 +155,9 @@ impl Oracle {
         let keys = usize::from(plan.keys);
         let keyed = nodes + plan.tables.len() * keys;
         let primary = Primary::all(plan);
-        let slots = keyed + primary.len();
+        // Behind the arbiters stands the list of tables that are made.
+        let lists = usize::from(plan.tables.iter().any(crate::plan::Table::is_made));
+        let slots = keyed + primary.len() + lists;
         let truth =
             Truth { witnessed: vec![None; nodes], heard: vec![0; nodes], ..Truth::default() };
         Self {
@@ -229,6 +234,10 @@ impl Oracle {
                 (place < self.nodes).then_some(place)
             }
             RegisterId::Key(TableId::ROSTERS, name) => {
+                let list = self.keyed + self.primary.len();
+                if name.as_bytes() == LIST.as_bytes() {
+                    return (list < self.slots).then_some(list);
+                }
                 let table = self.primary.iter().position(|primary| primary.is_named(name))?;
                 Some(self.keyed + table)
             }
@@ -252,6 +261,9 @@ impl Oracle {
     pub(crate) fn name(&self, slot: usize) -> RegisterId {
         if let Some(primary) = slot.checked_sub(self.keyed).and_then(|it| self.primary.get(it)) {
             return RegisterId::Key(TableId::ROSTERS, primary.register());
+        }
+        if slot >= self.keyed {
+            return RegisterId::Key(TableId::ROSTERS, Key::from(LIST));
         }
         match slot.checked_sub(self.nodes) {
             None => RegisterId::NodeSession(node_of(slot)),

@@ -169,6 +169,10 @@ pub(super) struct Primary {
     table: TableId,
     name: TableName,
     register: Key,
+    /// What the registers of all tables end in that are made under this name.
+    made: Option<String>,
+    /// Whether it is there: declared, or made.
+    is_there: bool,
     acknowledge: Acknowledge,
     /// How long a node may take to answer.
     answer_within: Nanos,
@@ -192,10 +196,15 @@ impl Primary {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
             let schema = table.primary()?;
+            // Nothing else is made or dropped, so it is the first.
+            let made = table.is_made();
+            let name = if made { format!("$1/{}", table.name) } else { table.name.clone() };
             Some(Self {
                 table: TableId(place),
-                name: TableName::of(&table.name),
-                register: Key::from(table.name.as_str()),
+                name: TableName::of(&name),
+                register: Key::from(name.as_str()),
+                made: made.then(|| format!("/{}", table.name)),
+                is_there: !made,
                 acknowledge: schema.acknowledge,
                 answer_within: Nanos::try_from(schema.answer_within.as_nanos())
                     .unwrap_or(Nanos::MAX),
@@ -219,7 +228,8 @@ impl Primary {
     }
 
     pub(super) fn is_named(&self, register: &Key) -> bool {
-        self.register == *register
+        let made = self.made.as_ref().map(String::as_bytes);
+        self.register == *register || made.is_some_and(|made| register.as_bytes().ends_with(made))
     }
 
     fn len(&self) -> u64 {
@@ -449,7 +459,8 @@ impl Primary {
                     return self.check_copy(node, &copy, piece);
                 }
             }
-            Record::Committed(_) | Record::Entered { .. } => {}
+            Record::Committed(_) | Record::Entered { .. } | Record::Made | Record::Wanted(_) => {}
+            Record::Void => *known = Known::default(),
         }
         Ok(())
     }
@@ -667,6 +678,9 @@ impl Primary {
     /// I9, I10: what is not yet as it must be among these nodes, if they have what it takes.
     fn unequal(&self, nodes: Nodes, life: impl Fn(usize) -> Option<u64>) -> Option<Unequal> {
         let unequal = |text| Some(("I10", "replicas unequal", text));
+        if !self.is_there {
+            return None;
+        }
         let Some((_, roster)) = &self.roster else {
             let mut known = self.nodes.iter().zip(1..).filter(|(_, node)| nodes.has(*node));
             let wanted = known.any(|(known, _)| known.stand.is_none_or(|stand| stand.wanted));
@@ -731,6 +745,18 @@ impl Oracle {
         self.primary.iter().find(|primary| primary.table == table)?.nodes[node].stand
     }
 
+    /// A client was told that what is made while nodes run is made.
+    pub(crate) fn on_table_made(&mut self) {
+        for primary in &mut self.primary {
+            primary.is_there = true;
+        }
+    }
+
+    /// Whether a table is made while nodes run.
+    pub(super) fn is_made(&self, table: TableId) -> bool {
+        self.primary.iter().any(|primary| primary.table == table && primary.made.is_some())
+    }
+
     /// A node's process begins.
     pub(super) fn forget_replicas(&mut self, node: usize) {
         for primary in &mut self.primary {
@@ -786,6 +812,7 @@ impl Oracle {
         marks: &mut Marks,
     ) {
         let Some(primary) = self.primary_of(table) else { return };
+        primary.is_there = true;
         let judged = primary.on_step(who, seat, marks);
         self.judge(table, judged);
     }

@@ -103,7 +103,9 @@ impl Plan {
         let table = |table: &super::Table| match &table.discipline {
             Discipline::Consensus => TableConfig::consensus(&*table.name),
             Discipline::Merged(schema) => TableConfig::merged(&*table.name, schema.clone()),
-            Discipline::Primary(schema) => TableConfig::primary_table(&*table.name, schema.clone()),
+            Discipline::Made(schema) | Discipline::Primary(schema) => {
+                TableConfig::primary_table(&*table.name, schema.clone())
+            }
             Discipline::WriteOnce => TableConfig::write_once(&*table.name),
         };
         Config {
@@ -111,7 +113,7 @@ impl Plan {
             node,
             members: (1..=cluster.nodes.min(NODES_MAX)).map(NodeId).collect(),
             cluster_size: cluster.size,
-            tables: self.tables.iter().map(table).collect(),
+            tables: self.tables.iter().filter(|table| !table.is_made()).map(table).collect(),
             genesis: if cluster.witnessed { Genesis::Witnessed } else { Genesis::Vouched },
             limits: Limits {
                 requests_max: cluster.requests_max as usize,
@@ -201,6 +203,9 @@ impl Plan {
                 "merged tables, and those with a primary, stand behind all others",
             );
         }
+        if self.tables.iter().rev().skip(1).any(super::Table::is_made) {
+            return wrong("table", "the last one alone can be made while nodes run");
+        }
         self.check_resolvers()?;
         let network = &self.network;
         let shares =
@@ -263,7 +268,14 @@ impl Plan {
 
     /// What the engine itself would refuse.
     fn check_config(&self) -> Checked {
-        let Err(error) = self.config(NodeId(1)).check() else { return Ok(()) };
+        let mut config = self.config(NodeId(1));
+        let made = self.tables.iter().filter(|table| table.is_made());
+        config.tables.extend(made.filter_map(|table| {
+            // As long as the key of its arbiter can be, which has the number of the table before it.
+            let name = format!("{:0>22}{}", "", table.name);
+            Some(TableConfig::primary_table(name, table.primary()?.clone()))
+        }));
+        let Err(error) = config.check() else { return Ok(()) };
         let header = match &error {
             ConfigError::DuplicateTable(_)
             | ConfigError::ReservedName(_)

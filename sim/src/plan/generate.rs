@@ -200,7 +200,10 @@ fn primary_tables(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Vec<Table
         patience: span(draws.within(8, 40)),
         replicas: replicas(draws, nodes),
     };
-    tables.push(Table { name: "primary0".to_owned(), discipline: Discipline::Primary(schema) });
+    // Agreed upon by those who use it first.
+    let is_made = draws.percent(40);
+    let discipline = if is_made { Discipline::Made(schema) } else { Discipline::Primary(schema) };
+    tables.push(Table { name: "primary0".to_owned(), discipline });
     tables
 }
 
@@ -368,8 +371,10 @@ impl Maker {
             plan.resolvers = Some(resolvers(&mut self.draws, heartbeat));
         }
         if scenario.family == "primary" && self.draws.percent(70) {
-            // A copy then comes in many pieces.
-            plan.cluster.row_max = self.draws.within(16, 200) as u32;
+            // A copy then comes in many pieces. The keys of the registers of a table that is made
+            // are longer than its own.
+            let least = if plan.tables.iter().any(Table::is_made) { 32 } else { 16 };
+            plan.cluster.row_max = self.draws.within(least, 200) as u32;
         }
         if scenario.name == "calm" {
             plan.network.duplicate = 0;

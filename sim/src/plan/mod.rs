@@ -143,6 +143,8 @@ pub enum Discipline {
     /// One order of all writes, made by one of the copies. Such tables stand behind those of
     /// consensus.
     Primary(primary::Schema),
+    /// The same, made by clients while nodes run: the last table of a plan.
+    Made(primary::Schema),
 }
 
 /// How links behave when no fault is active.
@@ -643,7 +645,10 @@ impl Table {
     /// What a table with a primary is.
     #[must_use]
     pub const fn primary(&self) -> Option<&primary::Schema> {
-        if let Discipline::Primary(schema) = &self.discipline { Some(schema) } else { None }
+        match &self.discipline {
+            Discipline::Made(schema) | Discipline::Primary(schema) => Some(schema),
+            Discipline::Consensus | Discipline::Merged(_) | Discipline::WriteOnce => None,
+        }
     }
 
     /// What a merged table is.
@@ -651,8 +656,17 @@ impl Table {
     pub const fn schema(&self) -> Option<&Schema> {
         match &self.discipline {
             Discipline::Merged(schema) => Some(schema),
-            Discipline::Consensus | Discipline::Primary(_) | Discipline::WriteOnce => None,
+            Discipline::Consensus
+            | Discipline::Made(_)
+            | Discipline::Primary(_)
+            | Discipline::WriteOnce => None,
         }
+    }
+
+    /// Whether it is made while nodes run.
+    #[must_use]
+    pub const fn is_made(&self) -> bool {
+        matches!(self.discipline, Discipline::Made(_))
     }
 }
 

@@ -289,6 +289,7 @@ impl fmt::Display for Table {
         write!(f, "table {}", self.name)?;
         match &self.discipline {
             Discipline::Consensus => Ok(()),
+            Discipline::Made(schema) => write!(f, " made={}", schema.words()),
             Discipline::Merged(schema) => write!(f, " merged={}", schema.words()),
             Discipline::Primary(schema) => write!(f, " primary={}", schema.words()),
             Discipline::WriteOnce => f.write_str(" write_once"),
@@ -461,11 +462,15 @@ impl<'a> Words<'a> {
     }
 
     fn discipline(&mut self) -> Parsed<Discipline> {
-        if let Some(words) = self.find("primary") {
-            return match primary::Schema::default().with_words(words) {
-                Ok(schema) => Ok(Discipline::Primary(schema)),
-                Err(why) => self.wrong(format!("primary: {why}")),
-            };
+        type Of = fn(primary::Schema) -> Discipline;
+        let of: [(&str, Of); 2] = [("made", Discipline::Made), ("primary", Discipline::Primary)];
+        for (name, of) in of {
+            if let Some(words) = self.find(name) {
+                return match primary::Schema::default().with_words(words) {
+                    Ok(schema) => Ok(of(schema)),
+                    Err(why) => self.wrong(format!("{name}: {why}")),
+                };
+            }
         }
         match (self.flag("write_once"), self.find("merged")) {
             (false, None) => Ok(Discipline::Consensus),

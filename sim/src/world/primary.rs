@@ -2,11 +2,12 @@
 //!
 //! Must never know: whether what a replica shows is right.
 
-use synod::primary::{Answer, Call, Command as Ask, ReadLevel};
+use synod::primary::{Answer, Call, Command as Ask, ReadLevel, TableCommand};
 use synod::{Command, Key, OpId, Outcome, RequestId, TableId};
 
 use super::World;
 use super::client::{key_of, value_of};
+use crate::marks::Mark;
 #[cfg(not(madsim))]
 use crate::oracle::{Seat, Stand};
 use crate::plan::{Act, Operation};
@@ -18,6 +19,8 @@ pub(super) struct Passed {
     seen: u64,
     /// Its latest write, which a node may have under way, and what it had seen before that.
     last: Option<(RequestId, u64)>,
+    /// Whether it has been told that the table is made, if it is one of those.
+    is_made: bool,
 }
 
 impl World<'_> {
@@ -43,9 +46,14 @@ impl World<'_> {
         } else {
             operation.act.address()?.table
         };
-        self.plan.tables[usize::from(number)].primary()?;
+        let table = &self.plan.tables[usize::from(number)];
+        let schema = table.primary()?;
         let client = &self.clients[who];
         let known = client.passed[usize::from(number)];
+        if table.is_made() && !known.is_made {
+            let (name, schema) = (table.name.clone(), schema.clone());
+            return Some(Command::PrimaryTable(TableCommand::Create { name, schema }));
+        }
         let value = || value_of(client.id.number(), u64::from(operation.id));
         let of = |at: &crate::plan::Address| -> Key { key_of(at.key) };
         let (mut op, mut seen) = (None, known.seen);
@@ -75,6 +83,13 @@ impl World<'_> {
 
     /// What a client takes from an answer for its later questions.
     pub(super) fn learn_primary(&mut self, who: usize, command: &Command, outcome: &Outcome) {
+        if let (Command::PrimaryTable(_), Outcome::Done) = (command, outcome) {
+            self.marks.hit(Mark::TableMade);
+            if let Some(known) = self.clients[who].passed.last_mut() {
+                known.is_made = true;
+            }
+            self.oracle.on_table_made();
+        }
         let Command::Primary { table, call } = command else { return };
         let Some(known) = self.clients[who].passed.get_mut(usize::from(table.0)) else { return };
         if let Outcome::Primary(

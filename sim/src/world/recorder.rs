@@ -97,6 +97,7 @@ impl Recorder {
             | Command::Merged { .. }
             | Command::OpenSession
             | Command::Primary { .. }
+            | Command::PrimaryTable(_)
             | Command::Status
             | Command::Subscribe(_)
             | Command::Table(_)

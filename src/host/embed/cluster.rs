@@ -285,7 +285,9 @@ impl Cluster {
         Ok(MergedTable::new(self.handle().clone(), id, name.to_owned()))
     }
 
-    /// A primary table, with its keys and values as the application has them.
+    /// A primary table, with its keys and values as the application has them. One made while nodes
+    /// ran is there as soon as this node has heard of it, at the latest after
+    /// [`Cluster::learn_tables`].
     ///
     /// # Errors
     /// If no primary table has this name.
@@ -313,7 +315,7 @@ impl Cluster {
         name: &str,
         schema: merged::Schema,
     ) -> Result<MergedTable<K, V>, Error> {
-        self.about(TableCommand::Create { name: name.to_owned(), schema }).await?;
+        self.about(Command::Table(TableCommand::Create { name: name.to_owned(), schema })).await?;
         // It may have been dropped again since.
         self.merged_table(name).map_err(|_| Error::Unknown)
     }
@@ -323,20 +325,47 @@ impl Cluster {
     /// # Errors
     /// [`crate::Refusal::Unmade`] if there is no such table or no such node.
     pub async fn add_replica(&self, name: &str, node: u16) -> Result<(), Error> {
-        self.about(TableCommand::AddReplica { name: name.to_owned(), node: NodeId(node) }).await
+        let add = TableCommand::AddReplica { name: name.to_owned(), node: NodeId(node) };
+        self.about(Command::Table(add)).await
+    }
+
+    /// Makes a primary table, if a quorum agrees, on all nodes; if there is one of this name that
+    /// is just this, it is that one. It lasts as long as the disks of a quorum do.
+    ///
+    /// # Errors
+    /// [`crate::Refusal::Unmade`] if there is another of this name, or it cannot be kept;
+    /// [`crate::Refusal::NoQuorum`], and [`Error::Unknown`] if it may have been made.
+    pub async fn create_primary_table<K, V>(
+        &self,
+        name: &str,
+        schema: primary::Schema,
+    ) -> Result<PrimaryTable<K, V>, Error> {
+        let create = primary::TableCommand::Create { name: name.to_owned(), schema };
+        self.about(Command::PrimaryTable(create)).await?;
+        // It may have been dropped again since.
+        self.primary_table(name).map_err(|_| Error::Unknown)
+    }
+
+    /// Has this node know of every primary table that was made before this was asked, anywhere:
+    /// [`Cluster::primary_table`] has it then.
+    ///
+    /// # Errors
+    /// If no quorum is reached.
+    pub async fn learn_tables(&self) -> Result<(), Error> {
+        self.about(Command::PrimaryTable(primary::TableCommand::Learn)).await
     }
 
     /// Drops a table made while nodes ran, with all that any node holds of it, or writes to it
-    /// before it hears of this.
+    /// before it hears of this. A primary table is dropped if a quorum agrees.
     ///
     /// # Errors
     /// [`crate::Refusal::Unmade`] if there is no such table.
-    pub async fn drop_merged_table(&self, name: &str) -> Result<(), Error> {
-        self.about(TableCommand::Drop { name: name.to_owned() }).await
+    pub async fn drop_table(&self, name: &str) -> Result<(), Error> {
+        self.about(Command::Table(TableCommand::Drop { name: name.to_owned() })).await
     }
 
-    async fn about(&self, command: TableCommand) -> Result<(), Error> {
-        match self.handle().call(Command::Table(command), CallOptions::default()).await? {
+    async fn about(&self, command: Command) -> Result<(), Error> {
+        match self.handle().call(command, CallOptions::default()).await? {
             Outcome::Done => Ok(()),
             outcome => Err(Error::from_outcome(outcome)),
         }

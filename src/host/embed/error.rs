@@ -94,7 +94,11 @@ pub struct NoSuchTable {
 
 impl fmt::Display for NoSuchTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no table is named {:?}; name it to the builder, on every node", self.name)
+        write!(
+            f,
+            "no table is named {:?}; name it to the builder, on every node, or make it",
+            self.name
+        )
     }
 }
 

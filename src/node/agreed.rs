@@ -1,0 +1,476 @@
+//! Primary tables made and dropped while the node runs: what clients ask, and what the list of such
+//! tables, which consensus agrees upon, comes to here.
+//!
+//! The list is a register beside those of the arbiters. Whoever wants something of it is answered
+//! by what is found chosen there after it has asked; what is to be changed is changed from that
+//! version, and looked at again. So it does not matter whose change was decided: what is wanted is
+//! so, or is not. Nodes that miss a change hear in heartbeats that there is a later list.
+//!
+//! Tables stand behind those that are here already, in the order in which this node heard of them,
+//! as merged ones do.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Effects, Node, Record, TableConfig, Timer};
+use crate::base::{Key, OpId, RegisterId, TableId};
+use crate::consensus::{
+    Asker, Cell, Content, Expect, Finding, Goal, Mode, OnNoQuorum, Outcome, Refusal, Sent,
+};
+use crate::merged::{Unmade, is_table_name};
+use crate::paxos::Ballot;
+use crate::primary::{self, Catalogue, LIST, LIST_BYTES_MAX, Made, Schema, TableCommand};
+
+/// What is known of the list, and who wants something of it.
+#[derive(Debug, Default)]
+pub(super) struct Agreed {
+    list: Catalogue,
+    /// Of the list; nothing before any is known to be chosen.
+    version: Option<Ballot>,
+    /// Whether this node may have tables that it knows only from the list, which it is to find out.
+    is_awaited: bool,
+    /// Whether the list is being read or changed.
+    is_busy: bool,
+    /// Those that stand here, each with its number.
+    made: BTreeMap<TableId, u64>,
+    wishes: BTreeMap<OpId, Wish>,
+    /// Which list each member has shown that it knows.
+    known: BTreeMap<usize, u64>,
+}
+
+/// What a client wants of the list.
+#[derive(Debug)]
+struct Wish {
+    what: Wanted,
+    sent: Sent,
+    on_no_quorum: OnNoQuorum,
+    /// Whether what is under way has begun after this was asked.
+    is_covered: bool,
+    /// Whether the list may have been changed for it.
+    is_tried: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Wanted {
+    Create(String, Schema),
+    /// That one is listed no more; which one, once that is known.
+    Drop(String, Option<u64>),
+    /// That whoever is heard knows this list: it was dropped with that.
+    Dropped(u64),
+    /// That this node knows the list.
+    Known,
+}
+
+impl Agreed {
+    pub(super) fn is_asked(&self, op: &OpId) -> bool {
+        self.wishes.contains_key(op)
+    }
+
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.wishes.len()
+    }
+
+    /// Which list this node knows.
+    pub(super) const fn revision(&self) -> u64 {
+        self.list.revision
+    }
+}
+
+/// The register that holds the list.
+fn register() -> RegisterId {
+    RegisterId::Key(TableId::ROSTERS, Key::from(LIST))
+}
+
+/// Whether this is the key of that register.
+pub(super) fn is_list(key: &Key) -> bool {
+    key.as_bytes() == LIST.as_bytes()
+}
+
+impl Node {
+    // ------------------------------------------------------------------ what clients ask
+
+    pub(super) fn on_primary_table_request(
+        &mut self,
+        op: OpId,
+        sent: Sent,
+        patience: Duration,
+        on_no_quorum: OnNoQuorum,
+        command: TableCommand,
+        effects: &mut Effects,
+    ) {
+        let what = match command {
+            TableCommand::Learn => Wanted::Known,
+            TableCommand::Create { name, schema } => {
+                if let Err(unmade) = self.check_primary_table(&name, &schema) {
+                    let refused = Outcome::Refused(Refusal::Unmade(unmade));
+                    return self.decline(op, refused, effects);
+                }
+                Wanted::Create(name, schema)
+            }
+        };
+        self.wish(op, sent, patience, on_no_quorum, what, effects);
+    }
+
+    /// A table is to be dropped that is not one of those that this node has merged.
+    pub(super) fn drop_listed(
+        &mut self,
+        op: OpId,
+        sent: Sent,
+        patience: Duration,
+        on_no_quorum: OnNoQuorum,
+        name: String,
+        effects: &mut Effects,
+    ) {
+        self.wish(op, sent, patience, on_no_quorum, Wanted::Drop(name, None), effects);
+    }
+
+    /// What is wrong with a table, whatever is listed.
+    fn check_primary_table(&self, name: &str, schema: &Schema) -> Result<(), Unmade> {
+        if !is_table_name(name) {
+            return Err(Unmade::Name);
+        }
+        let known = self.config.table(name);
+        if let Some(table) = known.filter(|table| !self.agreed.made.contains_key(table)) {
+            let is_merged = self.config.tables[usize::from(table.0)].schema().is_some();
+            let declared = Err(Unmade::Declared);
+            let merged = Err(Unmade::Exists("a merged table".to_string()));
+            return if is_merged && !self.is_declared(table) { merged } else { declared };
+        }
+        let arbiter = Made { number: u64::MAX, schema: schema.clone() }.arbiter(name);
+        let why = self.config.impossible_primary(&arbiter, schema, &self.members);
+        if let Some(why) = why {
+            return Err(Unmade::Impossible(why.to_string()));
+        }
+        // The others learn of it in words.
+        match Schema::default().with_words(&schema.words()) {
+            Ok(same) if same == *schema => Ok(()),
+            Ok(_) | Err(_) => Err(Unmade::Impossible("times are whole milliseconds".to_string())),
+        }
+    }
+
+    fn wish(
+        &mut self,
+        op: OpId,
+        sent: Sent,
+        patience: Duration,
+        on_no_quorum: OnNoQuorum,
+        what: Wanted,
+        effects: &mut Effects,
+    ) {
+        if let Err(refusal) = self.check_standing(on_no_quorum) {
+            let changes = !matches!(what, Wanted::Known);
+            let maybe = sent == Sent::Again && changes;
+            let outcome = if maybe { Outcome::Unknown } else { Outcome::Refused(refusal) };
+            return self.decline(op, outcome, effects);
+        }
+        let (is_covered, is_tried) = (false, false);
+        let wish = Wish { what, sent, on_no_quorum, is_covered, is_tried };
+        self.agreed.wishes.insert(op, wish);
+        self.timers.set(Timer::Answer(op), self.now.instant + patience);
+        self.look_at_list(effects);
+    }
+
+    fn end_wish(&mut self, op: OpId, outcome: Outcome, effects: &mut Effects) {
+        if self.agreed.wishes.remove(&op).is_some() {
+            self.timers.clear(Timer::Answer(op));
+            self.decline(op, outcome, effects);
+        }
+    }
+
+    /// Somebody has waited for as long as it wanted to.
+    pub(super) fn on_wish_timer(&mut self, op: OpId, effects: &mut Effects) {
+        if let Some(wish) = self.agreed.wishes.get(&op) {
+            let outcome = wish.out_of_time(Refusal::NoQuorum);
+            self.end_wish(op, outcome, effects);
+        }
+    }
+
+    /// Ends what clients want who do not wait for a quorum; or of everybody, because this node may
+    /// not go on.
+    pub(super) fn give_up_wishes(&mut self, all: bool, why: &Refusal, effects: &mut Effects) {
+        let wishes = self.agreed.wishes.iter();
+        let ended = wishes.filter(|(_, wish)| all || wish.on_no_quorum == OnNoQuorum::Return);
+        let ended = ended.map(|(op, wish)| (*op, wish.out_of_time(why.clone())));
+        for (op, outcome) in ended.collect::<Vec<_>>() {
+            self.end_wish(op, outcome, effects);
+        }
+    }
+
+    /// Whether a table is part of the configuration that the node was made with.
+    pub(super) fn is_declared(&self, table: TableId) -> bool {
+        self.config.tables.get(usize::from(table.0)).is_some_and(|table| !table.made)
+    }
+
+    /// Whether it is one of those that stand here because of the list.
+    pub(super) fn is_agreed(&self, table: TableId) -> bool {
+        self.agreed.made.contains_key(&table)
+    }
+
+    // ------------------------------------------------------------------ the register
+
+    /// Reads the list, if anybody waits for that; one reading or change at a time.
+    fn look_at_list(&mut self, effects: &mut Effects) {
+        let waits = |wish: &Wish| !matches!(wish.what, Wanted::Dropped(_));
+        let is_wanted = self.agreed.is_awaited || self.agreed.wishes.values().any(waits);
+        if self.agreed.is_busy || !is_wanted || !self.merges() {
+            return;
+        }
+        self.agreed.is_busy = true;
+        self.agreed.wishes.values_mut().for_each(|wish| wish.is_covered = true);
+        self.start_own(Asker::Node, register(), Goal::Look, effects);
+    }
+
+    /// A reading or a change has ended.
+    pub(super) fn on_list_finished(&mut self, finding: &Finding, effects: &mut Effects) {
+        self.agreed.is_busy = false;
+        if let Finding::Chosen { cell, .. } = finding {
+            match cell {
+                Some(cell) => self.on_list_learned(cell, effects),
+                None => self.agreed.is_awaited = false,
+            }
+            self.settle_wishes(effects);
+        }
+        self.look_at_list(effects);
+    }
+
+    /// Answers whoever can be answered, and has the list changed for the others.
+    fn settle_wishes(&mut self, effects: &mut Effects) {
+        let mut next = self.agreed.list.clone();
+        let (mut answers, mut tried) = (Vec::new(), Vec::new());
+        for (op, wish) in &mut self.agreed.wishes {
+            if !wish.is_covered {
+                continue;
+            }
+            match wish.settle(&self.agreed.list, &mut next) {
+                Some(outcome) => answers.push((*op, outcome)),
+                None if matches!(wish.what, Wanted::Dropped(_)) => {}
+                None => tried.push(*op),
+            }
+        }
+        let value = next.to_value();
+        if value.len() > LIST_BYTES_MAX {
+            let refused = || Outcome::Refused(Refusal::Unmade(Unmade::TooMany));
+            answers.extend(tried.drain(..).map(|op| (op, refused())));
+        }
+        for (op, outcome) in answers {
+            self.end_wish(op, outcome, effects);
+        }
+        self.end_drops(effects);
+        if tried.is_empty() {
+            return;
+        }
+        for op in tried {
+            if let Some(wish) = self.agreed.wishes.get_mut(&op) {
+                wish.is_tried = true;
+            }
+        }
+        self.agreed.is_busy = true;
+        // Nobody ever takes the list away, so what is absent has never been there.
+        let expect = self.agreed.version.map_or(Expect::Absent, Expect::Version);
+        let goal = Goal::Write { mode: Mode::If(expect), value, bindings: Vec::new() };
+        self.start_own(Asker::Node, register(), goal, effects);
+    }
+
+    /// A dropped table may have its primary on a node that has not heard of it. Whoever is heard is
+    /// waited for: it acknowledges nothing more of it.
+    pub(super) fn end_drops(&mut self, effects: &mut Effects) {
+        let down = self.config.timing.down;
+        let heard: Vec<usize> = self.reach.members(self.now.instant, down).collect();
+        let known = |member: &usize| self.agreed.known.get(member).copied().unwrap_or(0);
+        let others = heard.iter().filter(|member| **member != self.me);
+        let least = others.map(known).min().unwrap_or(u64::MAX);
+        let ended = self.agreed.wishes.iter().filter(|(_, wish)| match wish.what {
+            Wanted::Dropped(revision) => revision <= least,
+            Wanted::Create(..) | Wanted::Drop(..) | Wanted::Known => false,
+        });
+        for op in ended.map(|(op, _)| *op).collect::<Vec<_>>() {
+            self.end_wish(op, Outcome::Done, effects);
+        }
+    }
+
+    /// A member has said which list it knows.
+    pub(super) fn on_revision_told(&mut self, member: usize, revision: u64, effects: &mut Effects) {
+        let known = self.agreed.known.entry(member).or_default();
+        *known = revision.max(*known);
+        self.agreed.is_awaited |= revision > self.agreed.list.revision;
+        self.look_at_list(effects);
+        if !self.agreed.wishes.is_empty() {
+            self.end_drops(effects);
+        }
+    }
+
+    /// It is tried again with each heartbeat, until the list is known.
+    pub(super) fn tick_list(&mut self, effects: &mut Effects) {
+        self.agreed.is_awaited |= self.has_accepted_more();
+        self.look_at_list(effects);
+        if !self.agreed.wishes.is_empty() {
+            self.end_drops(effects);
+        }
+    }
+
+    // ------------------------------------------------------------------ what it comes to
+
+    /// Whether there may be tables that this node has to learn of before it has what it had.
+    pub(super) fn await_list(&mut self) {
+        self.agreed.is_awaited = self.replicas.keeps_made();
+    }
+
+    /// Whether something is accepted here of the list that may be chosen: of those who know, all
+    /// may be gone.
+    fn has_accepted_more(&self) -> bool {
+        let register = register();
+        let Some(record) = self.registers.get(&register) else { return false };
+        let floor = self.registers.floor(&register);
+        let learned = record.learned(&floor).map(|(ballot, _)| ballot);
+        let accepted = record.acceptor().accepted_ballot(&floor);
+        learned.map_or(accepted > floor.accepted, |learned| accepted > learned)
+    }
+
+    /// What is chosen of the list.
+    pub(super) fn on_list_learned(&mut self, cell: &Cell, effects: &mut Effects) {
+        let version = cell.version();
+        if self.agreed.version.is_some_and(|known| version <= known) {
+            return;
+        }
+        let list = match cell.live().map(|live| &live.content) {
+            Some(Content::Value(value)) => Catalogue::from_value(value),
+            Some(Content::NodeSession(_)) | None => None,
+        };
+        let Some(list) = list else {
+            let node = self.config.node.0;
+            tracing::error!(node, "the list of primary tables is not one that this synod can read");
+            return;
+        };
+        self.agreed.is_awaited = list.revision < self.agreed.list.revision;
+        (self.agreed.version, self.agreed.list) = (Some(version), list);
+        self.follow_list(effects);
+        // Others want to know that this node knows.
+        self.timers.hasten(Timer::Heartbeat, self.now.instant);
+    }
+
+    /// Has the tables be as the list says.
+    fn follow_list(&mut self, effects: &mut Effects) {
+        let list = self.agreed.list.clone();
+        let mut kept = Vec::new();
+        for (table, number) in self.agreed.made.clone() {
+            let name = &self.config.tables[usize::from(table.0)].name;
+            if list.has(name, number) {
+                kept.push(number);
+            } else {
+                self.drop_made(table, effects);
+            }
+        }
+        for (name, made) in list.tables.iter().filter(|(_, made)| !kept.contains(&made.number)) {
+            self.found(name, made);
+        }
+        // What was written of those that are no more.
+        let listed = |hash| list.tables.iter().any(|(name, made)| made.hash(name) == hash);
+        for table in self.replicas.take_unlisted(listed) {
+            self.log(Record::Replica { table, record: primary::Record::Void });
+        }
+    }
+
+    fn found(&mut self, name: &str, made: &Made) {
+        let node = self.config.node.0;
+        let known = self.config.table(name);
+        let config = known.map(|table| &self.config.tables[usize::from(table.0)]);
+        let is_merged = config.is_some_and(|config| config.schema().is_some())
+            && known.is_some_and(|table| !self.is_declared(table));
+        let hash = made.hash(name);
+        let possible =
+            self.config.impossible_primary(&made.arbiter(name), &made.schema, &self.members);
+        let why = if !is_table_name(name) {
+            Some(Unmade::Name.to_string())
+        } else if known.is_some() && !is_merged {
+            Some("another of its name is declared here".to_string())
+        } else if self.config.tables.len() >= usize::from(u16::MAX) - 1 {
+            Some(Unmade::TooMany.to_string())
+        } else if self.replicas.knows(hash) {
+            Some("its name has the hash of another".to_string())
+        } else {
+            possible.map(|why| why.to_string())
+        };
+        if let Some(why) = why {
+            tracing::error!(
+                node,
+                table = name,
+                why,
+                "a primary table that was made is not kept here"
+            );
+            return;
+        }
+        if is_merged {
+            let why = "a merged table of this name was made too; here the name means that one. \
+                       Save what you need of it and drop it";
+            tracing::error!(node, table = name, why, "a name is of two tables");
+        }
+        tracing::info!(node, table = name, schema = made.schema.words(), "primary table made");
+        let table = self.push_table(TableConfig::primary_table(name, made.schema.clone()));
+        self.agreed.made.insert(table, made.number);
+        self.begin_made(table, hash, &made.arbiter(name), &made.schema);
+    }
+
+    fn drop_made(&mut self, table: TableId, effects: &mut Effects) {
+        self.agreed.made.remove(&table);
+        let name = self.unname_table(table);
+        tracing::info!(node = self.config.node.0, table = name, "primary table dropped");
+        self.end_replica(table, effects);
+    }
+}
+
+impl Wish {
+    /// What its client is told if it is not waited for any more.
+    fn out_of_time(&self, why: Refusal) -> Outcome {
+        match self.what {
+            // What it waits for besides is no part of the promise.
+            Wanted::Dropped(_) => Outcome::Done,
+            Wanted::Known => Outcome::Refused(why),
+            Wanted::Create(..) | Wanted::Drop(..) if self.is_tried || self.sent == Sent::Again => {
+                Outcome::Unknown
+            }
+            Wanted::Create(..) | Wanted::Drop(..) => Outcome::Refused(why),
+        }
+    }
+
+    /// What the list, found after this was asked, says to it; nothing if that is to be changed to
+    /// what is `next`.
+    fn settle(&mut self, list: &Catalogue, next: &mut Catalogue) -> Option<Outcome> {
+        let refused = |unmade| Some(Outcome::Refused(Refusal::Unmade(unmade)));
+        match &mut self.what {
+            Wanted::Known => Some(Outcome::Done),
+            // Of several that want one name the first has it.
+            Wanted::Create(name, schema) => match next.tables.get(name) {
+                Some(made) if made.schema != *schema => refused(Unmade::Exists(made.to_string())),
+                Some(_) => list.tables.contains_key(name).then_some(Outcome::Done),
+                None => {
+                    let fits = next.create(name, schema.clone());
+                    if fits { None } else { refused(Unmade::TooMany) }
+                }
+            },
+            Wanted::Drop(name, which) => {
+                let listed = list.tables.get(name).map(|made| made.number);
+                let Some(number) = which.or(listed) else {
+                    // It may have been dropped by this very request.
+                    let again = self.sent == Sent::Again;
+                    return if again {
+                        Some(Outcome::Unknown)
+                    } else {
+                        refused(Unmade::NoSuchTable)
+                    };
+                };
+                *which = Some(number);
+                if list.has(name, number) {
+                    if next.has(name, number) {
+                        next.drop(name);
+                    }
+                    return None;
+                }
+                self.what = Wanted::Dropped(list.revision);
+                None
+            }
+            Wanted::Dropped(_) => None,
+        }
+    }
+}
