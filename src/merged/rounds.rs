@@ -14,15 +14,17 @@ use core::time::Duration;
 
 use super::command::{Command, Entry};
 use super::resolver::{Action, Conflict, MergeContext, Resolver, Verdict, turn};
+use super::table::Row;
 use super::version::Dot;
+use crate::base::Value;
 
 /// The rounds of one resolver.
 #[derive(Debug)]
 pub struct Rounds {
     context: MergeContext,
     patience: Duration,
-    /// The conflicts that the resolver was asked about.
-    asked: BTreeSet<Collision>,
+    /// The conflicts that the resolver was asked about, in rows that are in conflict.
+    asked: BTreeMap<Collision, Asked>,
     /// The conflicts that are left to another node, and since when.
     left: BTreeMap<Collision, Duration>,
 }
@@ -30,6 +32,17 @@ pub struct Rounds {
 /// What is in conflict: the writes that are shown. What else the row holds is no part of it, so it
 /// stays the same when a tombstone comes or is forgotten.
 type Collision = Vec<Dot>;
+
+/// What the resolver was asked about.
+#[derive(Debug)]
+struct Asked {
+    row: Row,
+    /// What it wants there, if it has decided: nothing, or a value.
+    decided: Option<Option<Value>>,
+    /// Whether the row has shown anything else since. If it comes to show this again, because what
+    /// joined the conflict was removed, what was decided still has to be written.
+    gone: bool,
+}
 
 /// What a round came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +59,7 @@ impl Rounds {
     /// The second node in turn leaves a conflict to the first for as long as `patience`.
     #[must_use]
     pub const fn new(context: MergeContext, patience: Duration) -> Self {
-        Self { context, patience, asked: BTreeSet::new(), left: BTreeMap::new() }
+        Self { context, patience, asked: BTreeMap::new(), left: BTreeMap::new() }
     }
 
     /// A node is back: the resolver is to be asked about everything that is left.
@@ -64,13 +77,25 @@ impl Rounds {
         now: Duration,
     ) -> Round {
         let there: BTreeSet<Collision> = conflicts.iter().map(Entry::writes).collect();
-        self.asked.retain(|asked| there.contains(asked));
+        let rows: BTreeSet<&Row> = conflicts.iter().map(|entry| &entry.row).collect();
+        self.asked.retain(|collision, asked| {
+            asked.gone |= !there.contains(collision);
+            rows.contains(&asked.row)
+        });
         self.left.retain(|left, _| there.contains(left));
         let mut next = (!conflicts.is_empty()).then_some(now + self.patience);
-        let mut due = Vec::new();
+        let (mut due, mut answers) = (Vec::new(), Vec::new());
         for entry in conflicts {
+            if let Some(asked) = self.asked.get_mut(&entry.writes()) {
+                if core::mem::take(&mut asked.gone)
+                    && let Some(value) = asked.decided.clone()
+                {
+                    let Entry { row, dots, .. } = entry;
+                    answers.push(Command::Resolve { row, dots, value });
+                }
+                continue;
+            }
             let at = match turn(&entry, self.context.node) {
-                _ if self.asked.contains(&entry.writes()) => continue,
                 None => continue,
                 Some(0) => now,
                 Some(_) => *self.left.entry(entry.writes()).or_insert(now) + self.patience,
@@ -81,45 +106,52 @@ impl Rounds {
                 next = next.min(Some(at));
             }
         }
-        let answers = if due.is_empty() { Vec::new() } else { self.ask(resolver, due) };
+        if !due.is_empty() {
+            self.ask(resolver, due, &mut answers);
+        }
         Round { answers, next }
     }
 
-    fn ask(&mut self, resolver: &mut impl Resolver, due: Vec<Entry>) -> Vec<Command> {
+    fn ask(&mut self, resolver: &mut impl Resolver, due: Vec<Entry>, answers: &mut Vec<Command>) {
         let MergeContext { table, node, .. } = &self.context;
         let node = *node;
+        let asked = |entry: &Entry| {
+            let asked = Asked { row: entry.row.clone(), decided: None, gone: false };
+            (entry.writes(), asked)
+        };
         if let Err(why) = resolver.init(&self.context) {
             tracing::warn!(node = node.0, table, %why, "resolver refuses to begin");
-            self.asked.extend(due.iter().map(Entry::writes));
-            return Vec::new();
+            self.asked.extend(due.iter().map(asked));
+            return;
         }
-        let mut answers = Vec::new();
         for entry in due {
-            self.asked.insert(entry.writes());
+            let (collision, mut asked) = asked(&entry);
             let Some(conflict) = Conflict::of(&entry, node) else { continue };
             let Entry { row, dots, .. } = entry;
             let actions = match resolver.resolve(&conflict) {
                 Ok(actions) => actions,
                 Err(why) => {
                     tracing::warn!(node = node.0, table, %row, %why, "resolver failed");
+                    self.asked.insert(collision, asked);
                     continue;
                 }
             };
             match conflict.verdict(&actions) {
-                Verdict::Value(value) => {
-                    answers.push(Command::Resolve { row, dots, value: Some(value) });
-                }
-                Verdict::Removed => answers.push(Command::Resolve { row, dots, value: None }),
+                Verdict::Value(value) => asked.decided = Some(Some(value)),
+                Verdict::Removed => asked.decided = Some(None),
                 Verdict::Inconsistent(why) => {
                     tracing::warn!(node = node.0, table, %row, %why, "not resolved");
                 }
             }
+            if let Some(value) = asked.decided.clone() {
+                answers.push(Command::Resolve { row, dots, value });
+            }
+            self.asked.insert(collision, asked);
             if actions.contains(&Action::Stop) {
                 break;
             }
         }
         resolver.done();
-        answers
     }
 }
 
@@ -230,6 +262,21 @@ mod tests {
             second.hold(&mut resolver, conflicts, now);
         }
         assert_eq!(resolver.calls, 2, "once each");
+    }
+
+    /// What joined the conflict before the answer came, and was removed then.
+    #[test]
+    fn a_conflict_that_is_back_is_answered_as_before() {
+        let mut resolver = Counting { fails: false, calls: 0, rounds: 0 };
+        let mut first = rounds(1);
+        let two = || vec![conflict("a", &[1, 2])];
+        let answered = first.hold(&mut resolver, two(), Duration::ZERO).answers;
+        first.hold(&mut resolver, vec![conflict("a", &[1, 2, 3])], Duration::ZERO);
+        assert_eq!(resolver.calls, 2);
+        for again in [answered, Vec::new()] {
+            assert_eq!(first.hold(&mut resolver, two(), Duration::ZERO).answers, again);
+        }
+        assert_eq!(resolver.calls, 2, "it has been asked about both");
     }
 
     #[test]

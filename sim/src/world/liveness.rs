@@ -250,7 +250,10 @@ impl World<'_> {
                 (Stage::Quiet, Some(("L2", DEADLINE, _) | ("L10" | "C1", ..))) => {}
                 // So are writes and changes of who counts that waited for who is gone now; but they
                 // come to an end, and then nothing comes for as long as before.
-                (Stage::Quiet, Some(("I9" | "I10", ..))) => self.liveness.unequal_at = self.now,
+                // And resolvers are asked anew when a node is told late that another is back.
+                (Stage::Quiet, Some(("C6" | "I9" | "I10", ..))) => {
+                    self.liveness.unequal_at = self.now;
+                }
                 (Stage::Quiet, Some((rule, shape, text))) => {
                     let text = format!("unsettled again: {text}");
                     return self.fail(FailureKind::NoProgress, rule, shape, text);
