@@ -3,7 +3,9 @@
 //! `cargo bench --bench merged` prints the memory of a key in a table of a million, and how much of
 //! it is the index by dots; both first, while the heap is fresh. Then it has two copies of such a
 //! table differ in 10 keys and in 100,000, and prints for each: messages, bytes as encoded on a
-//! wire, rounds, and processor time of both copies until they are equal. No disk and no network.
+//! wire, rounds, and processor time of both copies until they are equal. Last it has an empty copy
+//! take 400,000 and 1,000,000 keys, put in all at once and little by little, and prints the longest
+//! step that either copy took: for so long a node does nothing else. No disk and no network.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +25,12 @@ fn main() {
     for differences in [10, 100_000] {
         converge(keys, differences);
     }
+    println!();
+    for keys in [400_000, 1_000_000] {
+        for rows in [usize::MAX, 1_000] {
+            heal(keys, rows);
+        }
+    }
 }
 
 const NAME: &str = "things";
@@ -32,6 +40,9 @@ struct Pair {
     now: Instant,
     messages: u64,
     bytes: u64,
+    /// The longest step, and how many there were.
+    longest: Duration,
+    steps: u64,
 }
 
 fn key(number: u64) -> Key {
@@ -43,22 +54,30 @@ fn put(number: u64, text: &str) -> Mutation {
 }
 
 impl Pair {
-    fn new() -> Self {
+    fn new(rows: usize) -> Self {
         let schema = Schema::default();
         let replica = |node: u16| {
             let life = Life(u64::from(node));
             let actor = Actor { node: NodeId(node), life, incarnation: Incarnation(1), anew: 0 };
             let table = Table::new(schema.agreement(), actor, false);
             let peers = [NodeId(3 - node)];
-            let pace = Pace { round: Duration::from_millis(100), debounce: Duration::ZERO };
+            let (round, debounce) = (Duration::from_millis(100), Duration::ZERO);
+            let pace = Pace { round, debounce, rows, chunk: 256 << 10 };
             Replica::new(TableName::of(NAME), &schema, table, peers, Incarnation(1), pace)
         };
-        Self { replicas: [replica(1), replica(2)], now: Instant(0), messages: 0, bytes: 0 }
+        Self {
+            replicas: [replica(1), replica(2)],
+            now: Instant(0),
+            messages: 0,
+            bytes: 0,
+            longest: Duration::ZERO,
+            steps: 0,
+        }
     }
 
     /// One whose first copy has so many keys, and the second none.
-    fn filled(keys: u64) -> Self {
-        let mut pair = Self::new();
+    fn filled(keys: u64, rows: usize) -> Self {
+        let mut pair = Self::new(rows);
         for start in (0..keys).step_by(1_000) {
             let some = start..start + 1_000;
             let puts: Vec<Mutation> = some.map(|number| put(number, "old")).collect();
@@ -75,9 +94,8 @@ impl Pair {
             self.messages += 1;
             self.bytes += encoded(&message);
             let mut step = Step::default();
-            let from = NodeId(2 - to as u16);
-
-            self.replicas[to].on_message(from, message.body, self.now(), &mut step);
+            let (from, now) = (NodeId(2 - to as u16), self.now());
+            self.timed(|pair| pair.replicas[to].on_message(from, message.body, now, &mut step));
             flying.extend(step.sends.into_iter().rev().map(|(_, message)| (1 - to, message)));
         }
     }
@@ -85,10 +103,26 @@ impl Pair {
     fn round(&mut self) {
         self.now = self.now + Duration::from_millis(250);
         for place in 0..2 {
-            let mut step = Step::default();
-            self.replicas[place].on_tick(self.now(), &mut step);
+            let (mut step, now) = (Step::default(), self.now());
+            self.timed(|pair| pair.replicas[place].on_tick(now, &mut step));
             self.carry(place, step);
         }
+        for place in 0..2 {
+            while self.replicas[place].has_work() {
+                let mut step = Step::default();
+                self.timed(|pair| pair.replicas[place].on_pause(&mut step));
+                self.carry(place, step);
+            }
+        }
+    }
+
+    /// Has a copy take a step, and notes how long that took of the processor.
+    fn timed(&mut self, step: impl FnOnce(&mut Self)) {
+        let begun = processor();
+        step(self);
+        let took = begun.zip(processor()).map(|(begun, ended)| ended.saturating_sub(begun));
+        self.longest = self.longest.max(took.unwrap_or_default());
+        self.steps += 1;
     }
 
     fn write(&mut self, place: usize, mutations: &[Mutation]) {
@@ -126,7 +160,7 @@ fn encoded(message: &Message) -> u64 {
 }
 
 fn converge(keys: u64, differences: u64) {
-    let mut pair = Pair::filled(keys);
+    let mut pair = Pair::filled(keys, 1_000);
     while !pair.are_equal() {
         pair.round();
     }
@@ -167,9 +201,32 @@ fn converge(keys: u64, differences: u64) {
     println!("        between equal copies: {} bytes a round", pair.bytes);
 }
 
+/// An empty copy takes all of another, and then both forget what there is to forget.
+fn heal(keys: u64, rows: usize) {
+    let mut pair = Pair::filled(keys, rows);
+    (pair.longest, pair.steps) = (Duration::ZERO, 0);
+    let begun = processor();
+    for _ in 0..8 {
+        pair.round();
+    }
+    assert!(pair.are_equal(), "copies are equal");
+    assert_eq!(pair.replicas[1].table().len() as u64, keys);
+    let took = begun.zip(processor()).map(|(begun, ended)| ended.saturating_sub(begun));
+    let how = if rows == usize::MAX { "all at once" } else { "little by little" };
+    match took {
+        Some(took) => println!(
+            "{keys:>9} keys, {how:<16}: longest step {:>7.1} ms of {:>5} steps, {:>7.1} ms in all",
+            pair.longest.as_secs_f64() * 1e3,
+            pair.steps,
+            took.as_secs_f64() * 1e3,
+        ),
+        None => println!("{keys:>9} keys, {how}: SKIPPED, this system does not tell"),
+    }
+}
+
 fn memory(keys: u64) {
     let before = resident();
-    let pair = Pair::filled(keys);
+    let pair = Pair::filled(keys, 1_000);
     println!("a copy: {} bytes a key, with 32 of key and value", grown(before, keys));
     println!("its index, a map of as many dots: {} bytes a key\n", index(keys));
     drop(pair);

@@ -168,6 +168,7 @@ impl Bench {
             Said::Chunk { session: given, versions, upto, stable, complete } => {
                 merged::Body::Chunk(Chunk {
                     session: session(given),
+                    actor: self.actor(from),
                     after: VersionVector::EMPTY,
                     versions: self.versions(versions),
                     upto: self.seen(upto),

@@ -143,6 +143,8 @@ marks! {
         "A copy that was given up took all from another, under a new name.";
     Forgotten, "forgotten",
         "A copy of a merged table forgot what all copies had seen.";
+    AskedAmidPutting, "asked_amid_putting",
+        "A client asked a copy of a merged table that had not put in all that counted.";
     GuardBroken, "guard_broken",
         "A guarded write was not done, since the key showed something else by then.";
     ResolveMissed, "resolve_missed",

@@ -5,14 +5,14 @@
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use super::command::{Answer, Entry, Guard, Pattern, Shown};
-use super::table::{Change, Row, Table};
+use super::command::{Answer, Entry, Guard, Match, Pattern, Shown};
+use super::table::{Applied, Change, Mutation, Row, Table};
 use super::version::{Dot, Version};
 use crate::base::Key;
 
 /// How many rows are looked at for one page: one that nothing fits ends early, and goes on with the
 /// next question.
-const ROWS_MAX: usize = 10_000;
+pub(super) const ROWS_MAX: usize = 10_000;
 
 /// A page ends when its entries come to this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -29,45 +29,90 @@ impl Table {
 
     /// The rows that a key shows.
     #[must_use]
-    pub fn found(&self, key: &Key, limit: usize) -> Answer {
-        let pattern = Pattern {
-            key: super::command::Match::Exactly(key.as_bytes().to_vec()),
-            ..Pattern::default()
-        };
-        self.page(&pattern, None, limit)
+    pub fn found(&mut self, key: &Key, limit: usize, applied: &mut Applied) -> Answer {
+        let key = Match::Exactly(key.as_bytes().to_vec());
+        let pattern = Pattern { key, ..Pattern::default() };
+        self.page(&pattern, None, limit, ROWS_MAX, applied)
     }
 
-    /// The rows behind `after` that show something that fits.
+    /// The rows behind `after` that show something that fits. So many are put in first at most, if
+    /// any have to be; then the page ends with them.
     #[must_use]
-    pub fn page(&self, pattern: &Pattern, after: Option<&Row>, limit: usize) -> Answer {
+    pub fn page(
+        &mut self,
+        pattern: &Pattern,
+        after: Option<&Row>,
+        limit: usize,
+        most: usize,
+        applied: &mut Applied,
+    ) -> Answer {
         let start = Row { key: Key::from(pattern.key.start()), element: None };
         let start = match after {
             Some(after) if *after >= start => Bound::Excluded(after),
             _ => Bound::Included(&start),
         };
-        let rows = self.rows_from(start);
         // Keys that fit stand together: nothing behind the first that does not need be looked at.
-        let rows = rows.take_while(|row| pattern.key.fits(row.key.as_bytes()));
-        self.listed(rows, limit, |shown| {
+        let among = |row: &Row| pattern.key.fits(row.key.as_bytes());
+        let until = self.put_in_rows(start, among, most, applied);
+        let rows = self.rows_from(start).take_while(|row| among(row));
+        self.listed(rows, until, limit, |shown| {
             let mut values = shown.iter().filter_map(|version| version.value());
             values.any(|value| pattern.value.fits(value.as_bytes()))
         })
     }
 
-    /// The rows behind `after` that are in conflict.
+    /// The rows behind `after` that are in conflict. As for a page, so many are put in at most.
     #[must_use]
-    pub fn conflicts_page(&self, after: Option<&Row>, limit: usize) -> Answer {
+    pub fn conflicts_page(
+        &mut self,
+        after: Option<&Row>,
+        limit: usize,
+        most: usize,
+        applied: &mut Applied,
+    ) -> Answer {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = self.put_in_rows(start, |_| true, most, applied);
         let rows = self.conflicts().range::<Row, _>((start, Bound::Unbounded));
-        self.listed(rows, limit, |_| true)
+        self.listed(rows, until, limit, |_| true)
     }
 
+    /// Puts in the rows that a write is about.
+    pub(super) fn put_in_written(
+        &mut self,
+        mutations: &[Mutation],
+        guards: &[Guard],
+        applied: &mut Applied,
+    ) {
+        if !self.is_putting_in() {
+            return;
+        }
+        let mut whole: Vec<&Key> = guards.iter().map(|guard| &guard.key).collect();
+        for mutation in mutations {
+            match mutation {
+                Mutation::Put(key, value) | Mutation::RemoveValue(key, value) => {
+                    if let Some(row) = Row::of(&self.agreement().kind, key, value) {
+                        self.put_in_row(&row, applied);
+                    }
+                }
+                Mutation::Remove(key) => whole.push(key),
+            }
+        }
+        for key in whole {
+            let first = Row { key: key.clone(), element: None };
+            let of_key = |row: &Row| row.key == *key;
+            self.put_in_rows(Bound::Included(&first), of_key, usize::MAX, applied);
+        }
+    }
+
+    /// The rows that fit, up to a limit, or to the row `until`.
     fn listed<'a>(
         &self,
         rows: impl Iterator<Item = &'a Row>,
+        until: Option<Row>,
         limit: usize,
         fits: impl Fn(&[&Version]) -> bool,
     ) -> Answer {
+        let rows = rows.take_while(|row| until.as_ref().is_none_or(|until| *row <= until));
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         let mut rows = rows.peekable();
@@ -85,7 +130,8 @@ impl Table {
                 return Answer::Found { entries, more: Some(row.clone()) };
             }
         }
-        Answer::Found { entries, more: None }
+        drop(rows);
+        Answer::Found { entries, more: until }
     }
 
     /// Whether every key shows what it should.

@@ -2,11 +2,12 @@
 //!
 //! Every copy says again and again what it has seen. Who lacks something asks for it and is sent
 //! the versions that it lacks, a chunk at a time, in the order of their dots; so the cost is that
-//! of the difference. What was sent is set aside until all of it is there and then put in at one
+//! of the difference. What was sent is set aside until all of it is there and then counts at one
 //! stroke: a copy never shows half a difference, and never claims to have seen what it only has
-//! parts of (Z70). Who is slow to answer is asked again, for less and later each time, and what
-//! came so far is kept: a slow link costs time, and other messages get past. A peer that answers
-//! nothing for seconds is left for another.
+//! parts of (Z70). It is put in little by little (`staging.rs`). Who is slow to answer is asked
+//! again, for less and later each time, and what came so far is kept: a slow link costs time, and
+//! other messages get past. A peer that answers nothing for seconds is left for another, if there
+//! is one; if it is heard again first, it is asked for the rest.
 //!
 //! What is written is also pushed to whoever can be heard, and taken by those whom it brings no
 //! gap: the digests repair what that loses.
@@ -14,18 +15,20 @@
 //! Must never know: sockets, disks, what clients want.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use bincode::{Decode, Encode};
 
+use super::answers::ROWS_MAX;
 use super::circle::Circle;
 use super::command::{Answer, Command, Info, Keep, PeerInfo, Unfit};
 use super::message::{Body, Chunk, Digest, Message, Pull, Stance};
 use super::schema::{Agreement, Durability, Schema, Strategy};
 use super::stability::{Counting, Cut, Said};
+use super::staging::{Progress, Role};
 use super::table::{Applied, Change, Row, Table, Writer};
 use super::version::{Actor, Dot, Origin, Stamp, Version, VersionVector};
 use crate::base::{Incarnation, Instant, NodeId, Now, TableName, Wall};
@@ -48,9 +51,13 @@ const AHEAD_MAX: Duration = Duration::from_secs(60);
 /// For how many rounds nothing of what a peer has may come, before that is worth an alarm.
 const STALL_ROUNDS: u32 = 100;
 
-/// How long an exchange waits.
+/// How long an exchange waits, and how much it does at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pace {
+    /// How many rows of a difference are put in at one step, and how many are forgotten.
+    pub rows: usize,
+    /// How many bytes of versions are asked for at once at most.
+    pub chunk: u32,
     /// For an answer, before it asks again.
     pub round: Duration,
     /// For a link to stay up, before it begins to merge over it.
@@ -293,19 +300,7 @@ impl Apart {
 /// A question under way.
 #[derive(Debug)]
 struct Session {
-    number: u64,
-    peer: NodeId,
-    actor: Actor,
-    /// As whom this copy takes what comes.
-    by: Actor,
-    /// With whom the peer went on when it sent the first chunk.
-    circle: Option<Circle>,
-    full: bool,
-    have: VersionVector,
-    got: VersionVector,
-    /// What the peer had forgotten when it sent the first chunk.
-    stable: Option<VersionVector>,
-    staged: Vec<(Row, Version)>,
+    progress: Progress,
     skipped: u64,
     asked: Instant,
     /// For how long it is waited before it is asked again. It grows, and stays grown: what is asked
@@ -315,10 +310,40 @@ struct Session {
     tries: u32,
     /// How many bytes are asked for.
     most: u32,
+    state: Asking,
+}
+
+/// Where a question stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asking {
+    /// An answer is waited for.
+    Asked,
+    /// It is to be asked, and waits for its turn.
+    Held,
+    /// It was asked in vain for too long. It goes on when the peer is heard again, unless another
+    /// has been asked by then.
+    Paused,
+    /// All is there. What was written here in ignorance of it is looked through so far, if that
+    /// has to be, to be written once more; and what the peer has forgotten counts with it.
+    Whole { looked: VersionVector, stable: VersionVector },
+}
+
+/// Whose the stroke is that is being put in.
+#[derive(Debug)]
+struct Source {
+    peer: NodeId,
+    /// What is to stay where copies collide.
+    keep: Option<Keep>,
+    /// What was seen here before.
+    have: VersionVector,
 }
 
 /// For how many rounds an answer is waited for at most.
 const PATIENCE_ROUNDS: u32 = 20;
+
+/// For how many rounds a peer that was asked in vain is waited for, if some of its answer is here,
+/// before another is asked for all of it.
+const RESUME_ROUNDS: u32 = 70;
 
 /// How often a question is repeated before another peer is asked.
 const TRIES_MAX: u32 = 6;
@@ -334,6 +359,7 @@ pub struct Replica {
     pace: Pace,
     peers: BTreeMap<NodeId, Peer>,
     session: Option<Session>,
+    source: Option<Source>,
     session_next: u64,
     /// The number of the last digest.
     said: u64,
@@ -360,6 +386,8 @@ impl Replica {
         pace: Pace,
     ) -> Self {
         let manual = schema.strategy == Strategy::Manual;
+        let left = table.progress().cloned();
+        let left = left.map(|progress| Session::new(progress, Instant::ZERO, &pace));
         Self {
             table,
             name,
@@ -371,7 +399,9 @@ impl Replica {
             retention: schema.retention,
             pace,
             peers: peers.into_iter().map(|peer| (peer, Peer::new(Instant::ZERO, manual))).collect(),
-            session: None,
+            // What an earlier process was sent is taken up again.
+            session: left.map(|session| Session { state: Asking::Paused, ..session }),
+            source: None,
             session_next: u64::from(incarnation.0) << 32,
             said: u64::from(incarnation.0) << 32,
             cut: None,
@@ -403,11 +433,68 @@ impl Replica {
         Message { table: self.name, body }
     }
 
-    fn apply(&mut self, change: Change, step: &mut Step) -> Applied {
-        let applied = self.table.apply(&change);
+    fn apply(&mut self, change: Change, step: &mut Step) {
+        // What is put in for it is not its doing.
+        let mut put_in = Applied::default();
+        change.versions.iter().for_each(|(row, _)| self.table.put_in_row(row, &mut put_in));
+        self.account(put_in, step);
+        let had_work = self.table.has_work();
+        step.applied.push(self.table.begin(&change));
         step.changes.push(change);
-        step.applied.push(applied.clone());
-        applied
+        if !had_work {
+            self.work(step);
+        }
+    }
+
+    /// Puts in some of what is to be put in.
+    fn work(&mut self, step: &mut Step) {
+        let applied = self.table.work(self.pace.rows);
+        self.account(applied, step);
+    }
+
+    /// Takes note of what came of putting in rows.
+    fn account(&mut self, applied: Applied, step: &mut Step) {
+        let Some(source) = &self.source else {
+            if applied != Applied::default() {
+                step.applied.push(applied);
+            }
+            return;
+        };
+        let peer = self.peers.get_mut(&source.peer);
+        if let Some(totals) = peer.and_then(|peer| peer.merging.as_mut()) {
+            totals.copied += applied.copied;
+            totals.deleted += applied.deleted;
+            totals.conflicts += applied.raised.len() as u64;
+            totals.skipped += applied.skipped;
+        }
+        let decided = source.keep.map(|keep| (keep, source.have.clone()));
+        if !self.table.is_putting_in() {
+            self.source = None;
+        }
+        let raised = applied.raised.clone();
+        if applied != Applied::default() {
+            step.applied.push(applied);
+        }
+        if let Some((keep, have)) = decided {
+            self.decide(&raised, keep, &have, step);
+        }
+    }
+
+    /// Whether [`Replica::on_pause`] has anything to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let is_whole = |session: &Session| matches!(session.state, Asking::Whole { .. });
+        self.table.has_work() || self.session.as_ref().is_some_and(is_whole)
+    }
+
+    /// Goes on with what is done little by little. To be called soon, as long as there is
+    /// [work](Replica::has_work).
+    pub fn on_pause(&mut self, step: &mut Step) {
+        if self.table.has_work() {
+            self.work(step);
+        } else {
+            self.conclude(step);
+        }
     }
 
     /// Answers a client. What it writes is pushed to the peers that `reach` says can be heard.
@@ -427,11 +514,20 @@ impl Replica {
         if command.changes() && self.rewound.is_some() {
             return Err(Unfit::Rewound);
         }
+        let rows = self.pace.rows.min(ROWS_MAX);
+        let mut put_in = Applied::default();
         let change = match command {
             Command::Conflicts { after, limit } => {
-                return Ok(self.table.conflicts_page(after.as_ref(), *limit as usize));
+                let (after, limit) = (after.as_ref(), *limit as usize);
+                let page = self.table.conflicts_page(after, limit, rows, &mut put_in);
+                self.account(put_in, step);
+                return Ok(page);
             }
-            Command::Get(key) => return Ok(self.table.found(key, usize::MAX)),
+            Command::Get(key) => {
+                let found = self.table.found(key, usize::MAX, &mut put_in);
+                self.account(put_in, step);
+                return Ok(found);
+            }
             Command::Info => return Ok(Answer::Info(self.info(now))),
             Command::Merge { keep } => {
                 if !self.manual {
@@ -441,15 +537,22 @@ impl Replica {
                 return Ok(Answer::Written { previous: Vec::new() });
             }
             Command::Scan { pattern, after, limit } => {
-                return Ok(self.table.page(pattern, after.as_ref(), *limit as usize));
+                let (after, limit) = (after.as_ref(), *limit as usize);
+                let page = self.table.page(pattern, after, limit, rows, &mut put_in);
+                self.account(put_in, step);
+                return Ok(page);
             }
             Command::Resolve { row, dots, value } => {
+                self.table.put_in_row(row, &mut put_in);
+                self.account(put_in, step);
                 match self.table.resolve(row, dots, value.as_ref(), writer) {
                     Some(change) => change,
                     None => return Ok(Answer::Changed),
                 }
             }
             Command::Write { mutations, guards } => {
+                self.table.put_in_written(mutations, guards, &mut put_in);
+                self.account(put_in, step);
                 if !self.table.holds(guards) {
                     return Ok(Answer::Changed);
                 }
@@ -588,9 +691,10 @@ impl Replica {
             Body::Pull(pull) => self.on_pull(from, pull, now, step),
             Body::Push(versions) => self.on_push(from, versions, now, step),
             Body::Resync { session } => {
-                let asked = self
-                    .session
-                    .take_if(|asked| asked.number == session && asked.peer == from && !asked.full);
+                let asked = self.session.take_if(|asked| {
+                    let Progress { session: number, peer, full, .. } = asked.progress;
+                    number == session && peer.node == from && !full
+                });
                 if asked.is_some() {
                     self.ask(from, true, now, step);
                 }
@@ -684,7 +788,7 @@ impl Replica {
                 }
                 peer.retired.push(before);
                 (peer.known, peer.owed) = (VersionVector::EMPTY, None);
-                self.session.take_if(|session| session.peer == from);
+                self.session.take_if(|session| session.progress.peer.node == from);
             }
         }
         peer.heard = now;
@@ -695,7 +799,8 @@ impl Replica {
         if core::mem::take(&mut peer.away) {
             peer.come_back(now, self.pace.debounce);
             // What was asked while it was away was asked of nobody.
-            self.session.take_if(|session| session.peer == from);
+            let asked = self.session.as_mut().filter(|it| it.progress.peer.node == from);
+            asked.into_iter().for_each(Session::pause);
         }
         peer.known.join(&digest.seen);
         self.find_rewound(from, digest.yours, now, step);
@@ -711,7 +816,8 @@ impl Replica {
         // What a copy that was something else forgot then, this one may still hold.
         let compares = self.table.is_changed() && !peer.compared;
         peer.misses(from, seen, &digest.seen, now, self.pace.round * STALL_ROUNDS, step);
-        if equal && let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
+        let is_in = equal && !self.table.is_putting_in();
+        if is_in && let Some(totals) = peer.merging.take_if(|_| now >= peer.patience) {
             step.events.push(Event::MergeFinished { peer: from, totals });
         }
         peer.back.take_if(|_| equal && now >= peer.patience);
@@ -719,7 +825,10 @@ impl Replica {
         let may_begin = now >= peer.patience;
         let anew = peer.circle.outranks(self.table.circle());
         self.advance(step);
-        if equal && !compares && !anew || self.session.is_some() || !may_begin {
+        if equal && !compares && !anew {
+            return self.let_go(from);
+        }
+        if self.is_asking(from, now) || self.table.is_putting_in() || !may_begin {
             return;
         }
         let full = anew || compares || !self.table.seen().covers(&digest.stable);
@@ -883,99 +992,143 @@ impl Replica {
         let by = if anew { self.table.actor().next() } else { Some(self.table.actor()) };
         let Some(by) = by.filter(|_| !own.outranks(&known.circle)) else { return };
         let full = full || anew;
-        let have = self.table.seen().clone();
-        let got = if full { VersionVector::EMPTY } else { have.clone() };
-        self.session_next += 1;
-        let session = Session {
-            number: self.session_next,
-            peer,
-            actor,
-            by,
-            circle: None,
-            full,
-            have,
-            got,
-            stable: None,
-            staged: Vec::new(),
-            skipped: 0,
-            asked: now,
-            patience: self.pace.round * 2,
-            tries: 0,
-            most: CHUNK_FIRST,
+        let is_it = |left: &mut Session| {
+            let Progress { peer, by: then, full: whole, .. } = left.progress;
+            (peer, then, whole) == (actor, by, full)
+        };
+        let session = match self.session.take_if(is_it) {
+            Some(mut left) => {
+                if !full {
+                    // What was learnt of others meanwhile need not be sent.
+                    left.progress.have = self.table.seen().clone();
+                    left.progress.got.join(&left.progress.have);
+                }
+                Session { state: Asking::Asked, tries: 0, asked: now, ..left }
+            }
+            None => {
+                self.table.drop_aside();
+                let have = self.table.seen().clone();
+                let got = if full { VersionVector::EMPTY } else { have.clone() };
+                self.session_next += 1;
+                let (session, peer) = (self.session_next, actor);
+                let (circle, stable) = (None, None);
+                let progress = Progress { session, peer, by, circle, full, have, got, stable };
+                Session::new(progress, now, &self.pace)
+            }
         };
         step.sends.push((peer, self.message(Body::Pull(session.pull()))));
         self.session = Some(session);
     }
 
+    /// There is nothing left to be had of a peer that was asked and did not answer all.
+    fn let_go(&mut self, peer: NodeId) {
+        if self.session.take_if(|session| session.is_left_by(peer)).is_some() {
+            self.table.drop_aside();
+        }
+    }
+
+    /// Whether a question is under way that `peer` is not to be asked besides. One that was given
+    /// up may be gone on with when who was asked is heard again: that is waited for.
+    fn is_asking(&self, peer: NodeId, now: Instant) -> bool {
+        self.session.as_ref().is_some_and(|session| {
+            let waits = now.since(session.asked) < self.pace.round * RESUME_ROUNDS;
+            let is_worth_it = self.table.aside() > 0 && waits;
+            session.state != Asking::Paused || !session.is_left_by(peer) && is_worth_it
+        })
+    }
+
+    /// The question to a peer is not sent yet: others have their turn first.
+    pub fn hold_pull(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.state = Asking::Held;
+        }
+    }
+
+    /// Whether a question that was held back is still to be sent; then it is sent now.
+    pub fn send_pull(&mut self, pull: &Pull, now: Instant) -> bool {
+        let Some(session) = &mut self.session else { return false };
+        let is_it = session.state == Asking::Held && session.pull() == *pull;
+        if is_it {
+            (session.state, session.asked) = (Asking::Asked, now);
+        }
+        is_it
+    }
+
     /// Asks again what was not answered; gives up whom it was asked in vain for too long.
     fn retry(&mut self, now: Instant, step: &mut Step) {
         let Some(session) = &mut self.session else { return };
-        if now.since(session.asked) < session.patience {
+        if session.state != Asking::Asked || now.since(session.asked) < session.patience {
             return;
         }
         session.asked = now;
-        session.most = (session.most / 2).max(CHUNK_MIN);
+        session.most = (session.most / 2).max(CHUNK_MIN.min(self.pace.chunk));
         session.tries += 1;
         // At first it may not have heard of the one that asks.
-        if session.tries > 2 || !session.staged.is_empty() {
+        if session.tries > 2 || session.progress.stable.is_some() {
             session.patience = (session.patience * 2).min(self.pace.round * PATIENCE_ROUNDS);
         }
         if session.tries > TRIES_MAX {
-            self.session = None;
+            session.pause();
             return;
         }
-        let (peer, pull) = (session.peer, session.pull());
+        let (peer, pull) = (session.progress.peer.node, session.pull());
         step.sends.push((peer, self.message(Body::Pull(pull))));
     }
 
     fn on_chunk(&mut self, from: NodeId, chunk: Chunk, now: Instant, step: &mut Step) {
         let actor = self.peers.get(&from).and_then(|peer| peer.actor);
         let Some(session) = &mut self.session else { return };
-        if session.number != chunk.session
-            || session.peer != from
-            || session.got != chunk.after
-            || Some(session.actor) != actor
+        let progress = &mut session.progress;
+        if progress.session != chunk.session
+            || progress.peer.node != from
+            || progress.got != chunk.after
+            || progress.peer != chunk.actor
+            || Some(progress.peer) != actor
+            || matches!(session.state, Asking::Whole { .. })
         {
             return;
         }
-        session.got = chunk.upto;
-        session.staged.extend(chunk.versions);
-        session.asked = now;
+        progress.got = chunk.upto;
+        let mut versions = chunk.versions;
+        let count = versions.len();
+        versions.retain(|(_, version)| progress.got.contains(&version.dot));
+        session.skipped += (count - versions.len()) as u64;
+        (session.asked, session.state) = (now, Asking::Asked);
         if core::mem::take(&mut session.tries) == 0 {
-            session.most = (session.most * 2).min(CHUNK_BYTES as u32);
+            session.most = session.most.saturating_mul(2).min(self.pace.chunk);
         }
         // Whoever is waited for beside this one is not to blame.
         self.peers.values_mut().filter_map(|p| p.lack.as_mut()).for_each(|l| l.since = now);
-        let first = session.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
-        let circle = session.circle.get_or_insert_with(|| chunk.circle.clone()).clone();
+        let first = progress.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
+        let circle = progress.circle.get_or_insert_with(|| chunk.circle.clone()).clone();
+        if !versions.is_empty() {
+            let role = Role::Aside(Box::new(progress.clone()));
+            let change = Change { versions, role, ..Change::default() };
+            self.table.begin(&change);
+            step.changes.push(change);
+        }
         if !chunk.complete {
             let pull = session.pull();
             step.sends.push((from, self.message(Body::Pull(pull))));
             return;
         }
-        let Some(session) = self.session.take() else { return };
         // What the peer forgot meanwhile may be missing between two chunks.
         if let Some(peer) = self.peers.get_mut(&from)
             && chunk.circle.outranks(&peer.circle)
         {
             peer.circle = chunk.circle.clone();
         }
-        let nothing_forgotten = match session.full {
+        let nothing_forgotten = match progress.full {
             true => first == chunk.stable,
-            false => session.have.covers(&chunk.stable),
+            false => progress.have.covers(&chunk.stable),
         };
-        let own = self.table.actor();
-        let anew = session.by != own;
-        let as_meant = match anew {
-            true => circle.outranks(self.table.circle()) && Some(session.by) == own.next(),
-            false => circle == *self.table.circle(),
-        };
-        if !nothing_forgotten || circle != chunk.circle || !as_meant {
-            self.ask(from, true, now, step);
-        } else if anew {
-            self.begin_anew(session, &chunk.stable, circle, step);
+        if nothing_forgotten && circle == chunk.circle {
+            let looked = progress.got.clone();
+            session.state = Asking::Whole { looked, stable: chunk.stable };
+            self.conclude(step);
         } else {
-            self.finish(session, chunk.stable, step);
+            self.session = None;
+            self.ask(from, true, now, step);
         }
     }
 
@@ -983,85 +1136,101 @@ impl Replica {
     /// once more what that has not seen.
     fn begin_anew(
         &mut self,
-        mut session: Session,
+        Progress { session, peer: from, by, circle, got, .. }: Progress,
         stable: &VersionVector,
-        circle: Circle,
         step: &mut Step,
     ) {
-        let upto = &session.got;
-        session
-            .staged
-            .retain(|(_, version)| upto.contains(&version.dot) && upto.covers(&version.past));
-        let change = self.table.begun_anew(session.by, session.staged, &session.got, stable);
-        self.apply(Change { circle: Some(circle), ..change }, step);
-        step.events.push(Event::BegunAnew { peer: session.peer });
+        // All that is here is looked at, and nothing of it stays.
+        let applied = self.table.work(usize::MAX);
+        self.account(applied, step);
+        let mut theirs = self.table.take_staged(session);
+        theirs.retain(|(_, version)| got.contains(&version.dot) && got.covers(&version.past));
+        let change = self.table.begun_anew(by, theirs, &got, stable);
+        self.apply(Change { circle, ..change }, step);
+        step.events.push(Event::BegunAnew { peer: from.node });
         self.enter();
         for peer in self.peers.values_mut() {
             (peer.owed, peer.met, peer.knows_more) = (None, false, None);
         }
-        if let Some(peer) = self.peers.get_mut(&session.peer) {
-            peer.known.join(&session.got);
+        if let Some(peer) = self.peers.get_mut(&from.node) {
+            peer.known.join(&got);
             peer.out = false;
         }
     }
 
-    /// Puts in what was set aside, and only now claims to have seen what the peer has.
-    fn finish(&mut self, mut session: Session, stable: VersionVector, step: &mut Step) {
-        let upto = &session.got;
-        let mut both = upto.clone();
-        both.join(self.table.seen());
-        let before = session.staged.len();
-        session
-            .staged
-            .retain(|(_, version)| upto.contains(&version.dot) && both.covers(&version.past));
-        session.skipped += (before - session.staged.len()) as u64;
-        let mut change = Change { seen: session.got.clone(), ..Change::default() };
-        if session.full {
-            change.stable = stable;
-            change.forgotten = self.forgotten_by(&session);
+    /// Whether what came is still what this copy may take, and as whom.
+    fn is_as_meant(&self, progress: &Progress) -> bool {
+        let (own, circle) = (self.table.actor(), self.table.circle());
+        progress.circle.as_ref().is_some_and(|theirs| match progress.by == own {
+            true => theirs == circle,
+            false => theirs.outranks(circle) && Some(progress.by) == own.next(),
+        })
+    }
+
+    /// Has what was set aside count, if all is there and its turn has come, and only then claims to
+    /// have seen what the peer has.
+    fn conclude(&mut self, step: &mut Step) {
+        let is_whole = |it: &Session| matches!(it.state, Asking::Whole { .. });
+        let whole = self.session.as_ref().filter(|it| is_whole(it));
+        let Some(progress) = whole.map(|it| &it.progress) else { return };
+        if self.table.is_putting_in() {
+            return;
         }
-        change.versions = session.staged;
-        let applied = if session.full {
-            self.compare_all(change, &session.got, step)
-        } else {
-            self.apply(change, step)
+        if !self.is_as_meant(progress) {
+            // It is asked anew for what this copy may take now.
+            self.session = None;
+            return self.table.drop_aside();
+        }
+        let anew = progress.by != self.table.actor();
+        if !anew && !self.writes_again(step) {
+            return;
+        }
+        let Some(session) = self.session.take_if(|it| is_whole(it)) else { return };
+        let Session { progress, state: Asking::Whole { stable, .. }, skipped, .. } = session else {
+            return;
         };
-        let keep = self.peers.get_mut(&session.peer).and_then(|peer| peer.keep.take());
-        if let Some(keep) = keep {
-            self.decide(&applied.raised, keep, &session.have, step);
+        if anew {
+            return self.begin_anew(progress, &stable, step);
         }
-        if let Some(peer) = self.peers.get_mut(&session.peer) {
-            peer.known.join(&session.got);
-            peer.compared |= session.full;
-            if let Some(totals) = &mut peer.merging {
-                totals.copied += applied.copied;
-                totals.deleted += applied.deleted;
-                totals.conflicts += applied.raised.len() as u64;
-                totals.skipped += session.skipped;
-            }
+        let of_it = self.table.progress().is_some_and(|it| it.session == progress.session);
+        let count = if of_it { self.table.aside() as u64 } else { 0 };
+        let Progress { session, peer, full, have, got, .. } = progress;
+        let role = Role::Stroke { session, count, full };
+        let stable = if full { stable } else { VersionVector::EMPTY };
+        let mut keep = None;
+        if let Some(peer) = self.peers.get_mut(&peer.node) {
+            peer.known.join(&got);
+            peer.compared |= full;
+            keep = peer.keep.take();
         }
-    }
-
-    /// What is held here and was seen there, but is held there no more: it was replaced or lost.
-    fn forgotten_by(&self, session: &Session) -> Vec<Dot> {
-        let staged: BTreeSet<Dot> = session.staged.iter().map(|(_, version)| version.dot).collect();
-        let held = self.table.versions().map(|(_, version)| version.dot);
-        held.filter(|dot| session.got.contains(dot) && !staged.contains(dot)).collect()
-    }
-
-    /// Takes a whole copy of a peer that has forgotten what this one has not. Values that were
-    /// written here without knowing of that are written once more, as late ones: no removal that
-    /// some copies have forgotten and others have not takes them away in some copies only.
-    fn compare_all(&mut self, change: Change, theirs: &VersionVector, step: &mut Step) -> Applied {
-        let mut applied = self.table.apply(&change);
+        self.source = Some(Source { peer: peer.node, keep, have });
+        let change = Change { role, seen: got, stable, ..Change::default() };
+        let mut applied = self.table.begin(&change);
         step.changes.push(change);
-        step.applied.push(applied.clone());
+        applied.add(self.table.work(self.pace.rows));
+        applied.skipped += skipped;
+        self.account(applied, step);
+    }
+
+    /// Before a copy takes all of a peer that has forgotten what this one has not, values that were
+    /// written here without knowing of that are written once more, as late ones: no removal that
+    /// some copies have forgotten and others have not takes them away in some copies only. They may
+    /// be so written whether or not it comes to the stroke, so this is done little by little, too.
+    /// Says whether it is done.
+    fn writes_again(&mut self, step: &mut Step) -> bool {
+        let Some(session) = &mut self.session else { return true };
+        let Asking::Whole { looked, .. } = &mut session.state else { return true };
+        if !session.progress.full {
+            return true;
+        }
         let actor = self.table.actor();
         let mut number = self.table.seen().last(&actor);
         let mut again = Change::default();
-        for (row, version) in self.table.versions() {
-            let late = version.origin == Origin::Late || version.value().is_none();
-            if late || theirs.contains(&version.dot) {
+        let known = looked.clone();
+        let mut unknown = self.table.unknown_to(&known);
+        for (row, version) in unknown.by_ref().take(self.pace.rows.max(1)) {
+            looked.insert(version.dot);
+            if version.origin == Origin::Late || version.value().is_none() {
                 continue;
             }
             number += 1;
@@ -1072,15 +1241,12 @@ impl Replica {
             again.versions.push((row.clone(), version));
             again.seen.insert(dot);
         }
-        let late = self.table.apply(&again);
-        applied.raised.extend(late.raised.iter().cloned());
-        step.applied.push(late);
-        // One record: whoever recovers has done all of it or nothing.
-        if let Some(change) = step.changes.last_mut() {
-            change.versions.extend(again.versions);
-            change.seen.join(&again.seen);
+        let is_done = unknown.next().is_none();
+        drop(unknown);
+        if !again.versions.is_empty() {
+            self.apply(again, step);
         }
-        applied
+        is_done
     }
 
     // ------------------------------------------------------------------ answering
@@ -1101,12 +1267,19 @@ impl Replica {
             step.sends.push((from, self.message(resync)));
             return;
         }
-        let most = (pull.most.max(CHUNK_MIN) as usize).min(CHUNK_BYTES);
+        let most = (pull.most as usize).min(CHUNK_BYTES);
+        let mut put_in = Applied::default();
+        let bounds = (most, self.pace.rows);
+        let until = self.table.put_in_unknown_to(&pull.got, bounds, &mut put_in);
+        self.account(put_in, step);
         let mut upto = pull.got.clone();
         let mut versions: Vec<(Row, Version)> = Vec::new();
         let mut bytes = 0;
         let mut complete = true;
         for (row, version) in self.table.unknown_to(&pull.got) {
+            if until.is_some_and(|until| version.dot > until) {
+                break;
+            }
             let entry = (row.clone(), version.clone());
             bytes += size(&entry);
             if bytes > most && !versions.is_empty() {
@@ -1116,12 +1289,19 @@ impl Replica {
             upto.insert(version.dot);
             versions.push(entry);
         }
-        if complete {
-            upto = self.table.seen().clone();
+        match until {
+            // All up to there was looked at, whether it is held or not.
+            Some(until) if complete => {
+                upto.insert(until);
+                complete = false;
+            }
+            None if complete => upto = self.table.seen().clone(),
+            Some(_) | None => {}
         }
         let stable = self.table.stable().clone();
         let (session, after) = (pull.session, pull.got);
-        let chunk = Chunk { session, after, versions, upto, complete, stable, circle };
+        let actor = self.table.actor();
+        let chunk = Chunk { session, actor, after, versions, upto, complete, stable, circle };
         step.sends.push((from, self.message(Body::Chunk(chunk))));
     }
 
@@ -1172,7 +1352,9 @@ impl Replica {
     }
 
     fn ask_unless_asking(&mut self, peer: NodeId, now: Instant, step: &mut Step) {
-        if self.session.is_none() && self.peers.get(&peer).is_some_and(|peer| now >= peer.patience)
+        if !self.is_asking(peer, now)
+            && !self.table.is_putting_in()
+            && self.peers.get(&peer).is_some_and(|peer| now >= peer.patience)
         {
             self.ask(peer, false, now, step);
         }
@@ -1340,9 +1522,33 @@ impl Peer {
 }
 
 impl Session {
+    fn new(progress: Progress, asked: Instant, pace: &Pace) -> Self {
+        Self {
+            progress,
+            skipped: 0,
+            asked,
+            patience: pace.round * 2,
+            tries: 0,
+            most: CHUNK_FIRST.min(pace.chunk),
+            state: Asking::Asked,
+        }
+    }
+
     fn pull(&self) -> Pull {
-        let (have, got) = (self.have.clone(), self.got.clone());
-        Pull { session: self.number, by: self.by, have, got, full: self.full, most: self.most }
+        let Progress { session, by, have, got, full, .. } = self.progress.clone();
+        Pull { session, by, have, got, full, most: self.most }
+    }
+
+    /// Whether that peer was asked, and the question was given up.
+    fn is_left_by(&self, peer: NodeId) -> bool {
+        self.state == Asking::Paused && self.progress.peer.node == peer
+    }
+
+    /// Asks no more for now. If all is there nothing has to be asked.
+    fn pause(&mut self) {
+        if !matches!(self.state, Asking::Whole { .. }) {
+            self.state = Asking::Paused;
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Pull {
 pub struct Chunk {
     /// Of the question.
     pub session: u64,
+    /// Which copy answers. One that has begun anew may lack what is in earlier parts.
+    pub actor: Actor,
     /// What the question said was got already.
     pub after: VersionVector,
     /// Versions that are held here and not among those.
@@ -118,13 +120,23 @@ pub struct Chunk {
     pub circle: Circle,
 }
 
+impl Chunk {
+    /// About how many bytes its versions take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.versions.iter().map(super::exchange::size).sum()
+    }
+}
+
 impl Message {
     /// Whether it can come from that storage of that node.
     #[must_use]
     pub fn is_of(&self, node: NodeId, life: Life) -> bool {
         match &self.body {
-            Body::Digest(digest) => digest.actor.node == node && digest.actor.life == life,
-            Body::Chunk(_) | Body::Pull(_) | Body::Push(_) | Body::Resync { .. } => true,
+            Body::Chunk(Chunk { actor, .. }) | Body::Digest(Digest { actor, .. }) => {
+                actor.node == node && actor.life == life
+            }
+            Body::Pull(_) | Body::Push(_) | Body::Resync { .. } => true,
         }
     }
 }

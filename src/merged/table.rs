@@ -23,6 +23,7 @@ use super::circle::Circle;
 use super::command::Unfit;
 use super::field::Field;
 use super::schema::{Agreement, Kind, Strategy};
+use super::staging::{Aside, Role, Stroke};
 use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
 use super::view::view;
 use crate::base::{Key, Value, Wall};
@@ -41,8 +42,8 @@ pub struct Row {
 pub struct Change {
     /// Versions to be put in, in any order.
     pub versions: Vec<(Row, Version)>,
-    /// Versions to be dropped, since a copy that has seen them holds them no more.
-    pub forgotten: Vec<Dot>,
+    /// How they are taken.
+    pub role: Role,
     /// Dots that are seen then.
     pub seen: VersionVector,
     /// Dots that every copy has seen then, and everything that was written without knowledge of
@@ -71,6 +72,8 @@ pub struct Applied {
     pub raised: Vec<Row>,
     /// Rows that were in conflict and are not now.
     pub cleared: Vec<Row>,
+    /// Versions that no copy that keeps the rules can have sent, and that were left out.
+    pub skipped: u64,
 }
 
 /// What clients do to a key.
@@ -91,7 +94,7 @@ pub struct Table {
     actor: Actor,
     rows: BTreeMap<Row, Vec<Version>>,
     /// Every version held, by its dot.
-    index: BTreeMap<Dot, Row>,
+    pub(super) index: BTreeMap<Dot, Row>,
     seen: VersionVector,
     stable: VersionVector,
     settled: bool,
@@ -101,6 +104,12 @@ pub struct Table {
     conflicts: BTreeSet<Row>,
     /// How many of the versions held are tombstones.
     tombstones: usize,
+    /// What does not count yet.
+    pub(super) aside: Option<Aside>,
+    /// What counts, and is not put in yet.
+    pub(super) stroke: Option<Stroke>,
+    /// Of what is stable, of what it is forgotten already what lost.
+    pub(super) forgotten: VersionVector,
 }
 
 /// As whom a copy writes.
@@ -127,6 +136,15 @@ fn written(agreement: &Agreement, value: &Value, writer: Option<Writer>) -> Opti
 }
 
 impl Applied {
+    /// Adds what another did.
+    pub(super) fn add(&mut self, other: Self) {
+        self.copied += other.copied;
+        self.deleted += other.deleted;
+        self.raised.extend(other.raised);
+        self.cleared.extend(other.cleared);
+        self.skipped += other.skipped;
+    }
+
     /// Whether the copy shows anything else than before.
     #[must_use]
     pub const fn shows_change(&self) -> bool {
@@ -136,7 +154,7 @@ impl Applied {
 
 impl Row {
     /// The row that a value of a key belongs to; nothing if it lacks the field that says which.
-    fn of(kind: &Kind, key: &Key, value: &Value) -> Option<Self> {
+    pub(super) fn of(kind: &Kind, key: &Key, value: &Value) -> Option<Self> {
         let element = match kind {
             Kind::Bag { secondary: None } => Some(value.clone()),
             Kind::Bag { secondary: Some(field) } => Some(field.identity(value)?),
@@ -173,6 +191,9 @@ impl Table {
             changed: false,
             conflicts: BTreeSet::new(),
             tombstones: 0,
+            aside: None,
+            stroke: None,
+            forgotten: VersionVector::EMPTY,
         }
     }
 
@@ -512,14 +533,40 @@ impl Table {
 
     /// Takes a step. Whatever the change is, taking it twice is taking it once.
     pub fn apply(&mut self, change: &Change) -> Applied {
+        let mut applied = self.begin(change);
+        applied.add(self.work(usize::MAX));
+        applied
+    }
+
+    /// The same, but that what a stroke puts in and what is forgotten for good is left to
+    /// [`Table::work`], as far as nobody touches it.
+    pub fn begin(&mut self, change: &Change) -> Applied {
+        let mut applied = Applied::default();
+        match &change.role {
+            Role::Aside(progress) => {
+                self.set_aside(progress, &change.versions);
+                return applied;
+            }
+            Role::Step => {}
+            &Role::Stroke { session, count, full } => {
+                applied.add(self.work_strokes());
+                self.strike(session, count, full, &change.seen);
+            }
+        }
         if let Some(agreement) = &change.becomes {
+            applied.add(self.work_strokes());
             self.become_other(agreement.clone());
         }
+        if change.anew.is_some() {
+            applied.add(self.work_strokes());
+        }
+        change.versions.iter().for_each(|(row, _)| self.put_in_row(row, &mut applied));
         let mut before: BTreeMap<Row, Vec<Version>> = BTreeMap::new();
         if let Some(actor) = change.anew {
             before = core::mem::take(&mut self.rows);
             self.index.clear();
             (self.seen, self.stable) = (VersionVector::EMPTY, VersionVector::EMPTY);
+            (self.aside, self.forgotten) = (None, VersionVector::EMPTY);
             (self.actor, self.settled, self.tombstones) = (actor, false, 0);
         }
         if let Some(circle) = &change.circle {
@@ -530,29 +577,19 @@ impl Table {
             if self.seen.contains(&version.dot) {
                 continue;
             }
-            self.remember(row, &mut before);
-            let versions = self.rows.entry(row.clone()).or_default();
-            let (added, replaced) = join(versions, version.clone());
-            self.tombstones -= tombstones(&replaced);
-            if added {
-                self.tombstones += usize::from(version.value().is_none());
-                self.index.insert(version.dot, row.clone());
+            if !before.contains_key(row) {
+                before.insert(row.clone(), self.row(row).to_vec());
             }
-            for gone in replaced {
-                self.index.remove(&gone.dot);
-            }
-        }
-        for dot in &change.forgotten {
-            if let Some(row) = self.index.remove(dot) {
-                self.remember(&row, &mut before);
-                self.drop_versions(&row, |version| version.dot != *dot);
-            }
+            self.join_row(row, version);
         }
         self.seen.join(&change.seen);
         self.settled |= change.settled;
         self.changed &= !change.settled;
-        self.forget(&change.stable);
-        self.compare(before)
+        self.stable.join(&change.stable);
+        for (row, before) in before {
+            self.compare_row(&row, &before, &mut applied);
+        }
+        applied
     }
 
     /// What a copy comes to that begins anew as `actor` from what another one holds and has seen.
@@ -624,77 +661,71 @@ impl Table {
         change
     }
 
-    fn remember(&self, row: &Row, before: &mut BTreeMap<Row, Vec<Version>>) {
-        if !before.contains_key(row) {
-            before.insert(row.clone(), self.row(row).to_vec());
+    /// Puts a version among those of its row.
+    pub(super) fn join_row(&mut self, row: &Row, version: &Version) {
+        let versions = self.rows.entry(row.clone()).or_default();
+        let (added, replaced) = join(versions, version.clone());
+        self.tombstones -= tombstones(&replaced);
+        if added {
+            self.tombstones += usize::from(version.value().is_none());
+            self.index.insert(version.dot, row.clone());
+        }
+        for gone in replaced {
+            self.index.remove(&gone.dot);
         }
     }
 
-    fn drop_versions(&mut self, row: &Row, keep: impl Fn(&Version) -> bool) {
-        if let Some(versions) = self.rows.get_mut(row) {
-            self.tombstones -= tombstones(versions);
-            versions.retain(keep);
-            self.tombstones += tombstones(versions);
-            if versions.is_empty() {
-                self.rows.remove(row);
+    /// Keeps some of the versions of a row.
+    pub(super) fn drop_versions(&mut self, row: &Row, keep: impl Fn(&Version) -> bool) {
+        let Some(versions) = self.rows.get_mut(row) else { return };
+        let (index, count) = (&mut self.index, &mut self.tombstones);
+        versions.retain(|version| {
+            let stays = keep(version);
+            if !stays {
+                index.remove(&version.dot);
+                *count -= usize::from(version.value().is_none());
             }
+            stays
+        });
+        if versions.is_empty() {
+            self.rows.remove(row);
         }
     }
 
-    /// Forgets, of rows that hold nothing but stable versions, those that are not to be seen; and
-    /// what stable versions replaced. No copy holds any of it, or ever will again, without losing
-    /// it in the same way.
-    fn forget(&mut self, stable: &VersionVector) {
-        let mut rows: BTreeSet<Row> = BTreeSet::new();
-        for (actor, last) in stable.iter() {
-            let first = Dot { actor, number: self.stable.last(&actor).saturating_add(1) };
-            let last = Dot { actor, number: last };
-            if first <= last {
-                rows.extend(self.index.range(first..=last).map(|(_, row)| row.clone()));
+    /// Forgets of a row, if it holds nothing but stable versions, those that are not to be seen;
+    /// and what stable versions replaced. No copy holds any of it, or ever will again, without
+    /// losing it in the same way.
+    pub(super) fn forget_row(&mut self, row: &Row) {
+        let Some(versions) = self.rows.get_mut(row) else { return };
+        for version in &mut *versions {
+            if self.stable.contains(&version.dot) {
+                version.past = VersionVector::EMPTY;
             }
         }
-        self.stable.join(stable);
-        for row in rows {
-            let Some(versions) = self.rows.get_mut(&row) else { continue };
-            for version in &mut *versions {
-                if self.stable.contains(&version.dot) {
-                    version.past = VersionVector::EMPTY;
-                }
-            }
-            if !versions.iter().all(|version| self.stable.contains(&version.dot)) {
-                continue;
-            }
-            let shown: Vec<Dot> =
-                view(&self.agreement, versions).iter().map(|version| version.dot).collect();
-            for version in &*versions {
-                if !shown.contains(&version.dot) {
-                    self.index.remove(&version.dot);
-                }
-            }
-            self.drop_versions(&row, |version| shown.contains(&version.dot));
+        if !versions.iter().all(|version| self.stable.contains(&version.dot)) {
+            return;
         }
+        let shown: Vec<Dot> =
+            view(&self.agreement, versions).iter().map(|version| version.dot).collect();
+        self.drop_versions(row, |version| shown.contains(&version.dot));
     }
 
-    /// Says what the rows show that did not show it `before`, and keeps the list of conflicts.
-    fn compare(&mut self, before: BTreeMap<Row, Vec<Version>>) -> Applied {
-        let mut applied = Applied::default();
-        for (row, versions) in before {
-            let old = view(&self.agreement, &versions);
-            let new = view(&self.agreement, self.row(&row));
-            let same = old.iter().map(|v| &v.content).eq(new.iter().map(|v| &v.content));
-            if !same && new.is_empty() {
-                applied.deleted += 1;
-            } else if !same {
-                applied.copied += 1;
-            }
-            let conflict = new.len() > 1;
-            if conflict && self.conflicts.insert(row.clone()) {
-                applied.raised.push(row);
-            } else if !conflict && self.conflicts.remove(&row) {
-                applied.cleared.push(row);
-            }
+    /// Says what a row shows that it did not show `before`, and keeps the list of conflicts.
+    pub(super) fn compare_row(&mut self, row: &Row, before: &[Version], applied: &mut Applied) {
+        let old = view(&self.agreement, before);
+        let new = view(&self.agreement, self.row(row));
+        let same = old.iter().map(|v| &v.content).eq(new.iter().map(|v| &v.content));
+        if !same && new.is_empty() {
+            applied.deleted += 1;
+        } else if !same {
+            applied.copied += 1;
         }
-        applied
+        let conflict = new.len() > 1;
+        if conflict && self.conflicts.insert(row.clone()) {
+            applied.raised.push(row.clone());
+        } else if !conflict && self.conflicts.remove(row) {
+            applied.cleared.push(row.clone());
+        }
     }
 
     /// What is wrong with the copy, if anything is: for tests and for the simulator.
@@ -754,8 +785,14 @@ impl fmt::Display for Change {
         for (place, (row, version)) in self.versions.iter().enumerate() {
             write!(f, "{}{row}={version}", if place == 0 { "" } else { " " })?;
         }
-        if !self.forgotten.is_empty() {
-            write!(f, " forgot {}", self.forgotten.len())?;
+        match &self.role {
+            Role::Aside(progress) => {
+                return write!(f, " aside for {} got {}", progress.session, progress.got);
+            }
+            Role::Step => {}
+            Role::Stroke { session, count, full } => {
+                write!(f, " all {count} of {session}{}", if *full { " in full" } else { "" })?;
+            }
         }
         write!(f, " seen {}", self.seen)?;
         if let Some(agreement) = &self.becomes {

@@ -15,8 +15,8 @@ use super::{Discipline, Effects, Foreign, Node, Record, TableConfig};
 use crate::base::{Key, OpId, TableId};
 use crate::consensus::{OnNoQuorum, Outcome, Refusal, Sent};
 use crate::merged::{
-    Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Row, Schema, Table, TableCommand,
-    TableName, Unfit, Unmade, Writer, is_table_name,
+    Agreement, CATALOGUE, Change, Listed, Mutation, Replicas, Role, Row, Schema, Table,
+    TableCommand, TableName, Unfit, Unmade, Writer, is_table_name,
 };
 
 /// How many tables may be made while nodes run, the dropped ones not counted: each has a digest for
@@ -42,7 +42,7 @@ pub(super) struct Catalogue {
 
 /// The rows of the list that changes may show another way; nothing if that may be any.
 pub(super) fn listed_by(changes: &[Change]) -> Option<Vec<Row>> {
-    let is_whole = changes.iter().any(|change| !change.forgotten.is_empty());
+    let is_whole = changes.iter().any(|change| change.role != Role::Step);
     let versions = changes.iter().flat_map(|change| &change.versions);
     (!is_whole).then(|| versions.map(|(row, _)| row.clone()).collect())
 }

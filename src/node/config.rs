@@ -167,6 +167,14 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Subscriptions at one node: a client's to a topic is one. Default 65,536.
     pub subscriptions_max: usize,
+    /// Rows of a difference between copies of a merged table that one step puts in. Default 1,000.
+    pub merge_rows: u32,
+    /// Bytes of versions that a copy asks another for at once; at least one version is sent.
+    /// Default 256 KiB, which is also the most that is sent.
+    pub merge_chunk: u32,
+    /// Bytes of versions a second that a node asks others for, of all tables together, so that
+    /// copies that meet again leave room on the links. Default 16 MiB.
+    pub merge_rate: u32,
 }
 
 /// Durations. They affect progress, never safety.
@@ -201,6 +209,9 @@ impl Default for Limits {
             requests_max: 4_096,
             sessions_max: 1 << 16,
             subscriptions_max: 1 << 16,
+            merge_rows: 1_000,
+            merge_chunk: 256 << 10,
+            merge_rate: 16 << 20,
         }
     }
 }
@@ -469,6 +480,9 @@ impl Config {
         }
         let limits = &self.limits;
         let counts = [
+            ("merge_chunk", limits.merge_chunk as usize),
+            ("merge_rate", limits.merge_rate as usize),
+            ("merge_rows", limits.merge_rows as usize),
             ("page_max", limits.page_max as usize),
             ("requests_max", limits.requests_max),
             ("sessions_max", limits.sessions_max),

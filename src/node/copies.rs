@@ -7,20 +7,25 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::catalogue::listed_by;
+use super::pulls::Pulls;
 use super::requests::check_len;
 use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
 use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
     self, Actor, Agreement, Answer, Applied, BATCH_MAX, CATALOGUE, Change, Command, Declined,
-    Durability, Journal, Message, Mutation, Pace, Remote, RemoteContent, Replica, Replicas, Row,
+    Durability, Journal, Message, Mutation, Pull, Remote, RemoteContent, Replica, Replicas, Row,
     Schema, Step, Table, TableName, Unfit,
 };
 
 /// How many bytes of keys and values one batch may hold.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// How long everything else has its turn before a copy goes on putting in rows.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many events of a table are kept to be told.
 const HISTORY_MAX: usize = 32;
@@ -44,6 +49,10 @@ pub(super) struct Copies {
     /// The process lives of peers, of whom something may be asked.
     lives: BTreeMap<NodeId, Incarnation>,
     heard: BTreeSet<NodeId>,
+    /// What is asked of peers, as fast as it may be.
+    pub(super) pulls: Pulls,
+    /// The table that has last gone on with what is done little by little.
+    worked: Option<TableId>,
 }
 
 /// One copy.
@@ -122,6 +131,18 @@ impl Copies {
         self.names.remove(&name);
         let copy = self.copies.remove(&table).filter(|copy| copy.durable)?;
         Some((name, copy.replica.table().actor(), copy.replica.table().agreement().clone()))
+    }
+
+    /// A question of a copy waits for its turn.
+    pub(super) fn hold_pull(&mut self, table: TableId) {
+        if let Some(copy) = self.copies.get_mut(&table) {
+            copy.replica.hold_pull();
+        }
+    }
+
+    /// Its turn has come; says whether it still is to be asked.
+    pub(super) fn send_pull(&mut self, table: TableId, pull: &Pull, now: Instant) -> bool {
+        self.copies.get_mut(&table).is_some_and(|copy| copy.replica.send_pull(pull, now))
     }
 
     /// Whether a copy takes no writes, since it is older than what it has told others.
@@ -213,7 +234,9 @@ impl Node {
         let durable = schema.durability == Durability::Disk;
         // One that has seen nothing is begun anew: its name may have been used without a disk.
         let journal = self.copies.journals.remove(&name);
-        let journal = journal.filter(|journal| !journal.table().seen().is_empty());
+        let journal = journal.filter(|journal| {
+            !journal.table().seen().is_empty() || journal.table().progress().is_some()
+        });
         let copy = match journal {
             Some(mut journal) if durable => {
                 let of = journal.table().actor();
@@ -239,7 +262,7 @@ impl Node {
                 Table::new(agreement, actor, alone)
             }
         };
-        let pace = Pace { round: self.config.timing.round, debounce: self.config.timing.debounce };
+        let pace = self.pace_of(name);
         let replica = Replica::new(name, schema, copy, peers, self.incarnation, pace);
         let ticket = if durable { self.ticket } else { Ticket(0) };
         let history = VecDeque::new();
@@ -275,9 +298,10 @@ impl Node {
         }
         let after = self.durable_with(table);
         for (to, message) in step.sends {
-            if let Some(member) = self.members.index(to) {
-                self.send(member, Body::Merged(message), after, effects);
-            }
+            self.send_merged(table, to, message, after, effects);
+        }
+        if self.copies.copies.get(&table).is_some_and(|copy| copy.replica.has_work()) {
+            self.timers.hasten(Timer::Copies, self.now.instant + PAUSE);
         }
         self.tell_step(table, step.applied, step.events, effects);
         match listed {
@@ -286,6 +310,18 @@ impl Node {
             None => {}
         }
         Some(result)
+    }
+
+    /// One copy goes on with what is done little by little; the next when the timer is due again.
+    pub(super) fn on_copies_timer(&mut self, effects: &mut Effects) {
+        let copies = self.copies.copies.iter().filter(|(_, copy)| copy.replica.has_work());
+        let busy: Vec<TableId> = copies.map(|(table, _)| *table).collect();
+        let next =
+            busy.iter().find(|table| Some(**table) > self.copies.worked).or_else(|| busy.first());
+        let Some(&table) = next.filter(|_| self.merges()) else { return };
+        self.copies.worked = Some(table);
+        self.timers.set(Timer::Copies, self.now.instant + PAUSE);
+        self.step_copy(table, effects, |replica, _, step| replica.on_pause(step));
     }
 
     /// Logs, remembers and tells what a step came to.
@@ -393,6 +429,7 @@ impl Node {
         }
         let Some(&table) = self.copies.names.get(&message.table) else { return };
         let now = self.now;
+        self.copies.pulls.on_answer(table, &message.body);
         self.step_copy(table, effects, |replica, _, step| {
             replica.on_message(from, message.body, now, step);
         });
@@ -404,7 +441,7 @@ impl Node {
         &mut self,
         op: OpId,
         sent: Sent,
-        patience: core::time::Duration,
+        patience: Duration,
         on_no_quorum: OnNoQuorum,
         (table, command): (TableId, Command),
         effects: &mut Effects,

@@ -19,6 +19,7 @@ mod listings;
 mod membership;
 mod monitors;
 mod operations;
+mod pulls;
 mod reads;
 mod recovery;
 mod replicas;
@@ -281,6 +282,8 @@ impl Node {
                     self.on_wish_timer(op, effects);
                 }
                 Timer::Ask(number) => self.on_ask_timer(number, effects),
+                Timer::Copies => self.on_copies_timer(effects),
+                Timer::Pulls => self.on_pulls_timer(effects),
                 Timer::Heartbeat => self.on_heartbeat_timer(effects),
                 Timer::Sweep => self.on_sweep_timer(effects),
                 Timer::Operation(number) => self.on_operation_timer(number, effects),

@@ -342,7 +342,7 @@ impl Record {
                     let element = row.element.as_ref().map_or(0, Value::len);
                     row.key.len() + element + version.value().map_or(0, Value::len) + REST
                 });
-                versions.sum::<usize>() + change.forgotten.len() * 24
+                versions.sum()
             }
             Self::Replica { record, .. } => record.size(),
             Self::Active { .. }

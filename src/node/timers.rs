@@ -9,6 +9,8 @@ use crate::base::{Instant, OpId, TableId};
 pub(super) enum Timer {
     Answer(OpId),
     Ask(u64),
+    Copies,
+    Pulls,
     Heartbeat,
     Sweep,
     Operation(u64),

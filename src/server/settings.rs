@@ -305,6 +305,8 @@ struct File {
     log_level: Option<String>,
     clients_max: Option<usize>,
     stall_timeout: Option<String>,
+    /// Bytes a second.
+    merge_rate: Option<u32>,
     reconnect: Option<String>,
     password_file: Option<PathBuf>,
     listen: ListenFile,
@@ -427,6 +429,9 @@ pub struct Settings {
     pub clients_max: usize,
     /// How long a client may take to send one request, and to read anything it is sent.
     pub stall_timeout: Duration,
+    /// Bytes a second that are asked of others when merged tables meet again, if it is not the
+    /// default.
+    pub merge_rate: Option<u32>,
     /// When a link that is down is tried again.
     pub reconnect: Reconnect,
     /// What clients have to say first.
@@ -486,6 +491,7 @@ impl Settings {
             log_level: given.log_level.or(level).unwrap_or(tracing::Level::INFO),
             clients_max: given.clients_max.or(file.clients_max).unwrap_or(10_000),
             stall_timeout: given.stall_timeout.or(stall).unwrap_or(Duration::from_secs(30)),
+            merge_rate: file.merge_rate,
             reconnect: given.reconnect.or(reconnect).unwrap_or_default(),
             password: password_file.as_deref().map(read_password).transpose()?,
             timing: file.timing.said(),
@@ -523,6 +529,7 @@ impl Settings {
         config.members = self.members.keys().copied().collect();
         config.cluster_size = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
         config.tables.clone_from(&self.tables);
+        config.limits.merge_rate = self.merge_rate.unwrap_or(config.limits.merge_rate);
         for (name, milliseconds) in &self.timing {
             let duration = Duration::from_millis(*milliseconds);
             match *name {

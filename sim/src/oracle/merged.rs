@@ -36,6 +36,7 @@ struct Copy {
     stable: VersionVector,
     held: usize,
     tombstones: usize,
+    is_putting_in: bool,
     /// What somebody was told that it has seen, of the present copy.
     told: VersionVector,
     name: Option<synod::merged::Actor>,
@@ -286,7 +287,11 @@ impl Merged {
         step: u64,
         marks: &mut Marks,
     ) -> Result<(), Wrong> {
-        let known = &self.copies[node];
+        let known = &mut self.copies[node];
+        let was_putting_in = known.is_putting_in;
+        // Alarms are told as rows are put in.
+        (known.is_putting_in, known.conflicts) = (copy.is_putting_in(), copy.conflicts().clone());
+        known.tombstones = copy.tombstones();
         let is_same = known.seen == *copy.seen()
             && known.held == copy.len()
             && known.stable == *copy.stable();
@@ -302,7 +307,7 @@ impl Merged {
             let text = format!("n{} has seen of {actor} what nobody wrote", node + 1);
             return Err(("C2", "seen and never written", text));
         }
-        if copy.seen() == &before && copy.len() < held {
+        if copy.seen() == &before && copy.len() < held && !was_putting_in {
             marks.hit(Mark::Forgotten);
         }
         self.mark(&before, copy, marks);
@@ -468,10 +473,12 @@ impl Merged {
         }
     }
 
-    /// C1 to C5, C11: a copy shows what the history of all that it has seen says.
+    /// C1 to C5, C11: a copy shows what the history of all that it has seen says. What is yet to be
+    /// put in is as if it were: a client is not to find out, which is judged by answers.
     fn check(&mut self, node: usize, copy: &Table) -> Result<(), Wrong> {
+        let whole = if copy.has_work() { &copy.put_in() } else { copy };
         let seen = copy.seen();
-        for (row, version) in copy.versions() {
+        for (row, version) in whole.versions() {
             let known = self.writes.get(&version.dot);
             let is_known = known.is_some_and(|write| {
                 let of =
@@ -487,7 +494,7 @@ impl Merged {
         let mut all = BTreeMap::new();
         for row in self.rows.keys() {
             let wanted = self.shown(row, seen);
-            let found = copy.shown(row);
+            let found = whole.shown(row);
             let listed: Vec<Value> =
                 found.iter().filter_map(|version| version.value().cloned()).collect();
             if !listed.is_empty() {
@@ -526,12 +533,12 @@ impl Merged {
             return Err((rule, shape, text));
         }
         let known = &mut self.copies[node];
-        if conflicts != *copy.conflicts() {
+        if conflicts != *whole.conflicts() {
             let text = format!("n{} lists other conflicts than there are", node + 1);
             return Err(("C4", "conflicts listed wrongly", text));
         }
-        known.conflicts = conflicts;
         known.shown = all;
+        (known.is_putting_in, known.conflicts) = (copy.is_putting_in(), copy.conflicts().clone());
         (known.held, known.stable) = (copy.len(), copy.stable().clone());
         known.tombstones = copy.versions().filter(|(_, it)| it.value().is_none()).count();
         Ok(())
@@ -702,12 +709,15 @@ impl Oracle {
         &mut self,
         node: usize,
         op: OpId,
-        table: TableId,
-        what: &Command,
+        (table, what): (TableId, &Command),
+        marks: &mut Marks,
     ) {
         if let Some(merged) = self.copy_of(table)
             && merged.copies[node].is_there
         {
+            if merged.copies[node].is_putting_in {
+                marks.hit(Mark::AskedAmidPutting);
+            }
             merged.on_asked(node, op, what);
         }
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use synod::{ClusterId, Config, ConfigError, Genesis, Limits, NodeId, TableConfig, Timing};
 
 use super::{
-    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Discipline, Fault, KEYS_MAX, MILLI, Mode, NODES_MAX, Nanos,
-    Nodes, Operation, Plan, Resolvers, SECOND, TABLES_MAX, TIME_MAX, Tie, Trouble, shrink,
+    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Discipline, Fault, KEYS_MAX, MERGE_ROWS, MILLI, Mode,
+    NODES_MAX, Nanos, Nodes, Operation, Plan, Resolvers, SECOND, TABLES_MAX, TIME_MAX, Tie,
+    Trouble, shrink,
 };
 
 /// Why a plan cannot be run.
@@ -108,6 +109,14 @@ impl Plan {
             }
             Discipline::WriteOnce => TableConfig::write_once(&*table.name),
         };
+        let limits = Limits::default();
+        let (merge_chunk, merge_rate) = if cluster.merge_rows < MERGE_ROWS {
+            // About what a row takes.
+            let chunk = cluster.merge_rows * 100;
+            (chunk, chunk * 50)
+        } else {
+            (limits.merge_chunk, limits.merge_rate)
+        };
         Config {
             cluster: ClusterId(1),
             node,
@@ -117,9 +126,12 @@ impl Plan {
             genesis: if cluster.witnessed { Genesis::Witnessed } else { Genesis::Vouched },
             limits: Limits {
                 requests_max: cluster.requests_max as usize,
-                key_max: Limits::default().key_max.min(cluster.row_max as usize),
+                key_max: limits.key_max.min(cluster.row_max as usize),
                 value_max: cluster.row_max as usize,
-                ..Limits::default()
+                merge_rows: cluster.merge_rows,
+                merge_chunk,
+                merge_rate,
+                ..limits
             },
             timing: Timing {
                 heartbeat: span(cluster.heartbeat),

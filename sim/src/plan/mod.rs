@@ -40,6 +40,9 @@ pub const KEYS_MAX: u16 = 64;
 pub const TABLES_MAX: usize = 16;
 /// How long a row may be, unless a plan says otherwise: as long as the engine has it.
 pub const ROW_MAX: u32 = 1 << 20;
+
+/// Rows of a difference that one step puts in, unless a plan says otherwise: more than there are.
+pub const MERGE_ROWS: u32 = 1_000;
 /// The longest time in a plan, some three years: so that no sum of times leaves its range.
 pub const TIME_MAX: Nanos = 100_000_000 * SECOND;
 /// How far a wall clock or a deadline may be off at most, some thirty years either way.
@@ -118,6 +121,10 @@ pub struct Cluster {
     /// Bytes of a value, and of a key unless that is more than a key may have anyway. Replicas of
     /// primary tables send each other no more at a time.
     pub row_max: u32,
+    /// Rows of a difference between copies of a merged table that one step puts in. If they are
+    /// fewer than by default, chunks have about so many rows, too, and no more than fifty are
+    /// asked for in a second.
+    pub merge_rows: u32,
     /// How far the wall clocks are apart at the start, at most.
     pub wall_spread: Nanos,
 }

@@ -65,7 +65,7 @@ impl World<'_> {
             && let Command::Merged { table, command } = &request.command
         {
             let id = op(request.client, request.id);
-            self.oracle.on_merged_asked(place, id, *table, command);
+            self.oracle.on_merged_asked(place, id, (*table, command), &mut self.marks);
         }
         let told = match input {
             Input::Request(Request { command: Command::Merged { table, command }, .. }) => {
