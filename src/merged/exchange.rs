@@ -338,6 +338,15 @@ struct Source {
     have: VersionVector,
 }
 
+/// Conflicts that merging has brought, to be ended for one of the sides.
+#[derive(Debug)]
+struct Decided {
+    rows: Vec<Row>,
+    keep: Keep,
+    /// What was seen here before.
+    have: VersionVector,
+}
+
 /// For how many rounds an answer is waited for at most.
 const PATIENCE_ROUNDS: u32 = 20;
 
@@ -360,6 +369,8 @@ pub struct Replica {
     peers: BTreeMap<NodeId, Peer>,
     session: Option<Session>,
     source: Option<Source>,
+    /// Conflicts that have come up for clients' questions.
+    decided: Vec<Decided>,
     session_next: u64,
     /// The number of the last digest.
     said: u64,
@@ -402,6 +413,7 @@ impl Replica {
             // What an earlier process was sent is taken up again.
             session: left.map(|session| Session { state: Asking::Paused, ..session }),
             source: None,
+            decided: Vec::new(),
             session_next: u64::from(incarnation.0) << 32,
             said: u64::from(incarnation.0) << 32,
             cut: None,
@@ -452,13 +464,27 @@ impl Replica {
         self.account(applied, step);
     }
 
-    /// Takes note of what came of putting in rows.
+    /// Takes note of what came of putting in rows, and ends the conflicts that are decided.
     fn account(&mut self, applied: Applied, step: &mut Step) {
+        if let Some(decided) = self.take_note(applied, step) {
+            self.decide(&decided, step);
+        }
+    }
+
+    /// Takes note of what came of putting in rows for a client. It is answered from what is there,
+    /// and its write is the only one of its step: conflicts are ended in the next pause.
+    fn account_for_client(&mut self, applied: Applied, step: &mut Step) {
+        let decided = self.take_note(applied, step);
+        self.decided.extend(decided);
+    }
+
+    /// Takes note of what came of putting in rows. Says which conflicts are decided.
+    fn take_note(&mut self, applied: Applied, step: &mut Step) -> Option<Decided> {
         let Some(source) = &self.source else {
             if applied != Applied::default() {
                 step.applied.push(applied);
             }
-            return;
+            return None;
         };
         let peer = self.peers.get_mut(&source.peer);
         if let Some(totals) = peer.and_then(|peer| peer.merging.as_mut()) {
@@ -467,30 +493,33 @@ impl Replica {
             totals.conflicts += applied.raised.len() as u64;
             totals.skipped += applied.skipped;
         }
-        let decided = source.keep.map(|keep| (keep, source.have.clone()));
+        let rows = applied.raised.clone();
+        let decided = source.keep.filter(|_| !rows.is_empty());
+        let decided = decided.map(|keep| Decided { rows, keep, have: source.have.clone() });
         if !self.table.is_putting_in() {
             self.source = None;
         }
-        let raised = applied.raised.clone();
         if applied != Applied::default() {
             step.applied.push(applied);
         }
-        if let Some((keep, have)) = decided {
-            self.decide(&raised, keep, &have, step);
-        }
+        decided
     }
 
     /// Whether [`Replica::on_pause`] has anything to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let is_whole = |session: &Session| matches!(session.state, Asking::Whole { .. });
-        self.table.has_work() || self.session.as_ref().is_some_and(is_whole)
+        let is_whole = self.session.as_ref().is_some_and(is_whole);
+        !self.decided.is_empty() || self.table.has_work() || is_whole
     }
 
     /// Goes on with what is done little by little. To be called soon, as long as there is
     /// [work](Replica::has_work).
     pub fn on_pause(&mut self, step: &mut Step) {
-        if self.table.has_work() {
+        if !self.decided.is_empty() {
+            let decided = core::mem::take(&mut self.decided);
+            decided.iter().for_each(|decided| self.decide(decided, step));
+        } else if self.table.has_work() {
             self.work(step);
         } else {
             self.conclude(step);
@@ -520,12 +549,12 @@ impl Replica {
             Command::Conflicts { after, limit } => {
                 let (after, limit) = (after.as_ref(), *limit as usize);
                 let page = self.table.conflicts_page(after, limit, rows, &mut put_in);
-                self.account(put_in, step);
+                self.account_for_client(put_in, step);
                 return Ok(page);
             }
             Command::Get(key) => {
                 let found = self.table.found(key, usize::MAX, &mut put_in);
-                self.account(put_in, step);
+                self.account_for_client(put_in, step);
                 return Ok(found);
             }
             Command::Info => return Ok(Answer::Info(self.info(now))),
@@ -539,12 +568,12 @@ impl Replica {
             Command::Scan { pattern, after, limit } => {
                 let (after, limit) = (after.as_ref(), *limit as usize);
                 let page = self.table.page(pattern, after, limit, rows, &mut put_in);
-                self.account(put_in, step);
+                self.account_for_client(put_in, step);
                 return Ok(page);
             }
             Command::Resolve { row, dots, value } => {
                 self.table.put_in_row(row, &mut put_in);
-                self.account(put_in, step);
+                self.account_for_client(put_in, step);
                 match self.table.resolve(row, dots, value.as_ref(), writer) {
                     Some(change) => change,
                     None => return Ok(Answer::Changed),
@@ -552,7 +581,7 @@ impl Replica {
             }
             Command::Write { mutations, guards } => {
                 self.table.put_in_written(mutations, guards, &mut put_in);
-                self.account(put_in, step);
+                self.account_for_client(put_in, step);
                 if !self.table.holds(guards) {
                     return Ok(Answer::Changed);
                 }
@@ -750,10 +779,10 @@ impl Replica {
     }
 
     /// Ends conflicts that merging has brought, for one of the sides.
-    fn decide(&mut self, rows: &[Row], keep: Keep, ours: &VersionVector, step: &mut Step) {
+    fn decide(&mut self, Decided { rows, keep, have }: &Decided, step: &mut Step) {
         for row in rows {
             let shown = self.table.shown(row);
-            let is_ours = |version: &&&Version| ours.contains(&version.dot);
+            let is_ours = |version: &&&Version| have.contains(&version.dot);
             let found = match keep {
                 Keep::Here => shown.iter().find(is_ours),
                 Keep::There => shown.iter().find(|version| !is_ours(version)),

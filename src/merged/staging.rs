@@ -26,7 +26,9 @@
 //!
 //! **Forgetting** is done little by little likewise. What is stable is so at once; what lost among
 //! it is dropped when its turn comes, which nobody can tell from a copy that learnt later that it
-//! is stable.
+//! is stable: nobody but who is sent everything in parts, and takes parts that agree about what is
+//! stable for parts of one state. A value would come in one part, and what it lost to be gone
+//! before its part is sent. So a row is forgotten before it is sent, too.
 //!
 //! Must never know: peers, messages, time.
 
@@ -300,15 +302,20 @@ impl Table {
         None
     }
 
-    /// Puts in the rows of the versions that `known` does not hold, in the order of their dots, of
-    /// so many bytes and so many rows. If there are more, says which dot was the last.
+    /// Puts in the rows of the versions that `known` does not hold, in the order of their dots, and
+    /// forgets of them what may be forgotten, of so many bytes and so many rows. If there are more,
+    /// says which dot was the last.
     pub(super) fn put_in_unknown_to(
         &mut self,
         known: &VersionVector,
         (bytes, rows): (usize, usize),
         applied: &mut Applied,
     ) -> Option<Dot> {
-        let stroke = self.stroke.as_ref()?;
+        if !self.has_work() {
+            return None;
+        }
+        let none = Staging::default();
+        let staging = self.stroke.as_ref().map_or(&none, |stroke| &stroke.staging);
         let (mut due, mut size, mut last) = (Vec::new(), 0, None);
         'all: for (actor, end) in self.seen().iter() {
             let first = Dot { actor, number: known.last(&actor).saturating_add(1) };
@@ -317,7 +324,7 @@ impl Table {
                 continue;
             }
             let mut held = self.index.range(range.clone()).peekable();
-            let mut staged = stroke.staging.dots.range(range).peekable();
+            let mut staged = staging.dots.range(range).peekable();
             loop {
                 let is_held = match (held.peek(), staged.peek()) {
                     (Some((held, _)), Some((staged, _))) => held <= staged,
@@ -325,7 +332,7 @@ impl Table {
                 };
                 let next = if is_held { held.next() } else { staged.next() };
                 let Some((dot, row)) = next else { break };
-                let found = if is_held { self.row(row) } else { &stroke.staging.rows[row][..] };
+                let found = if is_held { self.row(row) } else { &staging.rows[row][..] };
                 let version = found.iter().find(|version| version.dot == *dot);
                 size += row.key.len() + version.and_then(Version::value).map_or(0, |it| it.len());
                 due.push(row.clone());
@@ -337,7 +344,10 @@ impl Table {
             // All there is of this one.
             last = None;
         }
-        due.iter().for_each(|row| self.put_in_row(row, applied));
+        for row in &due {
+            self.put_in_row(row, applied);
+            self.forget_row(row);
+        }
         last
     }
 
