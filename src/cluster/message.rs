@@ -18,6 +18,9 @@ pub enum Message {
         session: Option<u64>,
         /// Which list of primary tables the sender knows: the revision.
         tables: u64,
+        /// Whether the sender knows that its storage is not the one that it is known by. A node
+        /// that never heard of that one would take it for alive.
+        lost: bool,
     },
     /// I hear you.
     HeartbeatAck {
@@ -35,10 +38,13 @@ pub enum Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Heartbeat { sequence, session, tables } => {
+            Self::Heartbeat { sequence, session, tables, lost } => {
                 write!(f, "Heartbeat {}", *sequence as u32)?;
                 session.map_or(Ok(()), |session| write!(f, " session={session}"))?;
-                if *tables > 0 { write!(f, " tables={tables}") } else { Ok(()) }
+                if *tables > 0 {
+                    write!(f, " tables={tables}")?;
+                }
+                if *lost { write!(f, " lost") } else { Ok(()) }
             }
             Self::HeartbeatAck { sequence, session, .. } => {
                 write!(f, "HeartbeatAck {}", *sequence as u32)?;

@@ -11,11 +11,14 @@ use crate::base::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Silence {
     heard: Vec<Instant>,
+    /// Who says that its storage is not the one that held its session: that one is silent, however
+    /// much is said in its name.
+    lost: Vec<bool>,
 }
 
 impl Silence {
     pub(crate) fn new(members: usize, now: Instant) -> Self {
-        Self { heard: vec![now; members] }
+        Self { heard: vec![now; members], lost: vec![false; members] }
     }
 
     pub(crate) fn reset(&mut self, now: Instant) {
@@ -23,7 +26,13 @@ impl Silence {
     }
 
     pub(crate) fn hear(&mut self, member: usize, now: Instant) {
-        self.heard[member] = now;
+        if !self.lost[member] {
+            self.heard[member] = now;
+        }
+    }
+
+    pub(crate) fn set_lost(&mut self, member: usize, lost: bool) {
+        self.lost[member] = lost;
     }
 
     pub(crate) fn of(&self, member: usize, now: Instant) -> Duration {

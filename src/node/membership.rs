@@ -25,8 +25,9 @@ impl Node {
         let sequence = self.reach.send(self.now.instant);
         let session = self.sessions.number();
         let tables = self.agreed.revision();
+        let lost = matches!(self.readiness, Readiness::StateLost(_));
         for member in self.peers() {
-            let heartbeat = cluster::Message::Heartbeat { sequence, session, tables };
+            let heartbeat = cluster::Message::Heartbeat { sequence, session, tables, lost };
             self.send(member, Body::Cluster(heartbeat), Ticket(0), effects);
         }
     }
@@ -85,7 +86,7 @@ impl Node {
         message: &cluster::Message,
         effects: &mut Effects,
     ) {
-        let cluster::Message::Heartbeat { sequence, .. } = *message else {
+        let cluster::Message::Heartbeat { sequence, lost, .. } = *message else {
             return;
         };
         let peer = self.members.nodes()[from];
@@ -93,6 +94,8 @@ impl Node {
             Some(recorded) => recorded,
             // A node without state of its own has no standing to take note of others'.
             None if matches!(self.readiness, Readiness::StateLost(_)) => return,
+            // It is not what the cluster knows that node by.
+            None if lost => return,
             None => {
                 self.witnesses.record(from, life);
                 self.silence.hear(from, self.now.instant);

@@ -45,7 +45,7 @@ use crate::base::{
     ClientId, Epoch, Incarnation, Instant, Life, NodeId, Now, OpId, Random, RegisterId, RequestId,
     SessionId, Ticket,
 };
-use crate::cluster::{Reach, Witnesses};
+use crate::cluster::{self, Reach, Witnesses};
 use crate::consensus::{self, Cell, Operation, Outcome, Readiness, Registers, Tag, Topic};
 use crate::monitor::{Index, Sessions, Silence, Target};
 use crate::paxos::{Ballot, Members};
@@ -418,6 +418,9 @@ impl Node {
                 self.answer_heartbeat(sender, message.life, &heartbeat, effects);
             }
             return;
+        }
+        if let Body::Cluster(cluster::Message::Heartbeat { lost, .. }) = message.body {
+            self.silence.set_lost(sender, lost);
         }
         if known.is_some() {
             self.silence.hear(sender, self.now.instant);

@@ -86,6 +86,8 @@ struct Truth {
     witnessed: Vec<Option<u64>>,
     /// When it last heard each member, on its own monotonic clock.
     heard: Vec<Nanos>,
+    /// Who has told it last that its storage is not the one it is known by.
+    told_lost: Vec<bool>,
     /// The most its wall clock ever showed.
     wall_max: u64,
     quorum: Option<bool>,
@@ -158,8 +160,12 @@ impl Oracle {
         // Behind the arbiters stands the list of tables that are made.
         let lists = usize::from(plan.tables.iter().any(crate::plan::Table::is_made));
         let slots = keyed + primary.len() + lists;
-        let truth =
-            Truth { witnessed: vec![None; nodes], heard: vec![0; nodes], ..Truth::default() };
+        let truth = Truth {
+            witnessed: vec![None; nodes],
+            heard: vec![0; nodes],
+            told_lost: vec![false; nodes],
+            ..Truth::default()
+        };
         Self {
             nodes,
             keys,
@@ -738,9 +744,17 @@ impl Oracle {
 
     /// A node has handled a message from a peer.
     #[inline]
-    pub(crate) fn on_heard(&mut self, node: usize, from: usize, life: u64, mono: Nanos) {
-        if self.truths[node].witnessed[from] == Some(life) {
-            self.truths[node].heard[from] = mono;
+    pub(crate) fn on_heard(
+        &mut self,
+        node: usize,
+        from: usize,
+        (life, says_lost): (u64, Option<bool>),
+        mono: Nanos,
+    ) {
+        let truth = &mut self.truths[node];
+        truth.told_lost[from] = says_lost.unwrap_or(truth.told_lost[from]);
+        if truth.witnessed[from] == Some(life) && !truth.told_lost[from] {
+            truth.heard[from] = mono;
         }
     }
 
@@ -799,6 +813,7 @@ impl Oracle {
         self.forget_replicas(node);
         let truth = &mut self.truths[node];
         truth.heard.fill(mono);
+        truth.told_lost.fill(false);
         truth.witnessed.fill(None);
         truth.quorum = None;
         truth.reachable = None;

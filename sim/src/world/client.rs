@@ -664,7 +664,10 @@ impl World<'_> {
             if matches!(event, Event::Readiness(_)) && self.says_lost(place) {
                 self.marks.hit(Mark::StateLost);
             }
-            if matches!(event, Event::QuorumLost { .. } | Event::QuorumReached { .. }) {
+            // Who is not healed may lose what it still reached at any time.
+            if matches!(event, Event::QuorumLost { .. } | Event::QuorumReached { .. })
+                && (self.liveness.is_safety() || self.core_places().contains(&place))
+            {
                 self.liveness.last_quorum_event = self.now;
             }
             let mono = self.hosts[place].clock.mono(self.now);

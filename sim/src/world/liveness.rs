@@ -17,6 +17,7 @@ use synod::{
 use super::client::{key_of, value_of};
 use super::clock::{millis, true_wall};
 use super::queue::Task;
+use super::resolvers::is_resolver;
 use super::{EventKind, FailureKind, PROBER, World};
 use crate::oracle::{Orphan, node_of, op};
 use crate::plan::{Keep, Nanos, Nodes};
@@ -345,14 +346,14 @@ impl World<'_> {
             return node;
         }
         // Also those whose clients have died since: their nodes do not know, and go on.
-        let mut unanswered = self.hosts.iter().enumerate().filter(|(place, host)| {
-            self.liveness.core.has(node_of(*place).0)
-                && !self.is_probing()
-                && !host.asked.is_empty()
+        // Resolvers are at work until they have their answers (C6).
+        let probing = self.is_probing();
+        let mut unanswered = self.core_places().into_iter().filter_map(|place| {
+            let mut asked = self.hosts[place].asked.iter().filter(|(who, _)| !is_resolver(*who));
+            asked.next().filter(|_| !probing).map(|asked| (place, *asked))
         });
-        if let Some((place, host)) = unanswered.next() {
-            let text =
-                format!("n{} has not answered {}.{}", place + 1, host.asked[0].0, host.asked[0].1);
+        if let Some((place, (client, request))) = unanswered.next() {
+            let text = format!("n{} has not answered {client}.{request}", place + 1);
             return Some(("L1", "call not answered", text));
         }
         if let Some(client) = self.clients.iter().find(|client| client.is_waiting()) {

@@ -33,11 +33,11 @@ pub use report::{
 use std::fmt;
 use std::hash::Hash;
 
-use synod::consensus;
 use synod::{
     Body, ClientId, Config, Effect, Effects, Input, Instant, Message, Node, NodeId, Now, Record,
     RecoverError, RequestId, SessionId,
 };
+use synod::{cluster, consensus};
 
 use crate::marks::{Mark, Marks};
 use crate::oracle::{Echo, Oracle, node_of, op};
@@ -432,6 +432,10 @@ impl<'a> World<'a> {
         #[cfg(not(madsim))]
         self.look_at_replicas(place);
         for effect in effects.drain(..) {
+            // The last answer ends the time for faults, and with it whoever is not to be healed.
+            if self.hosts[place].node.is_none() {
+                break;
+            }
             self.carry_out(place, effect, now);
         }
         self.look_at_alarms(place);
@@ -705,11 +709,11 @@ impl<'a> World<'a> {
     /// A node handles a message.
     fn hear(&mut self, place: usize, input: Input, echo: Echo) {
         let Input::Message { from, message } = &input else { return };
-        let (from, life) = (usize::from(from.0 - 1), message.life.0);
+        let (from, said) = (usize::from(from.0 - 1), said_of_storage(message));
         self.oracle.arrive(from, place, echo);
         self.input(place, input);
         let mono = self.hosts[place].clock.mono(self.now);
-        self.oracle.on_heard(place, from, life, mono);
+        self.oracle.on_heard(place, from, said, mono);
     }
 
     /// Some messages make the round trip through bytes that all of them make between processes.
@@ -872,4 +876,20 @@ const fn is_answer(message: &Message) -> bool {
             Accepted { .. } | Listing { .. } | Promise { .. } | ReadReply { .. } | Reject { .. }
         )
     )
+}
+
+/// The storage life of a sender, and whether it says of that one that it is not what it is known
+/// by, if it says anything of that.
+fn said_of_storage(message: &Message) -> (u64, Option<bool>) {
+    let lost = match &message.body {
+        Body::Cluster(cluster::Message::Heartbeat { lost, .. }) => Some(*lost),
+        Body::Cluster(cluster::Message::HeartbeatAck { .. })
+        | Body::Consensus(_)
+        | Body::Merged(_)
+        | Body::Monitor(_)
+        | Body::Passed(_)
+        | Body::Primary(_)
+        | Body::Remote(_) => None,
+    };
+    (message.life.0, lost)
 }

@@ -233,9 +233,11 @@ impl World<'_> {
     pub(super) fn on_resolver_turn(&mut self, place: usize, slot: usize, turn: u32) {
         let resolving = self.hosts[place].resolving.get_mut(slot);
         let Some(resolving) = resolving.filter(|resolving| resolving.turn == turn) else { return };
-        resolving.next = None;
         match resolving.stage {
-            Stage::Idle => self.list(place, slot),
+            Stage::Idle => {
+                resolving.next = None;
+                self.list(place, slot);
+            }
             Stage::Stalled => self.answer_next(place, slot),
             Stage::Subscribing => self.subscribe_resolver(place, slot),
             Stage::Answering | Stage::Listing => {}

@@ -446,7 +446,8 @@ impl World<'_> {
         self.look_at_alarms(place);
         if let Input::Message { from, message } = &input {
             let mono = now.instant.0;
-            self.oracle.on_heard(place, usize::from(from.0) - 1, message.life.0, mono);
+            let said = super::said_of_storage(message);
+            self.oracle.on_heard(place, usize::from(from.0) - 1, said, mono);
         }
         self.recorder.on_downs(self.oracle.downs().len());
         self.check_oracle();
