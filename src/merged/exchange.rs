@@ -808,17 +808,9 @@ impl Replica {
         if !peer.agrees_on(from, self.table.agreement(), &digest.agreement, step) {
             return;
         }
-        if peer.actor != Some(digest.actor) {
-            // Another copy, which has nothing of what the one before it had.
-            peer.coming = None;
-            if let Some(before) = peer.actor.replace(digest.actor) {
-                if peer.retired.len() == RETIRED_MAX {
-                    peer.retired.remove(0);
-                }
-                peer.retired.push(before);
-                (peer.known, peer.owed) = (VersionVector::EMPTY, None);
-                self.session.take_if(|session| session.progress.peer.node == from);
-            }
+        let of_it = |session: &mut Session| session.progress.peer.node == from;
+        if peer.goes_by(digest.actor) && self.session.take_if(of_it).is_some() {
+            self.table.drop_aside();
         }
         peer.heard = now;
         peer.knows_more = Some(digest.seen.last(&own) > self.table.seen().last(&own));
@@ -850,6 +842,8 @@ impl Replica {
             step.events.push(Event::MergeFinished { peer: from, totals });
         }
         peer.back.take_if(|_| equal && now >= peer.patience);
+        // Whoever brought it: what collides from here on collided with another merge.
+        peer.keep.take_if(|_| equal);
         peer.met |= !compares && peer.owed.as_ref().is_some_and(|owed| seen.covers(owed));
         let may_begin = now >= peer.patience;
         let anew = peer.circle.outranks(self.table.circle());
@@ -1172,6 +1166,10 @@ impl Replica {
         // All that is here is looked at, and nothing of it stays.
         let applied = self.table.work(usize::MAX);
         self.account(applied, step);
+        if let Some(peer) = self.peers.get_mut(&from.node) {
+            // What it wrote is late beside what is there, and stays in conflict with it.
+            peer.keep = None;
+        }
         let mut theirs = self.table.take_staged(session);
         theirs.retain(|(_, version)| got.contains(&version.dot) && got.covers(&version.past));
         let change = self.table.begun_anew(by, theirs, &got, stable);
@@ -1438,6 +1436,22 @@ impl Peer {
         }
         self.agrees = Some(agrees);
         agrees
+    }
+
+    /// Takes note of which copy it is; says whether it was another before, of which that one has
+    /// nothing.
+    fn goes_by(&mut self, actor: Actor) -> bool {
+        if self.actor == Some(actor) {
+            return false;
+        }
+        self.coming = None;
+        let Some(before) = self.actor.replace(actor) else { return false };
+        if self.retired.len() == RETIRED_MAX {
+            self.retired.remove(0);
+        }
+        self.retired.push(before);
+        (self.known, self.owed) = (VersionVector::EMPTY, None);
+        true
     }
 
     /// Takes note of whom it goes on with and waits for. What a copy of another circle says of the

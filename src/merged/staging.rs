@@ -33,6 +33,7 @@
 //! Must never know: peers, messages, time.
 
 use alloc::boxed::Box;
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -122,8 +123,10 @@ struct Sweep {
 }
 
 impl Staging {
+    /// One write is of one row: of two that a peer sends by one name the first is taken.
     fn add(&mut self, row: &Row, version: &Version) {
-        if self.dots.insert(version.dot, row.clone()).is_none() {
+        if let Entry::Vacant(place) = self.dots.entry(version.dot) {
+            place.insert(row.clone());
             self.rows.entry(row.clone()).or_default().push(version.clone());
         }
     }

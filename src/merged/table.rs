@@ -555,6 +555,8 @@ impl Table {
         }
         if let Some(agreement) = &change.becomes {
             applied.add(self.work_strokes());
+            // It was sent as what the table was, with the fields that decided then.
+            self.drop_aside();
             self.become_other(agreement.clone());
         }
         if change.anew.is_some() {

@@ -234,8 +234,11 @@ impl Node {
         let durable = schema.durability == Durability::Disk;
         // One that has seen nothing is begun anew: its name may have been used without a disk.
         let journal = self.copies.journals.remove(&name);
+        // What is set aside for one that has seen nothing is of use to the same table only.
         let journal = journal.filter(|journal| {
-            !journal.table().seen().is_empty() || journal.table().progress().is_some()
+            let found = journal.table();
+            let is_same = *found.agreement() == agreement;
+            !found.seen().is_empty() || found.progress().is_some() && is_same
         });
         let copy = match journal {
             Some(mut journal) if durable => {
