@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Cluster, NO_QUORUM};
@@ -353,4 +354,232 @@ fn who_left_stays_away_after_a_restart() {
     assert_eq!(cluster.call(away, command), Outcome::Primary(Answer::Done));
     cluster.run(Duration::from_secs(3));
     assert_eq!(role(&cluster, away, "orders"), Some(Role::Secondary));
+}
+
+#[track_caller]
+fn reply(cluster: &Cluster, asked: (synod::ClientId, synod::RequestId)) -> Outcome {
+    cluster.answered(asked).expect("answered").clone()
+}
+
+fn is_about_list(flight: &support::Flight) -> bool {
+    flight.message.to_string().contains("$tables")
+}
+
+fn voids(cluster: &Cluster, node: u16) -> usize {
+    let void = |record: &&Record| {
+        matches!(record, Record::Replica { record: synod::primary::Record::Void, .. })
+    };
+    cluster.machines[&NodeId(node)].durable.iter().filter(void).count()
+}
+
+/// A node that goes on from its disk hears late of a list that is older than one of its tables. It
+/// has to read the list itself before it takes anything to be gone.
+#[test]
+fn an_older_list_that_comes_late_takes_nothing_away() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(Duration::from_secs(1));
+    cluster.rule(|flight| {
+        let late = flight.is("Commit") && flight.to == NodeId(3) && is_about_list(flight);
+        if late { support::Fate::Park } else { support::Fate::Deliver }
+    });
+    assert_eq!(cluster.call(1, create("first", "")), Outcome::Done);
+    cluster.run(Duration::from_secs(1));
+    assert!(!cluster.parked.is_empty());
+    cluster.rule(|flight| {
+        let is_told = flight.is("Commit") || flight.is("Accept");
+        let misses = is_told && flight.to == NodeId(3) && is_about_list(flight);
+        if misses { support::Fate::Lose } else { support::Fate::Deliver }
+    });
+    assert_eq!(cluster.call(1, create("orders", "")), Outcome::Done);
+    cluster.run(Duration::from_secs(3));
+    must_put(&mut cluster, 1, "orders", "k", "a");
+    assert_eq!(get(&mut cluster, 3, "orders", "k").as_deref(), Some("a"), "it has read of it");
+    cluster.crash(3);
+    // Its own reading takes time.
+    cluster.rule(|flight| {
+        let reads = (flight.is("Read") || flight.is("ReadReply")) && is_about_list(flight);
+        if reads { support::Fate::Lose } else { support::Fate::Deliver }
+    });
+    cluster.start(3);
+    cluster.run(Duration::from_secs(1));
+    cluster.unpark();
+    cluster.run(Duration::from_secs(1));
+    assert_eq!((id(&cluster, 3, "orders"), voids(&cluster, 3)), (None, 0));
+    cluster.no_rule();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(voids(&cluster, 3), 0);
+    let dirty = Ask::Get(Key::from("k"), ReadLevel::Dirty);
+    let command = of(&cluster, 3, "orders", followed(dirty));
+    let Outcome::Primary(Answer::Found { value, .. }) = cluster.call(3, command) else { panic!() };
+    assert_eq!(value, Some(Value::from("a")));
+}
+
+/// Once everybody knows the list nobody asks for it, whatever was accepted on the way.
+#[test]
+fn nobody_reads_the_list_for_ever() {
+    for lost in ["Commit", "Accepted", "Accept"] {
+        let mut cluster = Cluster::new(3);
+        cluster.run(Duration::from_secs(1));
+        assert_eq!(cluster.call(3, create("before", "")), Outcome::Done);
+        let mut count = 0;
+        cluster.rule(move |flight| {
+            let is_it = flight.is(lost) && is_about_list(flight);
+            count += usize::from(is_it);
+            if is_it && count % 2 == 1 { support::Fate::Lose } else { support::Fate::Deliver }
+        });
+        let one = cluster.ask(1, create("same", ""));
+        let other = cluster.ask(2, create("same", ""));
+        cluster.run(Duration::from_secs(8));
+        assert_eq!((reply(&cluster, one), reply(&cluster, other)), (Outcome::Done, Outcome::Done));
+        cluster.no_rule();
+        cluster.run(Duration::from_secs(2));
+        let before = cluster.log.len();
+        cluster.run(Duration::from_secs(1));
+        let asked = cluster.log[before..].iter().filter(|line| line.contains("$tables"));
+        assert_eq!(asked.collect::<Vec<_>>(), Vec::<&String>::new(), "{lost}");
+    }
+}
+
+/// A list in words of a later version: whoever wants something of it is told that, at once, and
+/// nothing is written over it.
+#[test]
+fn a_list_that_cannot_be_read_is_left_alone() {
+    let mut cluster = Cluster::new(3);
+    assert_eq!(cluster.call(1, create("orders", "")), Outcome::Done);
+    cluster.run(Duration::from_secs(2));
+    cluster.rule(|flight| {
+        let is_it = flight.is("Accept") && is_about_list(flight);
+        if is_it { support::Fate::Park } else { support::Fate::Deliver }
+    });
+    cluster.ask(1, create("more", ""));
+    cluster.deliver_all();
+    let strange = Value::from("R2 of another make");
+    for flight in &mut cluster.parked {
+        let synod::Body::Consensus(synod::consensus::Message::Accept { cell, .. }) =
+            &mut flight.message.body
+        else {
+            panic!("parked")
+        };
+        let synod::consensus::State::Live(live) = &mut Arc::make_mut(cell).state else {
+            panic!("live")
+        };
+        live.content = synod::consensus::Content::Value(strange.clone());
+    }
+    cluster.no_rule();
+    cluster.unpark();
+    cluster.deliver_all();
+    cluster.crash(1);
+    for _ in 0..2 {
+        for command in [create("other", ""), dropped("orders"), dropped("none"), learn()] {
+            assert_eq!(cluster.call(2, command), unmade(Unmade::Illegible));
+        }
+        cluster.restart(3);
+        cluster.run(Duration::from_secs(5));
+    }
+    assert!(id(&cluster, 2, "orders").is_some(), "what stands goes on");
+    assert_eq!(voids(&cluster, 3), 0);
+}
+
+/// What was made and dropped is not made again for the one who waited all the time.
+#[test]
+fn a_table_is_not_made_twice_for_one_request() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(Duration::from_secs(1));
+    cluster.rule(|flight| {
+        let is_lost = flight.to == NodeId(1) && flight.is("Accepted");
+        if is_lost { support::Fate::Lose } else { support::Fate::Deliver }
+    });
+    let asked = cluster.ask_with(1, OnNoQuorum::Retry, Duration::from_secs(60), create("t", ""));
+    cluster.deliver_all();
+    isolate(&mut cluster, 1);
+    cluster.no_rule();
+    assert_eq!(cluster.call(2, learn()), Outcome::Done);
+    assert!(id(&cluster, 2, "t").is_some(), "it has taken effect");
+    assert_eq!(cluster.call(2, dropped("t")), Outcome::Done);
+    for number in 0..3 {
+        assert_eq!(cluster.call(2, create(&format!("t{number}"), "")), Outcome::Done);
+    }
+    heal(&mut cluster);
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(reply(&cluster, asked), Outcome::Unknown);
+    assert_eq!((id(&cluster, 1, "t"), id(&cluster, 2, "t")), (None, None));
+}
+
+/// Who is asked again to drop a table may mean one that is gone, and not the one that stands.
+#[test]
+fn what_is_dropped_again_is_not_another() {
+    let mut cluster = Cluster::new(3);
+    assert_eq!(cluster.call(1, create("t", "")), Outcome::Done);
+    let again = cluster.ask_as(1, 7, 7, Sent::Again, dropped("t"));
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(reply(&cluster, again), Outcome::Unknown);
+    assert!(id(&cluster, 1, "t").is_some());
+}
+
+/// A name is not of two primaries: a declaration means the table that was made. A node that has
+/// never had that serves neither, and says so. When it is dropped, the declared one is there.
+#[test]
+fn what_was_made_is_not_declared_as_well() {
+    for had_it in [true, false] {
+        let mut cluster = Cluster::new(3);
+        cluster.run(Duration::from_secs(1));
+        if !had_it {
+            cluster.crash(3);
+            cluster.run(Duration::from_secs(5));
+        }
+        assert_eq!(cluster.call(1, create("orders", "")), Outcome::Done);
+        must_put(&mut cluster, 1, "orders", "k", "a");
+        if had_it {
+            cluster.run(Duration::from_secs(2));
+            cluster.crash(3);
+        }
+        let declared = TableConfig::primary_table("orders", Schema::default());
+        cluster.machine(3).config.tables.push(declared);
+        cluster.start(3);
+        cluster.run(Duration::from_secs(5));
+        let dirty = followed(Ask::Get(Key::from("k"), ReadLevel::Dirty));
+        let command = of(&cluster, 3, "orders", dirty);
+        if had_it {
+            assert_eq!(get(&mut cluster, 3, "orders", "k").as_deref(), Some("a"));
+            assert_eq!(cluster.call(3, create("orders", "")), Outcome::Done);
+        } else {
+            assert_eq!(cluster.call(3, command.clone()), unmade(Unmade::DeclaredToo));
+            assert_eq!(cluster.call(3, create("orders", "")), unmade(Unmade::Declared));
+        }
+        assert_eq!(get(&mut cluster, 1, "orders", "k").as_deref(), Some("a"));
+        assert_eq!(cluster.call(3, dropped("orders")), Outcome::Done);
+        cluster.run(Duration::from_secs(5));
+        assert_eq!(id(&cluster, 1, "orders"), None);
+        assert_eq!(get(&mut cluster, 3, "orders", "k"), None, "it is another");
+        assert_eq!(cluster.call(3, dropped("orders")), unmade(Unmade::Declared));
+    }
+}
+
+/// The primary table of a name goes, and the merged one of the same name is shown; before that, a
+/// node that starts again means by the name what it meant.
+#[test]
+fn a_merged_table_is_shown_when_its_name_is_free() {
+    let is_merged = |cluster: &Cluster, node: u16| {
+        let table = id(cluster, node, "carts")?;
+        Some(cluster.node(node).config().tables[usize::from(table.0)].schema().is_some())
+    };
+    let mut cluster = Cluster::new(3);
+    cluster.run(Duration::from_secs(1));
+    isolate(&mut cluster, 1);
+    assert_eq!(cluster.call(1, merged("carts")), Outcome::Done);
+    assert_eq!(cluster.call(2, create("carts", "")), Outcome::Done);
+    must_put(&mut cluster, 2, "carts", "k", "a");
+    heal(&mut cluster);
+    cluster.crash(2);
+    cluster.start(2);
+    assert_eq!(is_merged(&cluster, 2), None, "it does not know yet");
+    cluster.run(Duration::from_secs(3));
+    assert_eq!((is_merged(&cluster, 1), is_merged(&cluster, 2)), (Some(true), Some(false)));
+    assert_eq!(get(&mut cluster, 2, "carts", "k").as_deref(), Some("a"));
+    assert_eq!(cluster.call(1, create("carts", "")), exists("a merged table"));
+    assert_eq!(cluster.call(2, dropped("carts")), Outcome::Done);
+    cluster.run(Duration::from_secs(2));
+    for node in 1..=3 {
+        assert_eq!(is_merged(&cluster, node), Some(true), "{node}");
+    }
 }

@@ -191,7 +191,7 @@ too: stop it first, or it may go on telling clients on its side that their write
 Example:
   synod join 3 --table accounts")]
     Join(ReplicaOptions),
-    /// Have a node's replica of a primary table leave, until it is told to join or starts again
+    /// Have a node's replica of a primary table leave, until it is told to join
     #[command(after_help = "\
 Example:
   synod leave 3 --table accounts       writes wait for node 3 no more")]

@@ -48,11 +48,18 @@ pub enum TableCommand {
 pub enum Unmade {
     /// It is part of the configuration, and is changed there.
     Declared,
+    /// It is declared on this node as a primary table, and another of its name was made while nodes
+    /// ran. Neither is served here: drop the one that was made, or start the node without the
+    /// declaration.
+    DeclaredToo,
     /// It was made as different things where nodes could not hear each other. Nothing is lost: each
     /// node keeps the copy that it has, and says what it is. Drop it when you have what you need.
     Disputed,
     /// There is one of this name, and it is this.
     Exists(String),
+    /// Primary tables were made or dropped by a later version of synod, in words that this one does
+    /// not know.
+    Illegible,
     /// It cannot be kept as it was described.
     Impossible(String),
     /// The name is too long, or has characters that no name of a table has.
@@ -175,6 +182,16 @@ impl fmt::Display for Unmade {
             Self::NoSuchTable => {
                 write!(f, "there is no table of this name that was made while nodes run")
             }
+            Self::DeclaredToo => write!(
+                f,
+                "it is declared on this node, and another primary table of its name was made while \
+                 nodes ran: drop that one, or start this node without the declaration"
+            ),
+            Self::Illegible => write!(
+                f,
+                "this synod cannot read the list of primary tables, which a later version has \
+                 written: start this node with that version"
+            ),
             Self::TooMany => write!(
                 f,
                 "there are as many tables made while nodes run as there may be, or they have had \

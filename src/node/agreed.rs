@@ -9,7 +9,7 @@
 //! Tables stand behind those that are here already, in the order in which this node heard of them,
 //! as merged ones do.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,11 +17,15 @@ use core::time::Duration;
 use super::{Effects, Node, Record, TableConfig, Timer};
 use crate::base::{Key, OpId, RegisterId, TableId};
 use crate::consensus::{
-    Asker, Cell, Content, Expect, Finding, Goal, Mode, OnNoQuorum, Outcome, Refusal, Sent,
+    Asker, Cell, Content, Expect, Finding, Goal, Mode, OnNoQuorum, Operation, Outcome, Refusal,
+    Sent,
 };
 use crate::merged::{Unmade, is_table_name};
 use crate::paxos::Ballot;
 use crate::primary::{self, Catalogue, LIST, LIST_BYTES_MAX, Made, Schema, TableCommand};
+
+/// How many places of tables there are, those of dropped ones counted.
+const PLACES_MAX: usize = u16::MAX as usize - 1;
 
 /// What is known of the list, and who wants something of it.
 #[derive(Debug, Default)]
@@ -29,15 +33,35 @@ pub(super) struct Agreed {
     list: Catalogue,
     /// Of the list; nothing before any is known to be chosen.
     version: Option<Ballot>,
-    /// Whether this node may have tables that it knows only from the list, which it is to find out.
-    is_awaited: bool,
+    /// Whether that is of a later list, which this synod cannot read.
+    is_illegible: bool,
+    /// Whether no list is followed before an own reading has ended. One that is heard of may be
+    /// older than tables that this node had when it stopped, and would have them be no more.
+    is_unsure: bool,
+    /// What had been heard when the latest reading that has ended began: it has found all that.
+    covered: Heard,
+    /// The same of the reading under way.
+    covering: Heard,
     /// Whether the list is being read or changed.
     is_busy: bool,
     /// Those that stand here, each with its number.
     made: BTreeMap<TableId, u64>,
+    /// Those that are listed and do not stand here, and why.
+    unkept: BTreeMap<String, Unmade>,
+    /// Declared primary tables of whose names others are listed.
+    clashes: BTreeSet<TableId>,
     wishes: BTreeMap<OpId, Wish>,
     /// Which list each member has shown that it knows.
     known: BTreeMap<usize, u64>,
+}
+
+/// What says that there may be a later list.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    /// The latest that anybody knows.
+    told: u64,
+    /// At which ballot one was accepted here last.
+    accepted: Option<Ballot>,
 }
 
 /// What a client wants of the list.
@@ -48,8 +72,12 @@ struct Wish {
     on_no_quorum: OnNoQuorum,
     /// Whether what is under way has begun after this was asked.
     is_covered: bool,
-    /// Whether the list may have been changed for it.
-    is_tried: bool,
+    /// The revision of the list of which a change is proposed for it.
+    under_way: Option<u64>,
+    /// That of which one was, of which nobody knows whether it will yet take effect.
+    maybe: Option<u64>,
+    /// Whether one has taken effect.
+    took: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +130,9 @@ impl Node {
     ) {
         let what = match command {
             TableCommand::Learn => Wanted::Known,
-            TableCommand::Create { name, schema } => {
+            TableCommand::Create { name, mut schema } => {
+                // In one order, whoever names them.
+                schema.replicas = schema.replicas.with(&schema.replicas);
                 if let Err(unmade) = self.check_primary_table(&name, &schema) {
                     let refused = Outcome::Refused(Refusal::Unmade(unmade));
                     return self.decline(op, refused, effects);
@@ -130,6 +160,9 @@ impl Node {
     fn check_primary_table(&self, name: &str, schema: &Schema) -> Result<(), Unmade> {
         if !is_table_name(name) {
             return Err(Unmade::Name);
+        }
+        if self.config.tables.len() >= PLACES_MAX {
+            return Err(Unmade::TooMany);
         }
         let known = self.config.table(name);
         if let Some(table) = known.filter(|table| !self.agreed.made.contains_key(table)) {
@@ -165,11 +198,11 @@ impl Node {
             let outcome = if maybe { Outcome::Unknown } else { Outcome::Refused(refusal) };
             return self.decline(op, outcome, effects);
         }
-        let (is_covered, is_tried) = (false, false);
-        let wish = Wish { what, sent, on_no_quorum, is_covered, is_tried };
+        let (is_covered, under_way, maybe, took) = (false, None, None, false);
+        let wish = Wish { what, sent, on_no_quorum, is_covered, under_way, maybe, took };
         self.agreed.wishes.insert(op, wish);
         self.timers.set(Timer::Answer(op), self.now.instant + patience);
-        self.look_at_list(effects);
+        self.look_for_wishes(effects);
     }
 
     fn end_wish(&mut self, op: OpId, outcome: Outcome, effects: &mut Effects) {
@@ -203,6 +236,12 @@ impl Node {
         self.config.tables.get(usize::from(table.0)).is_some_and(|table| !table.made)
     }
 
+    /// Whether it is declared here, and another of its name is listed: then neither is served, for
+    /// two primaries of one name would acknowledge writes of which one is lost.
+    pub(super) fn is_clashing(&self, table: TableId) -> bool {
+        self.agreed.clashes.contains(&table)
+    }
+
     /// Whether it is one of those that stand here because of the list.
     pub(super) fn is_agreed(&self, table: TableId) -> bool {
         self.agreed.made.contains_key(&table)
@@ -212,38 +251,86 @@ impl Node {
 
     /// Reads the list, if anybody waits for that; one reading or change at a time.
     fn look_at_list(&mut self, effects: &mut Effects) {
-        let waits = |wish: &Wish| !matches!(wish.what, Wanted::Dropped(_));
-        let is_wanted = self.agreed.is_awaited || self.agreed.wishes.values().any(waits);
-        if self.agreed.is_busy || !is_wanted || !self.merges() {
+        if self.agreed.is_busy || !self.merges() {
             return;
         }
         self.agreed.is_busy = true;
+        self.agreed.covering = self.heard_of_list().0;
         self.agreed.wishes.values_mut().for_each(|wish| wish.is_covered = true);
         self.start_own(Asker::Node, register(), Goal::Look, effects);
     }
 
     /// A reading or a change has ended.
-    pub(super) fn on_list_finished(&mut self, finding: &Finding, effects: &mut Effects) {
+    pub(super) fn on_list_finished(
+        &mut self,
+        operation: &Operation,
+        finding: &Finding,
+        effects: &mut Effects,
+    ) {
         self.agreed.is_busy = false;
-        if let Finding::Chosen { cell, .. } = finding {
-            match cell {
-                Some(cell) => self.on_list_learned(cell, effects),
-                None => self.agreed.is_awaited = false,
+        let chosen = match finding {
+            Finding::Chosen { cell, .. } => Some(cell.as_deref()),
+            Finding::Burial(_) | Finding::Fact(_) | Finding::Failed => None,
+        };
+        // What has ended with something chosen is decided either way (AMB).
+        let took = chosen.flatten().is_some_and(|cell| cell.lineage.contains(operation.op));
+        let is_open = chosen.is_none() && operation.is_ambiguous();
+        for wish in self.agreed.wishes.values_mut() {
+            if let Some(revision) = wish.under_way.take() {
+                wish.took |= took;
+                if is_open {
+                    wish.maybe.get_or_insert(revision);
+                }
+            }
+        }
+        if let Some(cell) = chosen {
+            if matches!(operation.goal, Goal::Look) {
+                self.agreed.is_unsure = false;
+                self.agreed.covered = self.agreed.covering;
+            }
+            if let Some(cell) = cell {
+                self.on_list_learned(cell, effects);
+            }
+            // A later one may have been heard of meanwhile.
+            let (register, floor) = (register(), self.registers.floor(&register()));
+            let record = self.registers.get(&register);
+            let later = record.and_then(|record| record.learned(&floor)).map(|(_, it)| it.clone());
+            if let Some(later) = later {
+                self.on_list_learned(&later, effects);
             }
             self.settle_wishes(effects);
         }
-        self.look_at_list(effects);
+        self.look_for_wishes(effects);
+    }
+
+    /// Reads the list for whoever has asked since the last reading began.
+    fn look_for_wishes(&mut self, effects: &mut Effects) {
+        let waits = |wish: &Wish| !matches!(wish.what, Wanted::Dropped(_));
+        if self.agreed.wishes.values().any(waits) {
+            self.look_at_list(effects);
+        }
     }
 
     /// Answers whoever can be answered, and has the list changed for the others.
     fn settle_wishes(&mut self, effects: &mut Effects) {
         let mut next = self.agreed.list.clone();
         let (mut answers, mut tried) = (Vec::new(), Vec::new());
-        for (op, wish) in &mut self.agreed.wishes {
-            if !wish.is_covered {
-                continue;
-            }
-            match wish.settle(&self.agreed.list, &mut next) {
+        let Agreed { list, made, wishes, unkept, is_illegible, .. } = &mut self.agreed;
+        let config = &self.config;
+        let unkept = |name: &str| {
+            let stands = config.table(name).is_some_and(|table| made.contains_key(&table));
+            let merged = || Unmade::Exists("a merged table".to_string());
+            (!stands).then(|| unkept.get(name).cloned().unwrap_or_else(merged))
+        };
+        for (op, wish) in wishes.iter_mut().filter(|(_, wish)| wish.is_covered) {
+            let settled = if *is_illegible {
+                let why = Refusal::Unmade(Unmade::Illegible);
+                let is_over = matches!(wish.what, Wanted::Dropped(_));
+                (!is_over).then(|| wish.out_of_time(why))
+            } else {
+                wish.settle(list, &unkept, &mut next)
+            };
+            match settled {
                 Some(outcome) => answers.push((*op, outcome)),
                 None if matches!(wish.what, Wanted::Dropped(_)) => {}
                 None => tried.push(*op),
@@ -263,7 +350,7 @@ impl Node {
         }
         for op in tried {
             if let Some(wish) = self.agreed.wishes.get_mut(&op) {
-                wish.is_tried = true;
+                wish.under_way = Some(self.agreed.list.revision);
             }
         }
         self.agreed.is_busy = true;
@@ -294,8 +381,9 @@ impl Node {
     pub(super) fn on_revision_told(&mut self, member: usize, revision: u64, effects: &mut Effects) {
         let known = self.agreed.known.entry(member).or_default();
         *known = revision.max(*known);
-        self.agreed.is_awaited |= revision > self.agreed.list.revision;
-        self.look_at_list(effects);
+        if revision > self.agreed.list.revision.max(self.agreed.covered.told) {
+            self.look_at_list(effects);
+        }
         if !self.agreed.wishes.is_empty() {
             self.end_drops(effects);
         }
@@ -303,8 +391,10 @@ impl Node {
 
     /// It is tried again with each heartbeat, until the list is known.
     pub(super) fn tick_list(&mut self, effects: &mut Effects) {
-        self.agreed.is_awaited |= self.has_accepted_more();
-        self.look_at_list(effects);
+        if self.awaits_list() {
+            self.look_at_list(effects);
+        }
+        self.look_for_wishes(effects);
         if !self.agreed.wishes.is_empty() {
             self.end_drops(effects);
         }
@@ -312,39 +402,51 @@ impl Node {
 
     // ------------------------------------------------------------------ what it comes to
 
-    /// Whether there may be tables that this node has to learn of before it has what it had.
+    /// A node that goes on from what it had reads the list before it believes any: tables that it
+    /// had may be later than what it hears of.
     pub(super) fn await_list(&mut self) {
-        self.agreed.is_awaited = self.replicas.keeps_made();
+        self.agreed.is_unsure = self.replicas.keeps_made();
     }
 
-    /// Whether something is accepted here of the list that may be chosen: of those who know, all
-    /// may be gone.
-    fn has_accepted_more(&self) -> bool {
+    /// What has been heard of later lists, and which one was accepted here last.
+    fn heard_of_list(&self) -> (Heard, Option<Ballot>) {
         let register = register();
-        let Some(record) = self.registers.get(&register) else { return false };
         let floor = self.registers.floor(&register);
-        let learned = record.learned(&floor).map(|(ballot, _)| ballot);
-        let accepted = record.acceptor().accepted_ballot(&floor);
-        learned.map_or(accepted > floor.accepted, |learned| accepted > learned)
+        let acceptor = self.registers.get(&register).map(|record| record.acceptor());
+        let cell = acceptor.and_then(|acceptor| acceptor.content());
+        let accepted = acceptor.map(|acceptor| acceptor.accepted_ballot(&floor));
+        let told = self.agreed.known.values().copied().max().unwrap_or(0);
+        (Heard { told, accepted }, cell.map(|cell| cell.version()))
+    }
+
+    /// Whether there may be a list that this node does not know: others say so; or one is accepted
+    /// here that may be chosen, for of those who know all may be gone.
+    fn awaits_list(&self) -> bool {
+        let Agreed { list, version, covered, is_unsure, .. } = &self.agreed;
+        let (heard, accepted) = self.heard_of_list();
+        *is_unsure
+            || heard.told > list.revision.max(covered.told)
+            || (accepted > *version && heard.accepted > covered.accepted)
     }
 
     /// What is chosen of the list.
     pub(super) fn on_list_learned(&mut self, cell: &Cell, effects: &mut Effects) {
         let version = cell.version();
-        if self.agreed.version.is_some_and(|known| version <= known) {
+        if self.agreed.is_unsure || self.agreed.version.is_some_and(|known| version <= known) {
             return;
         }
         let list = match cell.live().map(|live| &live.content) {
             Some(Content::Value(value)) => Catalogue::from_value(value),
             Some(Content::NodeSession(_)) | None => None,
         };
+        self.agreed.version = Some(version);
+        self.agreed.is_illegible = list.is_none();
         let Some(list) = list else {
             let node = self.config.node.0;
             tracing::error!(node, "the list of primary tables is not one that this synod can read");
             return;
         };
-        self.agreed.is_awaited = list.revision < self.agreed.list.revision;
-        (self.agreed.version, self.agreed.list) = (Some(version), list);
+        self.agreed.list = list;
         self.follow_list(effects);
         // Others want to know that this node knows.
         self.timers.hasten(Timer::Heartbeat, self.now.instant);
@@ -362,14 +464,19 @@ impl Node {
                 self.drop_made(table, effects);
             }
         }
+        self.agreed.unkept.clear();
+        self.agreed.clashes.clear();
         for (name, made) in list.tables.iter().filter(|(_, made)| !kept.contains(&made.number)) {
             self.found(name, made);
         }
         // What was written of those that are no more.
         let listed = |hash| list.tables.iter().any(|(name, made)| made.hash(name) == hash);
-        for table in self.replicas.take_unlisted(listed) {
+        for table in self.replicas.take_unlisted(list.revision, listed) {
             self.log(Record::Replica { table, record: primary::Record::Void });
         }
+        // Others may have waited for their names.
+        self.begin_declared();
+        self.read_catalogue(effects);
     }
 
     fn found(&mut self, name: &str, made: &Made) {
@@ -379,26 +486,32 @@ impl Node {
         let is_merged = config.is_some_and(|config| config.schema().is_some())
             && known.is_some_and(|table| !self.is_declared(table));
         let hash = made.hash(name);
+        let declared = known.filter(|table| {
+            self.config.tables[usize::from(table.0)].primary().is_some()
+                && self.replica(*table).is_none()
+        });
         let possible =
             self.config.impossible_primary(&made.arbiter(name), &made.schema, &self.members);
         let why = if !is_table_name(name) {
-            Some(Unmade::Name.to_string())
-        } else if known.is_some() && !is_merged {
-            Some("another of its name is declared here".to_string())
-        } else if self.config.tables.len() >= usize::from(u16::MAX) - 1 {
-            Some(Unmade::TooMany.to_string())
+            Some(Unmade::Name)
+        } else if let Some(table) = known.filter(|_| !is_merged && declared.is_none()) {
+            self.agreed.clashes.insert(table);
+            Some(Unmade::DeclaredToo)
+        } else if self.config.tables.len() >= PLACES_MAX {
+            Some(Unmade::TooMany)
         } else if self.replicas.knows(hash) {
-            Some("its name has the hash of another".to_string())
+            Some(Unmade::Impossible("its name has the hash of another".to_string()))
         } else {
-            possible.map(|why| why.to_string())
+            possible.map(|why| Unmade::Impossible(why.to_string()))
         };
         if let Some(why) = why {
             tracing::error!(
                 node,
                 table = name,
-                why,
+                %why,
                 "a primary table that was made is not kept here"
             );
+            self.agreed.unkept.insert(name.to_string(), why);
             return;
         }
         if is_merged {
@@ -407,15 +520,21 @@ impl Node {
             tracing::error!(node, table = name, why, "a name is of two tables");
         }
         tracing::info!(node, table = name, schema = made.schema.words(), "primary table made");
-        let table = self.push_table(TableConfig::primary_table(name, made.schema.clone()));
+        let config = || TableConfig::primary_table(name, made.schema.clone());
+        let table = declared.unwrap_or_else(|| self.push_table(config()));
         self.agreed.made.insert(table, made.number);
-        self.begin_made(table, hash, &made.arbiter(name), &made.schema);
+        self.begin_made(table, name, made);
     }
 
     fn drop_made(&mut self, table: TableId, effects: &mut Effects) {
         self.agreed.made.remove(&table);
-        let name = self.unname_table(table);
-        tracing::info!(node = self.config.node.0, table = name, "primary table dropped");
+        let node = self.config.node.0;
+        if self.is_declared(table) {
+            tracing::info!(node, %table, "primary table dropped; it is what is declared");
+        } else {
+            let name = self.unname_table(table);
+            tracing::info!(node, table = name, "primary table dropped");
+        }
         self.end_replica(table, effects);
     }
 }
@@ -423,43 +542,56 @@ impl Node {
 impl Wish {
     /// What its client is told if it is not waited for any more.
     fn out_of_time(&self, why: Refusal) -> Outcome {
+        let is_open = self.under_way.or(self.maybe).is_some() || self.sent == Sent::Again;
         match self.what {
             // What it waits for besides is no part of the promise.
             Wanted::Dropped(_) => Outcome::Done,
-            Wanted::Known => Outcome::Refused(why),
-            Wanted::Create(..) | Wanted::Drop(..) if self.is_tried || self.sent == Sent::Again => {
-                Outcome::Unknown
-            }
-            Wanted::Create(..) | Wanted::Drop(..) => Outcome::Refused(why),
+            Wanted::Create(..) | Wanted::Drop(..) if self.took => Outcome::Done,
+            Wanted::Create(..) | Wanted::Drop(..) if is_open => Outcome::Unknown,
+            Wanted::Create(..) | Wanted::Drop(..) | Wanted::Known => Outcome::Refused(why),
         }
     }
 
     /// What the list, found after this was asked, says to it; nothing if that is to be changed to
     /// what is `next`.
-    fn settle(&mut self, list: &Catalogue, next: &mut Catalogue) -> Option<Outcome> {
+    fn settle(
+        &mut self,
+        list: &Catalogue,
+        unkept: &impl Fn(&str) -> Option<Unmade>,
+        next: &mut Catalogue,
+    ) -> Option<Outcome> {
         let refused = |unmade| Some(Outcome::Refused(Refusal::Unmade(unmade)));
         match &mut self.what {
             Wanted::Known => Some(Outcome::Done),
-            // Of several that want one name the first has it.
-            Wanted::Create(name, schema) => match next.tables.get(name) {
-                Some(made) if made.schema != *schema => refused(Unmade::Exists(made.to_string())),
-                Some(_) => list.tables.contains_key(name).then_some(Outcome::Done),
-                None => {
-                    let fits = next.create(name, schema.clone());
-                    if fits { None } else { refused(Unmade::TooMany) }
+            Wanted::Create(name, schema) => {
+                let is_listed = list.tables.get(name).is_some_and(|made| made.schema == *schema);
+                if is_listed && let Some(why) = unkept(name) {
+                    return refused(why);
                 }
-            },
+                if is_listed || self.took {
+                    return Some(Outcome::Done);
+                }
+                // It may have been made by this, and dropped since: that is not to be undone.
+                if self.maybe.is_some_and(|revision| list.revision > revision) {
+                    return Some(Outcome::Unknown);
+                }
+                // Of several that want one name the first has it.
+                match next.tables.get(name) {
+                    Some(made) if made.schema == *schema => None,
+                    Some(made) => refused(Unmade::Exists(made.to_string())),
+                    None => {
+                        let fits = next.create(name, schema.clone());
+                        if fits { None } else { refused(Unmade::TooMany) }
+                    }
+                }
+            }
             Wanted::Drop(name, which) => {
                 let listed = list.tables.get(name).map(|made| made.number);
-                let Some(number) = which.or(listed) else {
-                    // It may have been dropped by this very request.
-                    let again = self.sent == Sent::Again;
-                    return if again {
-                        Some(Outcome::Unknown)
-                    } else {
-                        refused(Unmade::NoSuchTable)
-                    };
-                };
+                // It may have been dropped by this very request; what is listed is another then.
+                if which.is_none() && self.sent == Sent::Again {
+                    return Some(Outcome::Unknown);
+                }
+                let Some(number) = which.or(listed) else { return refused(Unmade::NoSuchTable) };
                 *which = Some(number);
                 if list.has(name, number) {
                     if next.has(name, number) {

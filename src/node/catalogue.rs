@@ -121,6 +121,9 @@ impl Node {
             }
             TableCommand::Create { name, schema } => {
                 self.check_schema(&schema)?;
+                if known.is_none() && self.replicas.keeps_named(&name) {
+                    return Err(Unmade::Exists("a primary table".to_string()));
+                }
                 let Some(table) = known else { return self.make_table(&name, schema, effects) };
                 let config = &self.config.tables[usize::from(table.0)];
                 let Some(is) = config.schema() else {
@@ -142,10 +145,12 @@ impl Node {
             }
             TableCommand::Drop { name } => {
                 let generation = match known {
+                    // What has never been shown here is not meant.
+                    None if self.replicas.keeps_named(&name) => None,
                     None => self.listed(&name).and_then(|(listed, _)| {
                         listed.schema.is_some().then_some(listed.generation)
                     }),
-                    Some(table) if self.is_agreed(table) => None,
+                    Some(table) if self.is_agreed(table) || self.is_clashing(table) => None,
                     Some(table) => Some(*self.catalogue.made.get(&table).ok_or(Unmade::Declared)?),
                 };
                 let generation = generation.ok_or(Unmade::NoSuchTable)?;
@@ -319,6 +324,8 @@ impl Node {
         let Some(schema) = &listed.schema else { return };
         match made {
             Some((table, _)) => self.follow_replicas(table, schema),
+            // Its name was that of a primary table here, which may be there still.
+            None if self.replicas.keeps_named(name) => {}
             None => self.adopt(name, listed, schema.clone()),
         }
     }

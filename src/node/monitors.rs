@@ -161,7 +161,7 @@ impl Node {
     ) {
         if let RegisterId::Key(TableId::ROSTERS, name) = &operation.register {
             if is_list(name) {
-                return self.on_list_finished(finding, effects);
+                return self.on_list_finished(operation, finding, effects);
             }
             return self.on_roster_finished(name, &operation.goal, finding, effects);
         }

@@ -17,10 +17,11 @@ use crate::base::{
 use crate::consensus::{
     Asker, Cell, Content, Expect, Finding, Goal, Mode, Outcome, Refusal, Sent, Topic,
 };
+use crate::merged::Unmade;
 use crate::paxos::Ballot;
 use crate::primary::{
-    self, Answer, Ask, Call, Command, Envelope, Input, Journal, Limits, Member, Passed, Passing,
-    Place, REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
+    self, Answer, Ask, Call, Command, Envelope, Input, Journal, Limits, Made, Member, Passed,
+    Passing, Place, REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
 };
 
 /// The replicas, and who waits for what of them.
@@ -120,11 +121,24 @@ impl Replicas {
         !self.journals.is_empty()
     }
 
-    /// Forgets what was recovered of tables that were made while nodes ran; says which of them are
-    /// not listed.
-    pub(super) fn take_unlisted(&mut self, listed: impl Fn(TableName) -> bool) -> Vec<TableName> {
-        let journals = core::mem::take(&mut self.journals);
-        journals.into_keys().filter(|name| !listed(*name)).collect()
+    /// Whether a table of this name, made while nodes ran, was here, and may be still.
+    pub(super) fn keeps_named(&self, name: &str) -> bool {
+        let made = self.journals.iter().filter_map(|(hash, it)| Some((hash, it.made()?)));
+        made.into_iter().any(|(hash, number)| *hash == Made::name_of(number, name))
+    }
+
+    /// Forgets what was recovered of tables that were made by this revision of the list and are
+    /// not listed; says which those are.
+    pub(super) fn take_unlisted(
+        &mut self,
+        revision: u64,
+        listed: impl Fn(TableName) -> bool,
+    ) -> Vec<TableName> {
+        let is_gone = |name: &TableName, journal: &mut Journal| {
+            journal.made().is_some_and(|number| number <= revision) && !listed(*name)
+        };
+        let gone = self.journals.extract_if(.., is_gone);
+        gone.map(|(name, _)| name).collect()
     }
 
     pub(super) fn recover(
@@ -157,16 +171,31 @@ impl Node {
 
     /// Makes the replicas, from what was recovered of them.
     pub(super) fn begin_replicas(&mut self) {
-        let tables = self.config.tables.iter().enumerate();
+        self.begin_declared();
+        // Of those that were made while nodes ran it is to be found out whether they are there.
+        let waits = |name: &TableName| {
+            let mut tables = self.config.tables.iter();
+            tables.any(|table| table.primary().is_some() && TableName::of(&table.name) == *name)
+        };
+        self.replicas.journals.retain(|name, journal| journal.made().is_some() || waits(name));
+    }
+
+    /// Makes the replicas of declared tables that have none, except where one of the same name was
+    /// made while nodes ran: while that is there the declaration means that.
+    pub(super) fn begin_declared(&mut self) {
+        let tables = self.config.tables.iter().enumerate().filter(|(_, table)| !table.made);
         let primary = tables.filter_map(|(place, table)| {
-            Some((TableId(place as u16), TableName::of(&table.name), table.primary()?.clone()))
+            Some((TableId(place as u16), table.name.clone(), table.primary()?.clone()))
         });
         for (table, name, schema) in primary.collect::<Vec<_>>() {
-            let arbiter = self.config.tables[usize::from(table.0)].name.clone();
-            self.begin_replica(table, name, &arbiter, &schema);
+            let is_there = self.replicas.seats.contains_key(&table);
+            if !is_there && !self.replicas.keeps_named(&name) {
+                self.begin_replica(table, TableName::of(&name), &name, &schema);
+                if self.started {
+                    self.timers.set(Timer::Replica(table), self.now.instant);
+                }
+            }
         }
-        // Of those that were made while nodes ran it is to be found out whether they are there.
-        self.replicas.journals.retain(|_, journal| journal.is_made());
     }
 
     fn begin_replica(&mut self, table: TableId, name: TableName, arbiter: &str, schema: &Schema) {
@@ -195,18 +224,14 @@ impl Node {
     }
 
     /// Makes the replica of a table that is listed, from what was recovered of it.
-    pub(super) fn begin_made(
-        &mut self,
-        table: TableId,
-        name: TableName,
-        arbiter: &str,
-        schema: &Schema,
-    ) {
-        let known = self.replicas.journals.get(&name);
-        if known.is_none_or(|journal| !journal.is_made()) {
-            self.log(Record::Replica { table: name, record: primary::Record::Made });
+    pub(super) fn begin_made(&mut self, table: TableId, name: &str, made: &Made) {
+        let hash = made.hash(name);
+        let known = self.replicas.journals.get(&hash);
+        if known.is_none_or(|journal| journal.made().is_none()) {
+            let record = primary::Record::Made(made.number);
+            self.log(Record::Replica { table: hash, record });
         }
-        self.begin_replica(table, name, arbiter, schema);
+        self.begin_replica(table, hash, &made.arbiter(name), &made.schema);
         self.timers.set(Timer::Replica(table), self.now.instant);
     }
 
@@ -619,6 +644,9 @@ impl Node {
             None => return Err(Refusal::NoSuchTable(table)),
             Some(found) if found.name.is_empty() => return Err(Refusal::NoSuchTable(table)),
             Some(found) if found.primary().is_none() => return Err(Refusal::Discipline(table)),
+            Some(_) if self.is_clashing(table) => {
+                return Err(Refusal::Unmade(Unmade::DeclaredToo));
+            }
             Some(_) => {}
         }
         let limits = &self.config.limits;
@@ -724,7 +752,7 @@ impl Node {
     /// Answers those for whom enough others have what they wait for, and everybody if this is not
     /// the primary.
     fn end_waits(&mut self, table: TableId, effects: &mut Effects) {
-        if self.replicas.waits.is_empty() {
+        if !self.replicas.waits.values().any(|(of, ..)| *of == table) {
             return;
         }
         let Some(replica) = self.replica(table) else { return };
@@ -907,6 +935,7 @@ impl Node {
         let Some(&table) = self.replicas.names.get(&passed.table) else { return };
         match passed.content {
             Passing::Answer(outcome) => self.on_attempted(passed.number, outcome, effects),
+            Passing::Ask(_) if self.is_clashing(table) => {}
             Passing::Ask(ask) => {
                 let latest = self.replicas.passed.entry(from).or_default();
                 if life == latest.0 && passed.number <= latest.1 {

@@ -60,13 +60,22 @@ pub(crate) struct Made {
 impl Made {
     /// The key of its arbiter: no other table, before or after it, has the same.
     pub(crate) fn arbiter(&self, name: &str) -> String {
-        format!("${}/{name}", self.number)
+        arbiter_of(self.number, name)
     }
 
     /// By which name its replicas know each other.
     pub(crate) fn hash(&self, name: &str) -> TableName {
-        TableName::of(&self.arbiter(name))
+        Self::name_of(self.number, name)
     }
+
+    /// The same of one that was made by this revision.
+    pub(crate) fn name_of(number: u64, name: &str) -> TableName {
+        TableName::of(&arbiter_of(number, name))
+    }
+}
+
+fn arbiter_of(number: u64, name: &str) -> String {
+    format!("${number}/{name}")
 }
 
 /// What it is, in words.

@@ -39,8 +39,8 @@ pub enum Call {
     HandOver(Option<NodeId>),
     /// What this node's replica is, and how the others stand.
     Info,
-    /// Have this node's replica join, or leave until it is told to join or the node starts again
-    ///
+    /// Have this node's replica join, or leave until it is told to join, also when the node starts
+    /// again.
     Join(bool),
     /// The same as `Info`, but of a primary, which this node must be, and as soon as so many others
     /// have on disk what was acknowledged at this place, or its client waits no longer.

@@ -36,9 +36,9 @@ pub enum Record {
         /// Whether it is sworn off, for the sake of a successor.
         sworn_off: bool,
     },
-    /// The table was made while nodes ran: once the list of such tables does not have it, what is
-    /// written here is of no use to anybody.
-    Made,
+    /// The table was made while nodes ran, by this revision of the list of such tables: once that,
+    /// or a later one, does not have it, what is written here is of no use to anybody.
+    Made(u64),
     /// A part of a copy that replaces everything once it is whole.
     Piece(Piece),
     /// There is no such table any more: nothing that was written before this counts.
@@ -54,7 +54,7 @@ impl Record {
             Self::Appended(entries) => entries.iter().map(Entry::size).sum(),
             Self::Committed(_)
             | Self::Entered { .. }
-            | Self::Made
+            | Self::Made(_)
             | Self::Void
             | Self::Wanted(_) => 0,
             Self::Piece(piece) => piece.size(),
@@ -73,7 +73,7 @@ impl fmt::Display for Record {
             Self::Entered { reign, sworn_off } => {
                 write!(f, "{} {reign}", if *sworn_off { "sworn off" } else { "entered" })
             }
-            Self::Made => f.write_str("made"),
+            Self::Made(number) => write!(f, "made {number}"),
             Self::Void => f.write_str("void"),
             Self::Wanted(wanted) => f.write_str(if *wanted { "joins" } else { "leaves" }),
             Self::Piece(piece) => {
@@ -117,7 +117,7 @@ pub struct Journal {
     /// Whether it will not be finished.
     is_given_up: bool,
     remembered_max: usize,
-    is_made: bool,
+    made: Option<u64>,
     is_void: bool,
     wanted: Option<bool>,
 }
@@ -136,16 +136,16 @@ impl Journal {
             staging,
             is_given_up: false,
             remembered_max,
-            is_made: false,
+            made: None,
             is_void: false,
             wanted: None,
         }
     }
 
-    /// Whether the table was made while nodes ran.
+    /// Which revision of the list has made the table, if it was made while nodes ran.
     #[must_use]
-    pub const fn is_made(&self) -> bool {
-        self.is_made
+    pub const fn made(&self) -> Option<u64> {
+        self.made
     }
 
     /// What an operator has said last of whether this node is to be a replica.
@@ -189,8 +189,8 @@ impl Journal {
                 }
                 Ok(())
             }
-            Record::Made => {
-                self.is_made = true;
+            Record::Made(number) => {
+                self.made = Some(number);
                 Ok(())
             }
             Record::Piece(piece) => self.stage(piece),
@@ -257,7 +257,7 @@ impl Journal {
     pub fn into_records(self) -> impl Iterator<Item = Record> {
         // A beginning that was written elsewhere may have to be ended again.
         let first = self.is_void.then_some(Record::Void).into_iter();
-        let first = first.chain(self.is_made.then_some(Record::Made));
+        let first = first.chain(self.made.map(Record::Made));
         let first = first.chain(self.wanted.map(Record::Wanted));
         let is_blank = self.is_void && self.reign == Reign::NONE;
         let Self { mut log, reign, sworn_off, parts, is_given_up, .. } = self;

@@ -76,7 +76,9 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
     match word.split_once('@') {
         None => schema.acknowledge = word.parse().ok()?,
         Some(("on", nodes)) => {
-            schema.replicas = Replicas::parse(nodes)?;
+            // In one order, whoever names them.
+            let replicas = Replicas::parse(nodes)?;
+            schema.replicas = replicas.with(&replicas);
         }
         Some(("answer", time)) => schema.answer_within = milliseconds(time)?,
         Some(("patience", time)) => schema.patience = milliseconds(time)?,
@@ -102,6 +104,7 @@ mod tests {
             patience: Duration::from_secs(2),
         };
         assert_eq!((said(all), expected.words().as_str()), (expected, all));
+        assert_eq!(said("on@3.1.3"), said("on@1.3"));
         for word in ["some", "on@x", "answer", "answer@-1", "all@1"] {
             let error = Schema::default().with_words(word).expect_err(word);
             assert!(error.contains(&format!("'{word}'")), "{error}");

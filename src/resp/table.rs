@@ -565,8 +565,7 @@ pub const COMMANDS: [Spec; 64] = {
             WRITE,
             NO_KEY,
             "[TABLE table] [PATIENCE milliseconds]",
-            "Of a primary table: has this node's replica leave, until it is told to join or \
-             starts again.",
+            "Of a primary table: has this node's replica leave, until it is told to join.",
             "Writes do not wait for it any more once that is decided. A primary hands over first.",
             primary::leave,
         ),

@@ -459,7 +459,8 @@ impl Primary {
                     return self.check_copy(node, &copy, piece);
                 }
             }
-            Record::Committed(_) | Record::Entered { .. } | Record::Made | Record::Wanted(_) => {}
+            Record::Committed(_) | Record::Entered { .. } | Record::Made(_) | Record::Wanted(_) => {
+            }
             Record::Void => *known = Known::default(),
         }
         Ok(())
