@@ -105,6 +105,7 @@ impl Oracle {
                     self.tells(node, slot, version);
                 }
             }
+            consensus::Message::Read { .. } if Some(slot) == self.list => self.list_reads += 1,
             consensus::Message::Reject { .. }
             | consensus::Message::Read { .. }
             | consensus::Message::List { .. }

@@ -108,6 +108,11 @@ impl Oracle {
         counted.map(|(_, register)| register.prepared).sum()
     }
 
+    /// How many messages have asked for the list of tables.
+    pub(crate) const fn list_reads(&self) -> u64 {
+        self.list_reads
+    }
+
     /// The newest chosen session of a node.
     pub(crate) fn node_session(&self, node: usize) -> Option<NodeSession> {
         self.node_sessions[node]

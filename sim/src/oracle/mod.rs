@@ -112,6 +112,9 @@ pub(crate) struct Oracle {
     keys: usize,
     /// Registers of node sessions and keys; behind them are those that say who is primary.
     keyed: usize,
+    /// Where the list of tables stands, and how often it was read.
+    list: Option<usize>,
+    list_reads: u64,
     slots: usize,
     /// Seats of the configuration.
     size: usize,
@@ -171,6 +174,8 @@ impl Oracle {
             keys,
             keyed,
             slots,
+            list: (lists > 0).then(|| slots - 1),
+            list_reads: 0,
             size: usize::from(plan.cluster.size),
             quorum: u32::from(plan.quorum()),
             down: plan.cluster.down,

@@ -59,6 +59,7 @@ pub(super) struct Liveness {
     asked: u64,
     session: Option<SessionId>,
     prepared: u64,
+    list_reads: u64,
     /// The deadlines that there were when nothing more was asked, and how many registers may
     /// follow when one passes.
     deadlines: Vec<Wall>,
@@ -563,6 +564,7 @@ impl World<'_> {
         self.liveness.stage = Stage::Quiet;
         self.liveness.quiet_since = self.now;
         self.liveness.prepared = self.oracle.prepared(self.gone());
+        self.liveness.list_reads = self.oracle.list_reads();
         let (deadlines, dependants) = self.oracle.deadlines_to_come();
         (self.liveness.deadlines, self.liveness.dependants) = (deadlines, dependants);
         self.tell(None, EventKind::Phase, format_args!("nothing is asked; nothing may happen"));
@@ -587,6 +589,13 @@ impl World<'_> {
                  most had to be erased"
             );
             return self.fail(FailureKind::NoProgress, "L6", "ballots for nothing", text);
+        }
+        // A few may be on their way, and be asked again; not one with each heartbeat.
+        let reads = self.oracle.list_reads() - self.liveness.list_reads;
+        let nodes = self.hosts.len() as u64;
+        if reads > 4 * nodes * nodes {
+            let text = format!("{reads} messages ask for the list of tables, which nobody changes");
+            return self.fail(FailureKind::NoProgress, "L6", "reads for nothing", text);
         }
         self.ask_probe();
     }
