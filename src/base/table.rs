@@ -49,14 +49,15 @@ impl Replicas {
         }
     }
 
-    /// Those of both, in order.
+    /// Those of both, in order, each once.
     pub(crate) fn with(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => Self::All,
             (Self::Only(these), Self::Only(those)) => {
                 let mut nodes = these.clone();
-                nodes.extend(those.iter().filter(|node| !these.contains(node)));
+                nodes.extend(those);
                 nodes.sort_unstable();
+                nodes.dedup();
                 Self::Only(nodes)
             }
         }
