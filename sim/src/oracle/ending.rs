@@ -108,6 +108,11 @@ impl Oracle {
         counted.map(|(_, register)| register.prepared).sum()
     }
 
+    /// How often who counts among the replicas of a primary table has changed.
+    pub(crate) fn rosters(&self) -> u64 {
+        self.primary.iter().map(super::Primary::rosters).sum()
+    }
+
     /// How many messages have asked for the list of tables.
     pub(crate) const fn list_reads(&self) -> u64 {
         self.list_reads

@@ -185,6 +185,8 @@ pub(super) struct Primary {
     /// Up to where anything was acknowledged.
     acknowledged: u64,
     roster: Option<(Ballot, Roster)>,
+    /// How many rosters came after another.
+    rosters: u64,
     crowns: BTreeMap<Reign, Crown>,
     asked: BTreeMap<OpId, Asked>,
     /// What was refused for good.
@@ -213,6 +215,7 @@ impl Primary {
                 values: BTreeMap::new(),
                 acknowledged: 0,
                 roster: None,
+                rosters: 0,
                 crowns: BTreeMap::new(),
                 asked: BTreeMap::new(),
                 never: BTreeSet::new(),
@@ -410,6 +413,10 @@ impl Primary {
         tail().find(|place| place.index == enough.min(own) && place.reign == roster.reign)
     }
 
+    pub(super) const fn rosters(&self) -> u64 {
+        self.rosters
+    }
+
     fn learn_roster(&mut self, node: usize, seat: &Seat, marks: &mut Marks) -> Result<(), Wrong> {
         let (Some(version), Some(roster)) = (seat.stand.version, &seat.roster) else {
             return Ok(());
@@ -421,6 +428,7 @@ impl Primary {
             }
             Some((known, _)) if *known >= version => return Ok(()),
             Some((_, before)) => {
+                self.rosters += 1;
                 if before.primary.node != roster.primary.node {
                     marks.hit(Mark::Succeeded);
                 }

@@ -60,6 +60,7 @@ pub(super) struct Liveness {
     session: Option<SessionId>,
     prepared: u64,
     list_reads: u64,
+    rosters: u64,
     /// The deadlines that there were when nothing more was asked, and how many registers may
     /// follow when one passes.
     deadlines: Vec<Wall>,
@@ -565,6 +566,7 @@ impl World<'_> {
         self.liveness.quiet_since = self.now;
         self.liveness.prepared = self.oracle.prepared(self.gone());
         self.liveness.list_reads = self.oracle.list_reads();
+        self.liveness.rosters = self.oracle.rosters();
         let (deadlines, dependants) = self.oracle.deadlines_to_come();
         (self.liveness.deadlines, self.liveness.dependants) = (deadlines, dependants);
         self.tell(None, EventKind::Phase, format_args!("nothing is asked; nothing may happen"));
@@ -582,17 +584,20 @@ impl World<'_> {
         let wall = Wall(millis(true_wall(self.now)));
         let late = self.liveness.deadlines.iter().filter(|until| **until <= wall).count();
         let burials = if late > 0 { late + self.liveness.dependants } else { 0 };
-        let most = 4 * self.hosts.len() as u64 * (1 + burials as u64);
+        let nodes = self.hosts.len() as u64;
+        // Replicas that were away come back: each is let in, and then counts. Each of these changes
+        // is tried by all that it concerns at once.
+        let changes = (self.oracle.rosters() - self.liveness.rosters).min(2 * nodes);
+        let most = 4 * nodes * (1 + burials as u64) + 16 * changes;
         if spent > most {
             let text = format!(
-                "{spent} ballots are prepared though nothing is asked and {burials} entries at \
-                 most had to be erased"
+                "{spent} ballots are prepared though nothing is asked, {burials} entries at most \
+                 had to be erased and replicas came back {changes} times"
             );
             return self.fail(FailureKind::NoProgress, "L6", "ballots for nothing", text);
         }
         // A few may be on their way, and be asked again; not one with each heartbeat.
         let reads = self.oracle.list_reads() - self.liveness.list_reads;
-        let nodes = self.hosts.len() as u64;
         if reads > 4 * nodes * nodes {
             let text = format!("{reads} messages ask for the list of tables, which nobody changes");
             return self.fail(FailureKind::NoProgress, "L6", "reads for nothing", text);
