@@ -47,6 +47,8 @@ struct Write {
 struct Host {
     replica: Replica,
     log: Vec<Change>,
+    /// What it said has lost.
+    lost: Vec<(Row, Value)>,
     incarnation: u32,
     shift: i64,
 }
@@ -108,7 +110,13 @@ impl World {
         for node in 1..=nodes {
             let replica = world.replica(node, nodes, 1, &[]);
             let shift = shifts.get(usize::from(node) - 1).copied().unwrap_or_default();
-            world.hosts.push(Host { replica, log: Vec::new(), incarnation: 1, shift });
+            world.hosts.push(Host {
+                replica,
+                log: Vec::new(),
+                lost: Vec::new(),
+                incarnation: 1,
+                shift,
+            });
         }
         world
     }
@@ -155,6 +163,7 @@ impl World {
             }
         }
         self.hosts[place].log.append(&mut step.changes);
+        self.hosts[place].lost.extend(step.applied.drain(..).flat_map(|applied| applied.lost));
         self.events.append(&mut step.events);
         self.sent += step.sends.len();
         for (to, message) in step.sends {
@@ -176,8 +185,8 @@ impl World {
     fn writer(&self, place: usize) -> Writer {
         let node = place as u16 + 1;
         let hears = |other: &u16| *other == node || !self.cut.contains(&(*other, node));
-        let heard = (1..=self.hosts.len() as u16).filter(hears).count() as u16;
-        Writer { wall: self.wall(place), heard }
+        let heard: Vec<u16> = (1..=self.hosts.len() as u16).filter(hears).collect();
+        Writer { wall: self.wall(place), heard: heard.len() as u16, oldest: NodeId(heard[0]) }
     }
 
     fn write(&mut self, place: usize, mutations: &[Mutation]) {
@@ -185,10 +194,11 @@ impl World {
         let whole = whole.as_ref().unwrap_or_else(|| self.table(place));
         let change = whole.write(mutations, self.writer(place)).expect("fitting");
         for (row, version) in &change.versions {
-            if self.schema.strategy == Strategy::LargestIsland {
-                let heard = self.writer(place).heard.to_be_bytes();
-                let heard = version.value().map(|_| Value::from(&heard[..]));
-                assert_eq!(version.field, heard);
+            let Writer { heard, oldest, .. } = self.writer(place);
+            let islands = [(Strategy::LargestIsland, heard), (Strategy::OldestIsland, !oldest.0)];
+            let island = islands.into_iter().find(|(of, _)| self.schema.strategy == *of);
+            if let Some((_, island)) = island.filter(|_| version.value().is_some()) {
+                assert_eq!(version.field, Some(Value::from(&island.to_be_bytes()[..])));
             }
             let seen = self.table(place).seen();
             let known = self.writes.iter().filter(|(dot, w)| w.row == *row && seen.contains(dot));
@@ -300,7 +310,7 @@ impl World {
             }
         }
         let shift = self.hosts[place].shift;
-        self.hosts[place] = Host { replica, log, incarnation, shift };
+        self.hosts[place] = Host { replica, log, lost: Vec::new(), incarnation, shift };
     }
 
     /// Everything arrives, everybody ticks.
@@ -407,7 +417,9 @@ impl World {
         let largest = largest.map(|(value, _)| value.clone());
         let mut values: Vec<Value> = found.into_iter().map(|(value, _)| value).collect();
         match &self.schema.strategy {
-            Strategy::LargestIsland => values = largest.into_iter().collect(),
+            Strategy::LargestIsland | Strategy::OldestIsland => {
+                values = largest.into_iter().collect();
+            }
             Strategy::LastModified => values.truncate(1),
             Strategy::LastVersion(field) => {
                 let of = |value: &Value| field.of(value).map(|found| found.into_owned());
@@ -495,6 +507,7 @@ fn any_schema(lottery: &mut Lottery) -> Schema {
         Strategy::Custom,
         Strategy::LastVersion(Field::Function(Function::new("first", first))),
         Strategy::LargestIsland,
+        Strategy::OldestIsland,
     ];
     let contests = [Contest::LaterWins, Contest::DeleteWins, Contest::UpdateWins];
     let kinds = [
@@ -607,7 +620,13 @@ impl World {
     fn add(&mut self) {
         let nodes = self.hosts.len() as u16 + 1;
         let replica = self.replica(nodes, nodes, 1, &[]);
-        self.hosts.push(Host { replica, log: Vec::new(), incarnation: 1, shift: 0 });
+        self.hosts.push(Host {
+            replica,
+            log: Vec::new(),
+            lost: Vec::new(),
+            incarnation: 1,
+            shift: 0,
+        });
     }
 
     /// Hears which replicas there are.
@@ -862,6 +881,61 @@ fn the_larger_island_stays_on_both_sides() {
         assert_eq!(world.get(place, 2), values(&["alone"]), "nothing is against it");
         assert_eq!(world.get(place, 3), values(&["late"]));
     }
+}
+
+/// D-11: what was written where an older replica could be heard stays, one of a lower node, however
+/// few could be heard there and whatever the clocks say.
+#[test]
+fn the_oldest_island_stays_on_both_sides() {
+    let strategy = Strategy::OldestIsland;
+    let mut world = World::new(4, schema(strategy, Contest::default()), true, &[0, 9_000_000]);
+    world.isolate(&[&[1], &[2, 3, 4]]);
+    world.put(1, 1, "many");
+    world.put(0, 1, "oldest");
+    world.put(2, 2, "alone");
+    world.isolate(&[&[1], &[2], &[3, 4]]);
+    world.put(1, 3, "second");
+    world.put(3, 3, "third");
+    world.put(2, 4, "early");
+    world.put(3, 4, "late");
+    world.heal();
+    for place in 0..4 {
+        assert_eq!(world.get(place, 1), values(&["oldest"]));
+        assert_eq!(world.get(place, 2), values(&["alone"]), "nothing is against it");
+        assert_eq!(world.get(place, 3), values(&["second"]));
+        assert_eq!(world.get(place, 4), values(&["late"]), "as old");
+    }
+}
+
+/// What a strategy or a removal decides between values that did not know of each other is told
+/// where both come together, once, with the value; what was replaced in knowledge has not lost.
+#[test]
+fn what_loses_is_told_with_its_value() {
+    let mut world = World::new(2, schema(Strategy::LastModified, Contest::DeleteWins), true, &[]);
+    for number in 1..=3 {
+        world.put(0, number, "before");
+    }
+    world.heal();
+    world.isolate(&[&[1], &[2]]);
+    for (number, here, there) in [(1, "a", "b"), (4, "same", "same"), (5, "e", "f")] {
+        world.put(0, number, here);
+        world.put(1, number, there);
+    }
+    world.put(0, 5, "g");
+    world.remove(0, 2);
+    world.put(1, 2, "unseen");
+    world.put(1, 3, "in knowledge");
+    world.heal();
+    let row = |number| Row { key: key(number), element: None };
+    let mut lost: Vec<(Row, Value)> = world.hosts[0].lost.clone();
+    assert_eq!(world.get(0, 5), values(&["g"]));
+    lost.sort();
+    let expected = [(1, "a"), (2, "unseen"), (5, "f")];
+    let expected = expected.map(|(number, value)| (row(number), Value::from(value)));
+    assert_eq!(lost, expected);
+    let mut there: Vec<(Row, Value)> = world.hosts[1].lost.clone();
+    there.sort();
+    assert_eq!(there, expected);
 }
 
 /// M-18, M-19: the greater field stays, whichever side has it; of equal fields one stays, the same
@@ -1938,7 +2012,7 @@ impl World {
         let incarnation = self.hosts[place].incarnation + 1;
         let replica = self.replica(node, nodes, incarnation, &log);
         let shift = self.hosts[place].shift;
-        self.hosts[place] = Host { replica, log, incarnation, shift };
+        self.hosts[place] = Host { replica, log, lost: Vec::new(), incarnation, shift };
     }
 
     fn try_put(&mut self, place: usize, number: u64, value: &str) -> Result<Answer, Unfit> {

@@ -203,7 +203,10 @@ fn about(event: &MergeEvent, whom: NodeId) -> Option<&'static str> {
         MergeEvent::Table { event: TableEvent::MergeFinished { peer, .. }, .. } => {
             (*peer == whom).then_some("finished")
         }
-        MergeEvent::Table { .. } | MergeEvent::Cleared { .. } | MergeEvent::Raised { .. } => None,
+        MergeEvent::Table { .. }
+        | MergeEvent::Cleared { .. }
+        | MergeEvent::Lost { .. }
+        | MergeEvent::Raised { .. } => None,
     }
 }
 

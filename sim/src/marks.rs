@@ -133,6 +133,8 @@ marks! {
         "Copies that were both written to while apart waited to be told to merge.";
     SideKept, "side_kept",
         "Copies were told to merge and whose values stay, and one's did.";
+    ValueLost, "value_lost",
+        "A copy said that a value did not stay, and neither it nor what came instead knew the other.";
     WholeCopy, "whole_copy",
         "A copy of a merged table asked for everything that another holds.";
     LateWrite, "late_write",

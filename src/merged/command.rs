@@ -219,6 +219,9 @@ pub struct PeerInfo {
     pub behind: u64,
     /// Whether what it has is being compared after it came back.
     pub merging: bool,
+    /// Whether this copy has had, since it was begun, all that the peer had when it first counted
+    /// this copy. A copy that is not settled waits for those of which that is not so.
+    pub met: bool,
     /// Whether it has what does not come. An alarm is up while it is so.
     pub stalled: bool,
     /// Whether both copies were written to and are left apart. An alarm is up while they are.

@@ -181,8 +181,9 @@ impl fmt::Display for Event {
             }
             Self::MergeFinished { peer, totals } => write!(
                 f,
-                "merge finished with {peer}: {} copied, {} deleted, {} conflicts, {} skipped",
-                totals.copied, totals.deleted, totals.conflicts, totals.skipped
+                "merge finished with {peer}: {} copied, {} deleted, {} conflicts, {} lost, \
+                 {} skipped",
+                totals.copied, totals.deleted, totals.conflicts, totals.lost, totals.skipped
             ),
             Self::MergeStarted { peer } => write!(f, "merge started with {peer}"),
             Self::Regained => write!(f, "regained all that others know of this copy's writes"),
@@ -219,6 +220,9 @@ pub struct Totals {
     pub deleted: u64,
     /// Rows in conflict that were not.
     pub conflicts: u64,
+    /// Values that a removal or another value came to stay instead of, though neither knew of the
+    /// other: what the strategy or the policy decided.
+    pub lost: u64,
     /// Versions that no copy that keeps the rules can have sent, and that were left out.
     pub skipped: u64,
 }
@@ -491,6 +495,7 @@ impl Replica {
             totals.copied += applied.copied;
             totals.deleted += applied.deleted;
             totals.conflicts += applied.raised.len() as u64;
+            totals.lost += applied.lost.len() as u64;
             totals.skipped += applied.skipped;
         }
         let rows = applied.raised.clone();
@@ -537,9 +542,13 @@ impl Replica {
         reach: impl Fn(NodeId) -> bool,
         step: &mut Step,
     ) -> Result<Answer, Unfit> {
-        let heard = self.peers.keys().filter(|peer| reach(**peer)).count() + 1;
-        let heard = u16::try_from(heard).unwrap_or(u16::MAX);
-        let writer = Writer { wall: self.trusted(now).0, heard };
+        let heard = || self.peers.keys().copied().filter(|peer| reach(*peer));
+        let me = self.table.actor().node;
+        let writer = Writer {
+            wall: self.trusted(now).0,
+            heard: u16::try_from(heard().count() + 1).unwrap_or(u16::MAX),
+            oldest: heard().fold(me, NodeId::min),
+        };
         if command.changes() && self.rewound.is_some() {
             return Err(Unfit::Rewound);
         }
@@ -607,6 +616,7 @@ impl Replica {
             agrees: peer.agrees,
             behind: behind(&peer.known),
             merging: peer.merging.is_some(),
+            met: peer.met,
             stalled: peer.lack.as_ref().is_some_and(|lack| lack.stalled),
             apart: matches!(peer.apart, Apart::Held { .. }),
         });

@@ -80,6 +80,9 @@ pub enum Strategy {
     /// The one stays whose writer heard the most replicas of the table as it was written; of equal
     /// ones, the one stamped latest.
     LargestIsland,
+    /// The one stays whose writer heard the oldest replica of the table as it was written, which is
+    /// that of the lowest node; of those that heard the same one, the one stamped latest.
+    OldestIsland,
 }
 
 /// What becomes of a value and a removal that did not know of each other (M-09).
@@ -143,6 +146,7 @@ impl Agreement {
             | Strategy::LargestIsland
             | Strategy::LastModified
             | Strategy::Manual
+            | Strategy::OldestIsland
             | Strategy::Siblings => None,
         }
     }
@@ -173,6 +177,7 @@ impl fmt::Display for Strategy {
             Self::LastModified => write!(f, "last_modified"),
             Self::LastVersion(field) => write!(f, "last_version by {field}"),
             Self::Manual => write!(f, "manual"),
+            Self::OldestIsland => write!(f, "oldest_island"),
             Self::Siblings => write!(f, "siblings"),
         }
     }

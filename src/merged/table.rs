@@ -26,7 +26,7 @@ use super::schema::{Agreement, Kind, Strategy};
 use super::staging::{Aside, Role, Stroke};
 use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
 use super::view::view;
-use crate::base::{Key, Value, Wall};
+use crate::base::{Key, NodeId, Value, Wall};
 
 /// What versions are kept by: a key, and in a bag an element of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -72,6 +72,9 @@ pub struct Applied {
     pub raised: Vec<Row>,
     /// Rows that were in conflict and are not now.
     pub cleared: Vec<Row>,
+    /// Values that a removal or another value came to stay instead of, though neither knew of the
+    /// other: what the strategy or the policy decided here.
+    pub lost: Vec<(Row, Value)>,
     /// Versions that no copy that keeps the rules can have sent, and that were left out.
     pub skipped: u64,
 }
@@ -119,6 +122,8 @@ pub struct Writer {
     pub wall: Wall,
     /// How many replicas of the table it hears, itself among them.
     pub heard: u16,
+    /// The lowest node of those.
+    pub oldest: NodeId,
 }
 
 fn tombstones(versions: &[Version]) -> usize {
@@ -128,11 +133,29 @@ fn tombstones(versions: &[Version]) -> usize {
 /// What is written down beside a value, since whoever merges could not find it. Nothing of who
 /// wrote it, if that is not known any more.
 fn written(agreement: &Agreement, value: &Value, writer: Option<Writer>) -> Option<Value> {
-    if agreement.strategy == Strategy::LargestIsland {
-        return writer.map(|writer| Value::from(&writer.heard.to_be_bytes()[..]));
+    // The greater stays.
+    let of_island = match agreement.strategy {
+        Strategy::LargestIsland => Some(writer.map(|writer| writer.heard)),
+        Strategy::OldestIsland => Some(writer.map(|writer| !writer.oldest.0)),
+        Strategy::Custom
+        | Strategy::Ignore
+        | Strategy::LastModified
+        | Strategy::LastVersion(_)
+        | Strategy::Manual
+        | Strategy::Siblings => None,
+    };
+    if let Some(island) = of_island {
+        return island.map(|island| Value::from(&island.to_be_bytes()[..]));
     }
     let field = agreement.decisive().filter(|field| field.is_written())?;
     field.of(value).map(|found| Value::from(&*found))
+}
+
+/// Of versions that do not replace each other, those with a value that is not shown.
+fn unshown<'a>(versions: &'a [Version], shown: &[&Version]) -> Vec<&'a Version> {
+    let is_shown = |version: &&Version| shown.iter().any(|other| other.content == version.content);
+    let unshown = versions.iter().filter(|version| version.value().is_some());
+    unshown.filter(|version| !is_shown(version)).collect()
 }
 
 impl Applied {
@@ -142,6 +165,7 @@ impl Applied {
         self.deleted += other.deleted;
         self.raised.extend(other.raised);
         self.cleared.extend(other.cleared);
+        self.lost.extend(other.lost);
         self.skipped += other.skipped;
     }
 
@@ -723,6 +747,12 @@ impl Table {
             applied.copied += 1;
         }
         let conflict = new.len() > 1;
+        let lost = unshown(before, &old);
+        for version in unshown(self.row(row), &new) {
+            if !lost.iter().any(|other| other.dot == version.dot) {
+                applied.lost.extend(version.value().map(|value| (row.clone(), value.clone())));
+            }
+        }
         if conflict && self.conflicts.insert(row.clone()) {
             applied.raised.push(row.clone());
         } else if !conflict && self.conflicts.remove(row) {

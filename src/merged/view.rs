@@ -35,7 +35,7 @@ pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'
         return shown;
     }
     match &agreement.strategy {
-        Strategy::LargestIsland => {
+        Strategy::LargestIsland | Strategy::OldestIsland => {
             shown.sort_by_key(|version| {
                 core::cmp::Reverse(version.field.as_ref().map(Value::as_bytes))
             });

@@ -14,8 +14,8 @@ use crate::base::{Replicas, each_word};
 /// Every word of a merged table, for error messages.
 const WORDS: &str = "set, ordered-set, bag, bag@FIELD, siblings, manual, last-modified, \
                      last-version@FIELD (a FIELD is OFFSET:LENGTH or a JSON pointer such as \
-                     /version), largest-island, custom, ignore, later-wins, update-wins, \
-                     delete-wins, disk, memory, on@1.2.3, retention@MILLISECONDS";
+                     /version), largest-island, oldest-island, custom, ignore, later-wins, \
+                     update-wins, delete-wins, disk, memory, on@1.2.3, retention@MILLISECONDS";
 
 impl Schema {
     /// What words say, joined by `+`, over what a schema says already: each word changes one thing.
@@ -51,6 +51,7 @@ impl Schema {
             Strategy::LastModified => words.push("last-modified".to_string()),
             Strategy::LastVersion(field) => words.push(format!("last-version@{}", at(field))),
             Strategy::Manual => words.push("manual".to_string()),
+            Strategy::OldestIsland => words.push("oldest-island".to_string()),
             Strategy::Siblings => {}
         }
         match self.contest {
@@ -79,6 +80,7 @@ fn apply(schema: &mut Schema, word: &str) -> Option<()> {
         ("siblings", None) => schema.strategy = Strategy::Siblings,
         ("manual", None) => schema.strategy = Strategy::Manual,
         ("largest-island", None) => schema.strategy = Strategy::LargestIsland,
+        ("oldest-island", None) => schema.strategy = Strategy::OldestIsland,
         ("last-modified", None) => schema.strategy = Strategy::LastModified,
         ("last-version", Some(of)) => schema.strategy = Strategy::LastVersion(parse_field(of)?),
         ("custom", None) => schema.strategy = Strategy::Custom,
@@ -136,10 +138,20 @@ mod tests {
             retention: Duration::from_secs(60),
         };
         assert_eq!((said(all), expected.words().as_str()), (expected, all));
-        let others = ["set", "ordered-set", "bag", "custom", "ignore", "delete-wins", "memory"];
-        for words in
-            others.into_iter().chain(["manual", "largest-island", "bag@/a/0+last-version@/b~1c"])
-        {
+        let others = [
+            "set",
+            "ordered-set",
+            "bag",
+            "custom",
+            "ignore",
+            "delete-wins",
+            "memory",
+            "manual",
+            "largest-island",
+            "oldest-island",
+            "bag@/a/0+last-version@/b~1c",
+        ];
+        for words in others {
             assert_eq!(said(&said(words).words()), said(words), "{words}");
         }
     }

@@ -341,6 +341,10 @@ impl Node {
                 tracing::warn!(node, table = name, %row, "conflict raised");
                 self.tell_merges(MergeEvent::Raised { table, row }, effects);
             }
+            for (row, value) in applied.lost {
+                tracing::info!(node, table = name, %row, bytes = value.len(), "value lost");
+                self.tell_merges(MergeEvent::Lost { table, row, value }, effects);
+            }
             for row in applied.cleared {
                 tracing::info!(node, table = name, %row, "conflict cleared");
                 self.tell_merges(MergeEvent::Cleared { table, row }, effects);

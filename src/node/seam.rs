@@ -170,6 +170,17 @@ pub enum MergeEvent {
         /// Which row.
         row: merged::Row,
     },
+    /// A removal or another value came to stay instead of a value, though neither knew of the
+    /// other: what the table's strategy or policy decided. Each copy tells it for itself, as it
+    /// has both, and may tell it again after the process was restarted.
+    Lost {
+        /// Which table.
+        table: TableId,
+        /// Which row.
+        row: merged::Row,
+        /// The value that does not stay.
+        value: Value,
+    },
     /// A row has come into conflict: its alarm is up, here and on all copies, until somebody
     /// writes (M-15, M-17).
     Raised {
@@ -459,6 +470,7 @@ impl fmt::Display for MergeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cleared { table, row } => write!(f, "conflict cleared {table}/{row}"),
+            Self::Lost { table, row, value } => write!(f, "value lost {table}/{row}={value}"),
             Self::PeerBack(peer) => write!(f, "peer back {peer}"),
             Self::PeerLost(peer) => write!(f, "peer lost {peer}"),
             Self::Raised { table, row } => write!(f, "conflict raised {table}/{row}"),

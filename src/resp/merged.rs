@@ -170,6 +170,7 @@ fn described(info: &Info) -> Reply {
             ("agrees", peer.agrees.map_or(Reply::Null, Reply::Boolean)),
             ("behind", number(peer.behind)),
             ("merging", Reply::Boolean(peer.merging)),
+            ("met", Reply::Boolean(peer.met)),
             ("stalled", Reply::Boolean(peer.stalled)),
             ("apart", Reply::Boolean(peer.apart)),
         ])
@@ -200,6 +201,9 @@ pub(super) fn told(event: &MergeEvent, tables: &[TableConfig]) -> String {
     let name = |table: &TableId| table_name(tables, *table);
     match event {
         MergeEvent::Cleared { table, row } => format!("{}: conflict cleared {row}", name(table)),
+        MergeEvent::Lost { table, row, value } => {
+            format!("{}: value lost {row}={value}", name(table))
+        }
         MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) => event.to_string(),
         MergeEvent::Raised { table, row } => format!("{}: conflict raised {row}", name(table)),
         MergeEvent::Table { table, event } => format!("{}: {event}", name(table)),

@@ -127,9 +127,12 @@ impl Merged {
     /// forgotten by some take nothing away any more from what they did not know of, so it does only
     /// where nothing is taken away without being known of.
     fn is_exact(&self) -> bool {
-        let loses = self.schema.strategy != Strategy::Siblings
-            || self.schema.contest != Contest::UpdateWins;
-        !(self.begun_anew && loses)
+        !(self.begun_anew && self.loses())
+    }
+
+    /// Whether there are values that something comes to stay instead of without knowing of them.
+    fn loses(&self) -> bool {
+        self.schema.strategy != Strategy::Siblings || self.schema.contest != Contest::UpdateWins
     }
 
     // ---- what must be shown ---------------------------------------------------------------
@@ -172,7 +175,7 @@ impl Merged {
         let mut values = BTreeSet::new();
         live.retain(|write| values.insert(write.version.value().cloned()));
         let settled = match &self.schema.strategy {
-            Strategy::LargestIsland => {
+            Strategy::LargestIsland | Strategy::OldestIsland => {
                 live.sort_by_key(|write| std::cmp::Reverse(write.version.field.clone()));
                 true
             }
@@ -641,6 +644,10 @@ impl Merged {
                 marks.hit(Mark::LeftApart);
                 return Ok(());
             }
+            MergeEvent::Lost { row, value, .. } => {
+                marks.hit(Mark::ValueLost);
+                return self.on_lost(node, row, value);
+            }
             MergeEvent::PeerBack(_) | MergeEvent::PeerLost(_) | MergeEvent::Table { .. } => {
                 return Ok(());
             }
@@ -653,6 +660,20 @@ impl Merged {
         if !is_news {
             let text = format!("n{} tells twice: {event}", node + 1);
             return Err(("C10", "an alarm twice", text));
+        }
+        Ok(())
+    }
+
+    /// A copy says that a value has lost to what it did not know of.
+    fn on_lost(&self, node: usize, row: &Row, value: &Value) -> Result<(), Wrong> {
+        let mut dots = self.rows.get(row).into_iter().flatten();
+        if !self.loses() {
+            let text = format!("n{} says that {row}={value} has lost, where all stays", node + 1);
+            return Err(("C4", "said to have lost", text));
+        }
+        if !dots.any(|dot| self.writes[dot].version.value() == Some(value)) {
+            let text = format!("n{} says that {row}={value} has lost, unwritten", node + 1);
+            return Err(("C4", "said to have lost", text));
         }
         Ok(())
     }
@@ -803,6 +824,7 @@ impl Oracle {
     /// A node tells of merges.
     pub(crate) fn on_merge_event(&mut self, node: usize, event: &MergeEvent, marks: &mut Marks) {
         let (MergeEvent::Cleared { table, .. }
+        | MergeEvent::Lost { table, .. }
         | MergeEvent::Raised { table, .. }
         | MergeEvent::Table { table, .. }) = event
         else {

@@ -252,7 +252,7 @@ fn schema(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Schema {
         12..15 if schema.kind != (Holds::Bag { secondary: None }) => Strategy::LastVersion(start),
         15..19 => Strategy::Custom,
         19 => Strategy::Ignore,
-        20 => Strategy::LargestIsland,
+        20 => draws.one(&[Strategy::LargestIsland, Strategy::OldestIsland]).clone(),
         21 => Strategy::Manual,
         _ => siblings.clone(),
     };

@@ -6,7 +6,7 @@
 //! row: Z3
 //! about: The acceptor accepts a ballot below what it has promised.
 //! needs: reordering
-//! expect: W2, LIN
+//! expect: W2, linearizability
 //! file: src/paxos/acceptor.rs
 //! -        if ballot < promised {
 //! +        if ballot < self.accepted_ballot(floor) {
@@ -19,7 +19,6 @@
 use std::fmt;
 
 use super::edit::{Edit, Line};
-use crate::report::rules;
 use crate::rig::Rig;
 
 /// One way to break, or harmlessly change, the engine.
@@ -35,7 +34,7 @@ pub struct Entry {
     pub about: String,
     /// Which faults it takes to see it.
     pub needs: String,
-    /// The rules by which it is caught, with commas; for harmless ones, why nothing may.
+    /// Which check is expected to catch it; for harmless ones, why nothing may.
     pub expect: String,
     /// Which rig to hunt with: what breaks hosts is for the stack's.
     pub rig: Rig,
@@ -69,16 +68,6 @@ impl Entry {
             harmless: true,
             edits: Vec::new(),
         }
-    }
-
-    /// Whether it is caught by a rule, by its short name.
-    #[must_use]
-    pub fn expects(&self, rule: &str) -> bool {
-        !self.harmless && self.rules().any(|expected| expected == rule)
-    }
-
-    fn rules(&self) -> impl Iterator<Item = &str> {
-        self.expect.split(',').map(str::trim)
     }
 }
 
@@ -242,18 +231,13 @@ impl Parser {
             ("expect", entry.expect.is_empty()),
             ("file", entry.edits.is_empty()),
         ];
-        let unknown = || entry.rules().find(|rule| rules::in_words(rule).is_none());
-        let what = match fields.iter().find(|(_, missing)| *missing) {
-            Some((field, _)) => {
-                format!("[{}] has no `{field}:` (a file needs an edit)", entry.name)
-            }
-            None if entry.harmless => return Ok(()),
-            None => match unknown() {
-                Some(rule) => format!("[{}] expects {rule:?}, which is no rule", entry.name),
-                None => return Ok(()),
-            },
-        };
-        Err(ParseError { line: entry.line, what })
+        match fields.iter().find(|(_, missing)| *missing) {
+            Some((field, _)) => Err(ParseError {
+                line: entry.line,
+                what: format!("[{}] has no `{field}:` (a file needs an edit)", entry.name),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> Result<(), ParseError> {
@@ -283,12 +267,6 @@ mod tests {
         let error = |text: &str| parse(text).unwrap_err();
         assert_eq!(error("about: x\n").line, 1);
         assert_eq!(error("[a]\nabout: x\n").what, "[a] has no `needs:` (a file needs an edit)");
-        assert_eq!(
-            error(&GOOD.replace("W2", "W2, W99")).what,
-            "[first-one] expects \"W99\", which is no rule"
-        );
-        let harmless = GOOD.replace("expect: W2", "harmless: yes\nexpect: nothing");
-        assert!(!parse(&harmless).unwrap()[0].expects("nothing"));
         assert_eq!(error("[A]\n").line, 1);
         assert_eq!(error("[a]\nfile: f\n+x\n").what.split(' ').next(), Some("an"));
         assert_eq!(error("[a]\n-x\n").line, 2);

@@ -51,20 +51,6 @@ pub enum Verdict {
     Missed,
     /// It failed as the unbroken engine does.
     Unclear(Capture),
-    /// The simulator noticed, by a rule that the entry does not expect: that may be something else.
-    Unexpected(Capture),
-}
-
-impl Verdict {
-    /// What a failure of the engine with `entry` in it shows, which may be how it fails anyway.
-    fn of(entry: &Entry, capture: Capture, fails_anyway: bool) -> Self {
-        match capture.rule() {
-            _ if fails_anyway => Self::Unclear(capture),
-            _ if entry.harmless => Self::FalseAlarm(capture),
-            rule if entry.expects(rule) => Self::Caught(capture),
-            _ => Self::Unexpected(capture),
-        }
-    }
 }
 
 /// What the simulator said.
@@ -80,15 +66,6 @@ pub struct Capture {
     pub deliveries: Option<u64>,
     /// The shrunk plan.
     pub plan: Option<PathBuf>,
-}
-
-impl Capture {
-    /// The rule's short name, with which the signature begins.
-    #[must_use]
-    pub fn rule(&self) -> &str {
-        let name = self.signature.split(' ').next();
-        name.map_or("", |name| name.trim_end_matches(':'))
-    }
 }
 
 /// The record of a trial.
@@ -228,8 +205,13 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
             Ok(Some(capture)) => {
                 trial.seeds = 1;
                 let unbroken = limits.plans.get(&(entry.rig, plan.clone()));
-                let fails_anyway = unbroken == Some(&capture.signature);
-                trial.verdict = Verdict::of(entry, capture, fails_anyway);
+                trial.verdict = if unbroken == Some(&capture.signature) {
+                    Verdict::Unclear(capture)
+                } else if entry.harmless {
+                    Verdict::FalseAlarm(capture)
+                } else {
+                    Verdict::Caught(capture)
+                };
                 return trial;
             }
             Err(why) => {
@@ -248,7 +230,15 @@ pub fn hunt(entry: &Entry, program: &Path, folder: &Path, limits: &Limits) -> Tr
         command.args(["--scenario", scenario]);
     }
     match watch(&mut command, &folder.join("report.txt"), limits.time + GRACE) {
-        Ok(said) => read(&json, entry, limits.unbroken.get(&entry.rig), &said, &mut trial),
+        Ok(said) => {
+            read(&json, entry, &said, &mut trial);
+            if let (Verdict::Caught(capture), Some((signature, seed))) =
+                (&trial.verdict, limits.unbroken.get(&entry.rig))
+                && (&capture.signature, &capture.seed) == (signature, seed)
+            {
+                trial.verdict = Verdict::Unclear(capture.clone());
+            }
+        }
         Err(why) => trial.verdict = Verdict::Died(why),
     }
     trial
@@ -326,13 +316,7 @@ struct Found {
     plan: Option<PathBuf>,
 }
 
-fn read(
-    json: &Path,
-    entry: &Entry,
-    unbroken: Option<&(String, u64)>,
-    said: &str,
-    trial: &mut Trial,
-) {
+fn read(json: &Path, entry: &Entry, said: &str, trial: &mut Trial) {
     let text = fs::read_to_string(json).map_err(|_| said.to_owned());
     let outcome = text.and_then(|text| {
         serde_json::from_str::<Outcome>(&text).map_err(|error| format!("its JSON: {error}"))
@@ -354,59 +338,9 @@ fn read(
         plan: found.plan,
     });
     trial.verdict = match (capture, entry.harmless) {
-        (Some(capture), _) => {
-            let fails_anyway = unbroken.is_some_and(|(signature, seed)| {
-                (&capture.signature, &capture.seed) == (signature, seed)
-            });
-            Verdict::of(entry, capture, fails_anyway)
-        }
+        (Some(capture), false) => Verdict::Caught(capture),
+        (Some(capture), true) => Verdict::FalseAlarm(capture),
         (None, false) => Verdict::Missed,
         (None, true) => Verdict::Clean,
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verdict_of(expect: &str, signature: &str, fails_anyway: bool) -> Verdict {
-        let mut entry = Entry::unbroken(Rig::World);
-        entry.harmless = expect == "nothing";
-        entry.expect = expect.into();
-        let capture = Capture { signature: signature.into(), ..Capture::default() };
-        Verdict::of(&entry, capture, fails_anyway)
-    }
-
-    fn is_good(verdict: Verdict) -> bool {
-        Trial::without_hunt(&Entry::unbroken(Rig::World), verdict).is_good()
-    }
-
-    #[test]
-    fn only_a_rule_that_is_expected_catches() {
-        let caught = verdict_of("C1, C3", "C3 what was replaced is back", false);
-        assert!(matches!(caught, Verdict::Caught(_)) && is_good(caught));
-        for (expect, signature) in [
-            ("C1, C3", "C4 no true conflict"),
-            ("C1", "C10 alarms wrong"),
-            ("C10", "C1 copies unequal"),
-            ("INV", "panic: assertion failed"),
-            ("I9", "INV I9"),
-            ("L1", "hang"),
-        ] {
-            let other = verdict_of(expect, signature, false);
-            assert!(matches!(other, Verdict::Unexpected(_)), "{expect}: {other:?}");
-            assert!(!is_good(other));
-        }
-        assert!(is_good(verdict_of("W2, panic", "panic: index out of bounds", false)));
-    }
-
-    #[test]
-    fn what_fails_anyway_proves_nothing() {
-        for expect in ["C1", "C2", "nothing"] {
-            let verdict = verdict_of(expect, "C1 copies unequal", true);
-            assert!(matches!(verdict, Verdict::Unclear(_)) && !is_good(verdict));
-        }
-        let verdict = verdict_of("nothing", "C1 copies unequal", false);
-        assert!(matches!(verdict, Verdict::FalseAlarm(_)) && !is_good(verdict));
-    }
 }
