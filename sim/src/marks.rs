@@ -134,7 +134,7 @@ marks! {
     SideKept, "side_kept",
         "Copies were told to merge and whose values stay, and one's did.";
     ValueLost, "value_lost",
-        "A copy said that a value did not stay, and neither it nor what came instead knew the other.";
+        "A copy told of a value that did not stay though what stays did not know of it.";
     WholeCopy, "whole_copy",
         "A copy of a merged table asked for everything that another holds.";
     LateWrite, "late_write",
