@@ -1846,6 +1846,41 @@ fn manual_copies_stay_apart_until_told_to_merge() {
     }
 }
 
+/// U-01: what is told for one merge decides that one, also if others bring what the peer had: what
+/// collides later is in conflict.
+#[test]
+fn what_is_kept_in_one_merge_is_not_in_the_next() {
+    let mut world = World::new(3, schema(Strategy::Manual, Contest::default()), true, &[]);
+    world.put(0, 1, "old");
+    world.heal();
+    world.split(&[&[1, 2], &[3]]);
+    world.put(0, 1, "here");
+    world.put(2, 1, "there");
+    (0..4).for_each(|_| world.round());
+    world.cut.clear();
+    (0..4).for_each(|_| world.round());
+    assert_eq!(world.get(1, 1), values(&["here"]), "apart");
+    // The first is told, and does not hear the third; the second brings what that one has.
+    world.cut = BTreeSet::from([(1, 3), (3, 1)]);
+    world.ask(0, &Command::Merge { keep: Some(Keep::Here) }).expect("it is manual");
+    world.ask(1, &Command::Merge { keep: None }).expect("it is manual");
+    (0..8).for_each(|_| world.round());
+    assert_eq!(world.table(0).seen(), world.table(2).seen(), "the second has brought it");
+    world.heal();
+    // A cut that nobody notices is none.
+    world.isolate(&[&[1], &[2], &[3]]);
+    world.put(0, 2, "here");
+    world.put(2, 2, "there");
+    world.flying.clear();
+    world.cut = BTreeSet::from([(2, 1)]);
+    (0..4).for_each(|_| world.round());
+    assert_eq!(world.table(0).seen(), world.table(2).seen(), "had from the third itself");
+    world.heal();
+    for place in 0..3 {
+        assert_eq!(world.get(place, 2).len(), 2, "nobody said which to keep");
+    }
+}
+
 /// U-01: who was away and was not written to takes what it missed without being told.
 #[test]
 fn manual_copies_that_are_only_behind_catch_up() {
@@ -1999,6 +2034,41 @@ fn what_was_lost_under_another_strategy_stays_lost() {
     }
     world.heal();
     assert_eq!((world.get(0, 1), world.get(1, 1)), (values(&["winner"]), values(&["winner"])));
+}
+
+/// M-03: what was set aside of a table that is another now was sent with what decided then, and is
+/// dropped.
+#[test]
+fn what_is_aside_is_dropped_when_the_table_becomes_another() {
+    let before = schema(Strategy::LargestIsland, Contest::LaterWins);
+    let mut world = World::at_pace(2, before.clone(), true, &[], (100, 1_000));
+    (0..4).for_each(|_| world.round());
+    world.isolate(&[&[1], &[2]]);
+    world.put(1, 1_000, "there");
+    let puts = (0..300).map(|number| Mutation::Put(key(number), Value::from("value")));
+    world.write(0, &puts.collect::<Vec<_>>());
+    world.flying.clear();
+    world.cut.clear();
+    (0..2).for_each(|place| world.tick(place));
+    while world.table(1).aside() < 20 {
+        world.deliver(0);
+    }
+    world.flying.clear();
+    world.begun = before;
+    world.schema = Schema::default();
+    for place in 0..2 {
+        let becomes = Some(world.schema.agreement());
+        let mut log = std::mem::take(&mut world.hosts[place].log);
+        log.push(Change { becomes, ..Change::default() });
+        let replica = world.replica(place as u16 + 1, 2, 2, &log);
+        let host = &mut world.hosts[place];
+        (host.replica, host.log, host.incarnation) = (replica, log, 2);
+    }
+    assert!(world.table(1).progress().is_none() && world.table(1).aside() == 0);
+    world.heal();
+    assert_eq!(world.table(1).len(), 301);
+    let mut held = world.table(1).versions();
+    assert!(held.all(|(_, version)| version.field.is_none()), "nothing decides now");
 }
 
 impl World {

@@ -677,6 +677,39 @@ fn a_table_that_was_something_else_is_refused() {
     assert!(node.merged(THINGS).expect("a copy").is_empty());
 }
 
+/// L-39: what was set aside of a table, before anything of it counted, does not keep a node from
+/// starting with another table of that name.
+#[test]
+fn what_was_only_set_aside_is_no_table_yet() {
+    let slow = |config: &mut Config| {
+        with(Schema::default())(config);
+        config.limits.merge_rate = 1 << 20;
+        config.limits.merge_chunk = 64 << 10;
+    };
+    let mut cluster = Cluster::with(3, slow);
+    cluster.crash(3);
+    let value = "v".repeat(16 << 10);
+    for number in 0..150 {
+        cluster.at_once(1, mput(&format!("{number:03}"), &value));
+    }
+    cluster.run(Duration::from_secs(1));
+    cluster.start(3);
+    cluster.run(Duration::from_secs(1));
+    let copy = cluster.node(3).merged(THINGS).expect("a copy");
+    assert!(copy.aside() > 0 && copy.seen().is_empty(), "{} aside", copy.aside());
+    let records = cluster.machine(3).durable.clone();
+    let recovered = |schema: Schema| {
+        let mut config = config(3, 3);
+        with(schema)(&mut config);
+        let node = Node::recover(config, 3, records.clone()).expect("it is no other table yet");
+        node.merged(THINGS).map(Table::aside)
+    };
+    let aside = cluster.node(3).merged(THINGS).map(Table::aside);
+    assert_eq!(recovered(Schema::default()), aside, "it goes on from there");
+    let bag = Schema { kind: Kind::Bag { secondary: None }, ..Schema::default() };
+    assert_eq!(recovered(bag), Some(0));
+}
+
 /// M-01, M-12, M-18, M-21, M-28: a table needs nothing but its name; what cannot work is found when
 /// the node is configured.
 #[test]
