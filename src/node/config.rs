@@ -167,6 +167,9 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Subscriptions at one node: a client's to a topic is one. Default 65,536.
     pub subscriptions_max: usize,
+    /// Committed entries of each primary table that a replica keeps, of at most 16 MiB, for those
+    /// that lack no more than these. Who lacks more takes a copy. Default 16,384.
+    pub history_max: usize,
     /// Rows of a difference between copies of a merged table that one step puts in. Default 1,000.
     pub merge_rows: u32,
     /// Bytes of versions that a copy asks another for at once; at least one version is sent.
@@ -209,6 +212,7 @@ impl Default for Limits {
             requests_max: 4_096,
             sessions_max: 1 << 16,
             subscriptions_max: 1 << 16,
+            history_max: 1 << 14,
             merge_rows: 1_000,
             merge_chunk: 256 << 10,
             merge_rate: 16 << 20,

@@ -296,6 +296,7 @@ impl Node {
                 write_bytes,
                 // What is sent at a time need not be longer than the longest write makes it.
                 batch_bytes: usual.batch_bytes.min(write_bytes),
+                history: limits.history_max,
                 ..usual
             },
         }

@@ -128,6 +128,7 @@ impl Plan {
                 requests_max: cluster.requests_max as usize,
                 key_max: limits.key_max.min(cluster.row_max as usize),
                 value_max: cluster.row_max as usize,
+                history_max: cluster.history_max as usize,
                 merge_rows: cluster.merge_rows,
                 merge_chunk,
                 merge_rate,

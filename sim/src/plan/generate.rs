@@ -13,9 +13,9 @@ use synod::merged::{Contest, Durability, Field, Kind as Holds, Replicas, Schema,
 use synod::primary::{self, Acknowledge};
 
 use super::{
-    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MERGE_ROWS, MICRO,
-    MILLI, Mode, Nanos, Network, Nodes, Operation, Plan, ROW_MAX, Resolvers, SECOND, Table, Tie,
-    Trouble,
+    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, HISTORY_MAX, Keep, Links,
+    MERGE_ROWS, MICRO, MILLI, Mode, Nanos, Network, Nodes, Operation, Plan, ROW_MAX, Resolvers,
+    SECOND, Table, Tie, Trouble,
 };
 use crate::chooser::{Chooser, Seeded, weighted};
 use crate::scenario::Scenario;
@@ -315,6 +315,7 @@ impl Maker {
                 backoff_max: draws.within(20, 200) * MILLI,
                 requests_max: if draws.percent(5) { 2 } else { 4096 },
                 row_max: ROW_MAX,
+                history_max: HISTORY_MAX,
                 merge_rows: MERGE_ROWS,
                 wall_spread: if draws.percent(50) { draws.magnitude(1, 10_000) * MILLI } else { 0 },
             },
@@ -377,6 +378,10 @@ impl Maker {
             // are longer than its own.
             let least = if plan.tables.iter().any(Table::is_made) { 32 } else { 16 };
             plan.cluster.row_max = self.draws.within(least, 200) as u32;
+        }
+        if scenario.family == "primary" && self.draws.percent(60) {
+            // Who was away for longer takes a copy.
+            plan.cluster.history_max = self.draws.below(8) as u32;
         }
         if scenario.family == "merged" && self.draws.percent(60) {
             // A difference then comes in several chunks, and is put in by several steps.

@@ -43,6 +43,9 @@ pub const ROW_MAX: u32 = 1 << 20;
 
 /// Rows of a difference that one step puts in, unless a plan says otherwise: more than there are.
 pub const MERGE_ROWS: u32 = 1_000;
+
+/// Committed entries that a primary table keeps, unless a plan says otherwise: as the engine does.
+pub const HISTORY_MAX: u32 = 1 << 14;
 /// The longest time in a plan, some three years: so that no sum of times leaves its range.
 pub const TIME_MAX: Nanos = 100_000_000 * SECOND;
 /// How far a wall clock or a deadline may be off at most, some thirty years either way.
@@ -121,6 +124,8 @@ pub struct Cluster {
     /// Bytes of a value, and of a key unless that is more than a key may have anyway. Replicas of
     /// primary tables send each other no more at a time.
     pub row_max: u32,
+    /// Committed entries of a primary table kept for replicas that lack no more.
+    pub history_max: u32,
     /// Rows of a difference between copies of a merged table that one step puts in. If they are
     /// fewer than by default, chunks have about so many rows, too, and no more than fifty are
     /// asked for in a second.

@@ -14,9 +14,9 @@ use synod::primary;
 
 use super::check::{Misfit, Part};
 use super::{
-    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, Keep, Links, MERGE_ROWS, MICRO,
-    MILLI, Mode, Nanos, Network, Nodes, Operation, Plan, PlanError, ROW_MAX, Resolvers, SECOND,
-    Table, Tie, Trouble,
+    Act, Address, Cluster, Cut, Discipline, Disk, Fault, Guess, HISTORY_MAX, Keep, Links,
+    MERGE_ROWS, MICRO, MILLI, Mode, Nanos, Network, Nodes, Operation, Plan, PlanError, ROW_MAX,
+    Resolvers, SECOND, Table, Tie, Trouble,
 };
 
 /// The version of the format, its first line.
@@ -41,6 +41,7 @@ impl Default for Plan {
                 backoff_max: 100 * MILLI,
                 requests_max: 4096,
                 row_max: ROW_MAX,
+                history_max: HISTORY_MAX,
                 merge_rows: MERGE_ROWS,
                 wall_spread: 0,
             },
@@ -328,6 +329,9 @@ impl fmt::Display for Plan {
         if cluster.row_max != ROW_MAX {
             write!(f, " row={}", cluster.row_max)?;
         }
+        if cluster.history_max != HISTORY_MAX {
+            write!(f, " history={}", cluster.history_max)?;
+        }
         if cluster.merge_rows != MERGE_ROWS {
             write!(f, " merge={}", cluster.merge_rows)?;
         }
@@ -501,6 +505,9 @@ impl<'a> Words<'a> {
         cluster.requests_max = self.number("requests")?;
         if let Some(row) = self.find("row") {
             cluster.row_max = self.parse(row, "row")?;
+        }
+        if let Some(entries) = self.find("history") {
+            cluster.history_max = self.parse(entries, "history")?;
         }
         if let Some(rows) = self.find("merge") {
             cluster.merge_rows = self.parse(rows, "merge")?;
