@@ -178,6 +178,8 @@ pub(super) struct Primary {
     answer_within: Nanos,
     /// What is committed, in order.
     truth: Vec<Entry>,
+    /// What is on disks behind that.
+    written: BTreeMap<(u64, Reign), Entry>,
     /// Where each request was done.
     done: BTreeMap<OpId, u64>,
     /// The values of each key, by where they were written.
@@ -211,6 +213,7 @@ impl Primary {
                 answer_within: Nanos::try_from(schema.answer_within.as_nanos())
                     .unwrap_or(Nanos::MAX),
                 truth: Vec::new(),
+                written: BTreeMap::new(),
                 done: BTreeMap::new(),
                 values: BTreeMap::new(),
                 acknowledged: 0,
@@ -286,7 +289,17 @@ impl Primary {
             self.values.entry(key.clone()).or_default().insert(index, value.cloned());
         }
         self.truth.push(entry.clone());
+        self.written = self.written.split_off(&(index + 1, Reign::default()));
         Ok(())
+    }
+
+    /// What a node is taken to commit at an index: what its own disk has there, or, if that is
+    /// behind, what the latest reign has put there.
+    fn written(&self, node: usize, index: u64) -> Option<Entry> {
+        let own = self.nodes[node].disk.get(&index);
+        let own = own.and_then(|place| self.written.get(&(index, place.reign)));
+        let mut all = self.written.range((index, Reign::default())..(index + 1, Reign::default()));
+        own.or_else(|| all.next_back().map(|(_, entry)| entry)).cloned()
     }
 
     /// I1, I3, I7, I11, I12: a replica has taken a step.
@@ -302,6 +315,12 @@ impl Primary {
         if before.is_some_and(|before| before.committed.index > committed) {
             let text = format!("n{} goes back to {}", node + 1, stand.committed);
             return Err(("I3", "goes back", text));
+        }
+        // What was committed in one step may be more than is kept of it.
+        let kept = seat.entries.first().map_or(u64::MAX, |entry| entry.place.index);
+        for index in self.len() + 1..kept.min(committed + 1) {
+            let Some(entry) = self.written(node, index) else { break };
+            self.push(node, stand.reign, &entry)?;
         }
         for entry in &seat.entries {
             match self.entry(entry.place.index) {
@@ -457,6 +476,10 @@ impl Primary {
                     known.disk.split_off(&first.place.index);
                 }
                 known.disk.extend(entries.iter().map(|entry| (entry.place.index, entry.place)));
+                let done = self.truth.len() as u64;
+                let open = entries.iter().filter(|entry| entry.place.index > done);
+                let open = open.map(|it| ((it.place.index, it.place.reign), it.clone()));
+                self.written.extend(open);
             }
             Record::Piece(piece) => {
                 let is_next = known.copying.add(piece);

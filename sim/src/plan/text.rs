@@ -299,6 +299,20 @@ impl fmt::Display for Table {
     }
 }
 
+fn write_limits(cluster: &Cluster, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "limits requests={}", cluster.requests_max)?;
+    if cluster.row_max != ROW_MAX {
+        write!(f, " row={}", cluster.row_max)?;
+    }
+    if cluster.history_max != HISTORY_MAX {
+        write!(f, " history={}", cluster.history_max)?;
+    }
+    if cluster.merge_rows != MERGE_ROWS {
+        write!(f, " merge={}", cluster.merge_rows)?;
+    }
+    writeln!(f)
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{VERSION}")?;
@@ -325,17 +339,7 @@ impl fmt::Display for Plan {
             Span(cluster.backoff),
             Span(cluster.backoff_max)
         )?;
-        write!(f, "limits requests={}", cluster.requests_max)?;
-        if cluster.row_max != ROW_MAX {
-            write!(f, " row={}", cluster.row_max)?;
-        }
-        if cluster.history_max != HISTORY_MAX {
-            write!(f, " history={}", cluster.history_max)?;
-        }
-        if cluster.merge_rows != MERGE_ROWS {
-            write!(f, " merge={}", cluster.merge_rows)?;
-        }
-        writeln!(f)?;
+        write_limits(cluster, f)?;
         writeln!(f, "clocks spread={}", Span(cluster.wall_spread))?;
         let network = &self.network;
         writeln!(
