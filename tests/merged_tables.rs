@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::{Cluster, ms};
 use synod::merged::{
     Answer, CATALOGUE, Command as Merged, Durability, Entry, Info, Journal, Kind, Mutation,
-    Replicas, Schema, Strategy, TableCommand, TableName, Unmade, Writer,
+    Replicas, Role, Schema, Strategy, TableCommand, TableName, Unmade, Writer,
 };
 use synod::{
     Body, Command, Incarnation, Key, MergeEvent, NodeId, OnNoQuorum, Outcome, Record, Refusal,
@@ -463,14 +463,10 @@ fn so_many_tables_may_be_made() {
     assert_eq!(cluster.at_once(1, create("t7", "memory")), unmade(Unmade::TooMany));
 }
 
-/// The names of dropped tables are remembered, up to a bound: then only they can be used.
-#[test]
-fn so_many_names_may_be_used() {
-    let mut cluster = Cluster::new(1);
-    assert_eq!(cluster.at_once(1, create("first", "")), Outcome::Done);
-    cluster.crash(1);
+/// Has the list of a node that is down name so many tables that were dropped.
+fn list_dropped(cluster: &mut Cluster, node: u16, count: usize) {
     let list = TableName::of(CATALOGUE);
-    let records = &mut cluster.machine(1).durable;
+    let records = &mut cluster.machine(node).durable;
     let mut journal = None;
     for record in records.iter() {
         if let Record::Begun { table, actor, agreement } = record
@@ -484,13 +480,49 @@ fn so_many_names_may_be_used() {
             journal.as_mut().expect("begun").add(*by, change.clone(), *last);
         }
     }
-    let name = |number| Key::from(format!("t{number}").as_str());
-    let drops = (1..16_384).map(|number| Mutation::Put(name(number), "0:dropped".into()));
+    let name = |number: usize| Key::from(format!("t{number}").as_str());
+    let drops = (1..=count).map(|number| Mutation::Put(name(number), "0:dropped".into()));
     let drops: Vec<Mutation> = drops.collect();
     let change = journal.expect("begun").table().write(&drops, Writer::default()).expect("it fits");
     records.push(Record::Changed { table: list, by: Incarnation(1), change, last: true });
+}
+
+/// The names of dropped tables are remembered, up to a bound: then only they can be used.
+#[test]
+fn so_many_names_may_be_used() {
+    let mut cluster = Cluster::new(1);
+    assert_eq!(cluster.at_once(1, create("first", "")), Outcome::Done);
+    cluster.crash(1);
+    list_dropped(&mut cluster, 1, 16_383);
     cluster.start(1);
     assert_eq!(cluster.at_once(1, create("another", "")), unmade(Unmade::TooMany));
     assert_eq!(cluster.at_once(1, create("t5", "")), Outcome::Done);
     assert_eq!(get(&mut cluster, 1, CATALOGUE, "t5"), ["t5=1:set"]);
+}
+
+/// A node that stops when it has just learnt of a long list has all of it when it starts again.
+#[test]
+fn a_long_list_is_read_whole_at_the_start() {
+    let mut cluster = Cluster::new(3);
+    cluster.crash(2);
+    assert_eq!(cluster.at_once(1, create("zz", "")), Outcome::Done);
+    cluster.crash(1);
+    list_dropped(&mut cluster, 1, 6_000);
+    cluster.start(1);
+    cluster.start(2);
+    cluster.run(Duration::from_secs(2));
+    assert!(id(&cluster, 2, "zz").is_some(), "it has heard of it");
+    cluster.crash(2);
+    let list = TableName::of(CATALOGUE);
+    let records = &mut cluster.machine(2).durable;
+    let is_stroke = |record: &Record| {
+        matches!(record, Record::Changed { table, change, .. }
+            if *table == list && matches!(change.role, Role::Stroke { count, .. } if count > 4_096))
+    };
+    let stroke = records.iter().position(is_stroke).expect("it came in chunks");
+    records.truncate(stroke + 1);
+    cluster.crash(1);
+    cluster.start(2);
+    assert!(id(&cluster, 2, "zz").is_some(), "what counts is read");
+    assert_eq!(get(&mut cluster, 2, CATALOGUE, "t6000"), ["t6000=0:dropped"]);
 }

@@ -75,6 +75,8 @@ pub struct Step {
     pub sends: Vec<(NodeId, Message)>,
     /// What is worth telling.
     pub events: Vec<Event>,
+    /// Of how many bytes a chunk was that was taken.
+    pub taken: Option<usize>,
 }
 
 /// What happens between two copies.
@@ -1077,6 +1079,12 @@ impl Replica {
         }
     }
 
+    /// Whether a peer was asked, and may yet answer.
+    #[must_use]
+    pub fn waits_for_answer(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.state == Asking::Asked)
+    }
+
     /// Whether a question that was held back is still to be sent; then it is sent now.
     pub fn send_pull(&mut self, pull: &Pull, now: Instant) -> bool {
         let Some(session) = &mut self.session else { return false };
@@ -1121,6 +1129,7 @@ impl Replica {
         {
             return;
         }
+        step.taken = Some(chunk.size());
         progress.got = chunk.upto;
         let mut versions = chunk.versions;
         let count = versions.len();

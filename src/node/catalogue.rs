@@ -40,9 +40,10 @@ pub(super) struct Catalogue {
     revision: u64,
 }
 
-/// The rows of the list that changes may show another way; nothing if that may be any.
+/// The rows of the list that show something else after these changes; nothing if that may be any,
+/// as where rows are put in of what counted before.
 pub(super) fn listed_by(changes: &[Change]) -> Option<Vec<Row>> {
-    let is_whole = changes.iter().any(|change| change.role != Role::Step);
+    let is_whole = changes.is_empty() || changes.iter().any(|change| change.role != Role::Step);
     let versions = changes.iter().flat_map(|change| &change.versions);
     (!is_whole).then(|| versions.map(|(row, _)| row.clone()).collect())
 }

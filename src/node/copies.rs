@@ -129,6 +129,7 @@ impl Copies {
     pub(super) fn forget(&mut self, table: TableId) -> Option<(TableName, Actor, Agreement)> {
         let name = self.hashes.remove(&table)?;
         self.names.remove(&name);
+        self.pulls.forget(table);
         let copy = self.copies.remove(&table).filter(|copy| copy.durable)?;
         Some((name, copy.replica.table().actor(), copy.replica.table().agreement().clone()))
     }
@@ -171,6 +172,15 @@ impl Node {
     #[must_use]
     pub fn merged(&self, table: TableId) -> Option<&Table> {
         self.copies.copies.get(&table).map(|copy| copy.replica.table())
+    }
+
+    /// The merged tables that there are for this node, kept here or not: by which name their copies
+    /// know each other, and what people call them.
+    pub fn merged_tables(&self) -> impl Iterator<Item = (TableId, TableName, &str)> {
+        self.copies.hashes.iter().filter_map(|(table, hash)| {
+            let config = self.config.tables.get(usize::from(table.0))?;
+            Some((*table, *hash, config.name.as_str()))
+        })
     }
 
     /// Every copy that this node keeps.
@@ -265,6 +275,11 @@ impl Node {
                 Table::new(agreement, actor, alone)
             }
         };
+        // The list is read as a whole.
+        let mut copy = copy;
+        if name == TableName::of(CATALOGUE) {
+            copy.work(usize::MAX);
+        }
         let pace = self.pace_of(name);
         let replica = Replica::new(name, schema, copy, peers, self.incarnation, pace);
         let ticket = if durable { self.ticket } else { Ticket(0) };
@@ -282,11 +297,12 @@ impl Node {
         effects: &mut Effects,
         act: impl FnOnce(&mut Replica, &BTreeSet<NodeId>, &mut Step) -> T,
     ) -> Option<T> {
-        let Copies { copies, heard, .. } = &mut self.copies;
+        let Copies { copies, heard, pulls, .. } = &mut self.copies;
         let copy = copies.get_mut(&table)?;
         let mut step = Step::default();
         let result = act(&mut copy.replica, heard, &mut step);
         let (durable, name) = (copy.durable, copy.replica.name());
+        pulls.settle(table, step.taken, copy.replica.waits_for_answer());
         let shows_more = step.applied.iter().any(Applied::shows_change);
         let is_list = self.catalogue.table == Some(table);
         let listed = (is_list && shows_more).then(|| listed_by(&step.changes));
@@ -436,7 +452,6 @@ impl Node {
         }
         let Some(&table) = self.copies.names.get(&message.table) else { return };
         let now = self.now;
-        self.copies.pulls.on_answer(table, &message.body);
         self.step_copy(table, effects, |replica, _, step| {
             replica.on_message(from, message.body, now, step);
         });

@@ -1,7 +1,9 @@
 //! How fast a node asks for what others have of merged tables: as many bytes a second as it may,
 //! over all tables. A copy that has much to learn leaves room on the links for everything else.
 //!
-//! A question costs what its answer may hold; what the answer did not hold is given back.
+//! A question under way takes up what its answer may hold. What was taken of an answer is paid for;
+//! a question that is asked again, given up, or answered with less gives back the rest. So one that
+//! is lost costs nothing but the time that its asker waits.
 //!
 //! Must never know: what is in an answer.
 
@@ -27,8 +29,8 @@ pub(super) struct Pulls {
     at: Instant,
     /// In the order in which they came, one for each table at most.
     waiting: VecDeque<(TableId, NodeId, Message)>,
-    /// What the latest question of a table has cost.
-    paid: BTreeMap<TableId, u32>,
+    /// What the answer to the question of a table that is under way may hold.
+    reserved: BTreeMap<TableId, u32>,
 }
 
 impl Pulls {
@@ -50,18 +52,33 @@ impl Pulls {
         self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn pay(&mut self, table: TableId, bytes: u32) {
+    fn reserve(&mut self, table: TableId, bytes: u32) {
+        self.release(table);
         self.left -= i64::from(bytes);
-        self.paid.insert(table, bytes);
+        self.reserved.insert(table, bytes);
     }
 
-    /// Gives back what an answer did not hold of what it may have held.
-    pub(super) fn on_answer(&mut self, table: TableId, body: &merged::Body) {
-        if let merged::Body::Chunk(chunk) = body
-            && let Some(paid) = self.paid.remove(&table)
-        {
-            self.left += i64::from(paid) - i64::try_from(chunk.size()).unwrap_or(i64::MAX / 2);
+    /// No answer is waited for.
+    fn release(&mut self, table: TableId) {
+        if let Some(bytes) = self.reserved.remove(&table) {
+            self.left += i64::from(bytes);
         }
+    }
+
+    /// What came of a question: so many bytes were taken of its answer, or it is not waited for
+    /// any more.
+    pub(super) fn settle(&mut self, table: TableId, taken: Option<usize>, waits: bool) {
+        if taken.is_some() || !waits {
+            self.release(table);
+        }
+        let taken = i64::try_from(taken.unwrap_or(0)).unwrap_or(i64::MAX);
+        self.left = self.left.saturating_sub(taken);
+    }
+
+    /// There is no such table any more.
+    pub(super) fn forget(&mut self, table: TableId) {
+        self.release(table);
+        self.waiting.retain(|(waiting, ..)| *waiting != table);
     }
 }
 
@@ -76,7 +93,8 @@ impl Node {
             round: self.config.timing.round,
             debounce: self.config.timing.debounce,
             rows,
-            chunk: limits.merge_chunk,
+            // What is asked for at once comes within a second.
+            chunk: limits.merge_chunk.min(limits.merge_rate),
         }
     }
 
@@ -94,13 +112,14 @@ impl Node {
             let rate = self.config.limits.merge_rate;
             let pulls = &mut self.copies.pulls;
             pulls.refill(rate, self.now.instant);
-            pulls.waiting.retain(|(waiting, ..)| *waiting != table);
+            // One that it was asked before is lost, or will come too late.
+            pulls.forget(table);
             if pulls.left < 0 || !pulls.waiting.is_empty() {
                 pulls.waiting.push_back((table, to, message));
                 self.timers.hasten(Timer::Pulls, pulls.due(rate));
                 return self.copies.hold_pull(table);
             }
-            pulls.pay(table, pull.most);
+            pulls.reserve(table, pull.most);
         }
         self.send(member, Body::Merged(message), after, effects);
     }
@@ -116,7 +135,7 @@ impl Node {
             if !self.copies.send_pull(table, pull, now) {
                 continue;
             }
-            self.copies.pulls.pay(table, pull.most);
+            self.copies.pulls.reserve(table, pull.most);
             if let Some(member) = self.members.index(to) {
                 let after = self.durable_with(table);
                 self.send(member, Body::Merged(message), after, effects);
@@ -126,5 +145,57 @@ impl Node {
         if !pulls.waiting.is_empty() {
             self.timers.set(Timer::Pulls, pulls.due(rate));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 16 << 10;
+
+    const ONE: TableId = TableId(1);
+    const OTHER: TableId = TableId(2);
+
+    fn pulls() -> (Pulls, Instant) {
+        let (mut pulls, now) = (Pulls::default(), Instant::ZERO + Duration::from_secs(60));
+        pulls.refill(RATE, now);
+        assert_eq!(pulls.left, i64::from(RATE) / 4, "a burst");
+        (pulls, now)
+    }
+
+    #[test]
+    fn a_question_that_is_lost_costs_nothing() {
+        let (mut pulls, now) = pulls();
+        let before = pulls.left;
+        for _ in 0..7 {
+            pulls.reserve(ONE, RATE);
+        }
+        assert_eq!(pulls.left, before - i64::from(RATE), "as often as it is asked again");
+        assert!(pulls.due(RATE) > now, "others wait for its answer");
+        pulls.settle(ONE, None, true);
+        assert_eq!(pulls.left, before - i64::from(RATE), "it is still waited for");
+        pulls.settle(ONE, None, false);
+        assert_eq!(pulls.left, before, "it was given up");
+        pulls.reserve(OTHER, 1);
+        pulls.forget(OTHER);
+        assert_eq!(pulls.left, before, "its table was dropped");
+    }
+
+    #[test]
+    fn what_was_taken_is_paid_for() {
+        let (mut pulls, now) = pulls();
+        let before = pulls.left;
+        pulls.reserve(ONE, RATE);
+        pulls.reserve(OTHER, RATE);
+        pulls.settle(ONE, Some(100), true);
+        assert_eq!(pulls.left, before - 100 - i64::from(RATE));
+        // A single version may be longer than what was asked for.
+        pulls.settle(OTHER, Some(4 * RATE as usize), false);
+        assert_eq!(pulls.left, before - 100 - 4 * i64::from(RATE));
+        let due = pulls.due(RATE);
+        assert!(due.since(now) > Duration::from_secs(3), "the bound holds");
+        pulls.refill(RATE, due);
+        assert!(pulls.left >= 0);
     }
 }
