@@ -165,6 +165,14 @@ marks! {
         "A resolver was asked by the second node in turn, as the first had not ended the conflict.";
     ResolverAgain, "resolver_again",
         "A resolver was asked once more about a conflict that it had left, as a node was back.";
+    MergedTableMade, "merged_table_made",
+        "A client was told that a merged table is made while the nodes ran.";
+    MadeApart, "made_apart",
+        "A merged table was made by a node that did not know that there was one elsewhere.";
+    MadeAgain, "made_again",
+        "A merged table was made under the name of one that had been there.";
+    TableDropped, "table_dropped",
+        "A client was told that a merged table is dropped.";
     Succeeded, "succeeded",
         "Another node became the primary of a table.";
     SucceededPending, "succeeded_pending",

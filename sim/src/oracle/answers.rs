@@ -106,6 +106,9 @@ impl Oracle {
         if let Command::Primary { table, .. } = &asked.command {
             self.on_primary_answer((op, node), *table, outcome, marks);
         }
+        if let (Command::Table(command), Outcome::Done) = (&asked.command, outcome) {
+            self.on_table_done(node, op, command, marks);
+        }
         if let Command::Merged { table, .. } = &asked.command {
             let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };
             self.on_merged_answer(node, op, *table, answer, marks);

@@ -31,6 +31,8 @@ pub(super) struct Call {
     bound: bool,
     /// Whether it is about a merged or a primary table, whose answers no quorum here decides.
     merged: bool,
+    /// Whether it is about a table that may be dropped meanwhile.
+    droppable: bool,
     /// Whether it is about a primary table, which has a time of its own to answer in.
     primary: bool,
     /// What it subscribes to, or unsubscribes from.
@@ -65,7 +67,11 @@ impl Oracle {
             persistent: request.on_no_quorum == OnNoQuorum::Retry,
             changes: changes(&request.command),
             bound: !super::bindings::binds(&request.command).is_empty(),
-            merged: matches!(request.command, Command::Merged { .. } | Command::Primary { .. }),
+            merged: matches!(
+                request.command,
+                Command::Merged { .. } | Command::Primary { .. } | Command::Table(_)
+            ),
+            droppable: self.may_be_dropped(&request.command),
             primary: matches!(request.command, Command::Primary { .. } | Command::PrimaryTable(_)),
             topic,
         });
@@ -113,7 +119,7 @@ impl Oracle {
                 None
             } else if call.merged {
                 // Its disk, or another node, may have done it and been too slow to say so.
-                (early && !call.again && !self.truths[call.node].lost)
+                (early && !call.again && !call.droppable && !self.truths[call.node].lost)
                     .then_some("unknown before its time")
             } else if !call.again && self.first_attempt(call.op).is_none() {
                 Some("unknown though never proposed")
@@ -158,11 +164,12 @@ impl Oracle {
     /// Whether a call may have been passed on to a replica that could take no more.
     fn met_a_full_replica(&self, node: usize, asked: &Asked) -> bool {
         let Command::Merged { table, .. } = &asked.command else { return false };
-        if self.keeps_copy(node, *table) {
+        let Some(table) = self.meant(node, asked.op, *table) else { return false };
+        if self.keeps_copy(node, table) {
             return false;
         }
         (0..self.nodes).filter(|other| *other != node).any(|other| {
-            self.keeps_copy(other, *table)
+            self.keeps_copy(other, table)
                 && (self.is_full(other) || self.full[other].is_some_and(|at| at >= asked.since))
         })
     }
@@ -242,6 +249,7 @@ impl Oracle {
             }
             // The node that is asked may not have heard of one that was made.
             Refusal::NoSuchTable(table) if self.is_made(*table) => true,
+            Refusal::NoSuchTable(_) if self.is_refused_table(command) => true,
             Refusal::NoSuchTable(table) => {
                 tables(command).contains(&table.0)
                     && usize::from(table.0) >= self.bounds.write_once.len()
@@ -256,7 +264,14 @@ impl Oracle {
                     )
             }
             // Or its disk has not made durable in time what would have been shown.
-            Refusal::NoReplica(table) => !self.keeps_copy(node, *table) || !changes(command),
+            Refusal::NoReplica(table) => {
+                let of = if let Command::Merged { table, .. } = command {
+                    self.meant(node, asked.op, *table)
+                } else {
+                    Some(*table)
+                };
+                !of.is_some_and(|table| self.keeps_copy(node, table)) || !changes(command)
+            }
             // Nothing is asked of a table that it has not, and every value fits.
             Refusal::Primary(_) => matches!(command, Command::Primary { .. }),
             Refusal::Discipline(_) | Refusal::Unfit(_) | Refusal::Unmade(_) => false,
@@ -282,6 +297,9 @@ impl Oracle {
 const fn changes(command: &Command) -> bool {
     if let Command::Merged { command, .. } = command {
         return command.changes();
+    }
+    if let Command::Table(_) = command {
+        return true;
     }
     if let Command::PrimaryTable(command) = command {
         return command.changes();

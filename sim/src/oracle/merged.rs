@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synod::merged::{
-    Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Field, Message, Origin,
-    Pattern, Row, Schema, Strategy, Table, TableName, Version, VersionVector,
+    Agreement, Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Field,
+    Message, Origin, Pattern, Row, Schema, Strategy, Table, TableName, Version, VersionVector,
 };
 use synod::{Key, MergeEvent, NodeId, OpId, TableId, Value};
 
@@ -30,15 +30,17 @@ struct Write {
 
 /// What is known of one node's copy.
 #[derive(Clone, Debug, Default)]
-struct Copy {
-    is_there: bool,
+pub(super) struct Copy {
+    /// Whether the node is to keep one, and whether it does.
+    is_replica: bool,
+    pub(super) is_there: bool,
     seen: VersionVector,
     stable: VersionVector,
     held: usize,
     tombstones: usize,
     is_putting_in: bool,
     /// What somebody was told that it has seen, of the present copy.
-    told: VersionVector,
+    pub(super) told: VersionVector,
     name: Option<synod::merged::Actor>,
     /// What it shows.
     shown: BTreeMap<Row, Vec<Value>>,
@@ -69,12 +71,14 @@ enum Wanted {
 /// One merged table.
 #[derive(Clone, Debug)]
 pub(super) struct Merged {
-    table: TableId,
-    name: TableName,
+    pub(super) table: TableId,
+    /// Which of the plan's it is, if it was made while nodes ran.
+    pub(super) number: Option<u16>,
+    pub(super) name: TableName,
     schema: Schema,
     writes: BTreeMap<Dot, Write>,
     rows: BTreeMap<Row, BTreeSet<Dot>>,
-    copies: Vec<Copy>,
+    pub(super) copies: Vec<Copy>,
     /// Whether a copy was given up and has begun anew.
     begun_anew: bool,
     /// Of requests that a node has.
@@ -99,24 +103,50 @@ type Wrong = (&'static str, &'static str, String);
 impl Merged {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
-            let schema = table.schema()?.clone();
-            let copies = (1..=plan.cluster.nodes).map(|node| Copy {
-                is_there: schema.replicas.contains(NodeId(node)),
-                ..Copy::default()
-            });
-            Some(Self {
-                table: TableId(place),
-                name: TableName::of(&table.name),
-                copies: copies.collect(),
-                begun_anew: false,
-                schema,
-                writes: BTreeMap::new(),
-                rows: BTreeMap::new(),
-                wanted: BTreeMap::new(),
-                made: BTreeMap::new(),
-            })
+            let schema = table.schema().filter(|_| !table.is_listed())?.clone();
+            let (name, nodes) = (TableName::of(&table.name), usize::from(plan.cluster.nodes));
+            let mut merged = Self::of(TableId(place), None, name, schema, nodes);
+            merged.copies.iter_mut().for_each(|copy| copy.is_there = copy.is_replica);
+            Some(merged)
         });
         tables.collect()
+    }
+
+    /// One of which no node has a copy yet.
+    pub(super) fn of(
+        table: TableId,
+        number: Option<u16>,
+        name: TableName,
+        schema: Schema,
+        nodes: usize,
+    ) -> Self {
+        let is_replica = |node| schema.replicas.contains(super::node_of(node));
+        let copy = |node| Copy { is_replica: is_replica(node), ..Copy::default() };
+        Self {
+            table,
+            number,
+            name,
+            copies: (0..nodes).map(copy).collect(),
+            begun_anew: false,
+            schema,
+            writes: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            made: BTreeMap::new(),
+        }
+    }
+
+    /// What copies of it must have in common.
+    pub(super) fn agreement(&self) -> Agreement {
+        self.schema.agreement()
+    }
+
+    /// A node has a copy that it had not.
+    pub(super) fn begin_copy(&mut self, node: usize, is_watched: bool) {
+        let copy = &mut self.copies[node];
+        let (is_replica, met) = (copy.is_replica, std::mem::take(&mut copy.met));
+        let raised = is_watched.then(BTreeSet::new);
+        *copy = Copy { is_replica, is_there: true, met, raised, ..Copy::default() };
     }
 
     const fn is_durable(&self) -> bool {
@@ -697,7 +727,7 @@ impl Merged {
                 return Some(("copies unequal", text));
             }
         }
-        let mut all = copies;
+        let mut all = self.copies.iter().enumerate().filter(|(_, copy)| copy.is_replica);
         if all.all(|(place, _)| there(place))
             && let Some((place, copy)) =
                 self.copies.iter().enumerate().find(|(_, copy)| copy.tombstones > 0)
@@ -776,7 +806,8 @@ impl Oracle {
 
     /// A copy speaks.
     pub(super) fn on_merged(&mut self, node: usize, message: &Message, marks: &mut Marks) {
-        if let Some(merged) = self.merged.iter_mut().find(|it| it.name == message.table) {
+        let is_it = |it: &&mut Merged| it.name == message.table && it.copies[node].is_there;
+        if let Some(merged) = self.merged.iter_mut().find(is_it) {
             let (table, judged) = (merged.table, merged.on_send(node, message, marks));
             self.judge(table, judged);
         }
@@ -791,6 +822,7 @@ impl Oracle {
         answer: Option<&Answer>,
         marks: &mut Marks,
     ) {
+        let Some(table) = self.meant(node, op, table) else { return };
         let Some(merged) = self.copy_of(table) else { return };
         let Some(answer) = answer else {
             merged.wanted.remove(&(node, op));
@@ -822,17 +854,16 @@ impl Oracle {
     }
 
     /// A node tells of merges.
-    pub(crate) fn on_merge_event(&mut self, node: usize, event: &MergeEvent, marks: &mut Marks) {
-        let (MergeEvent::Cleared { table, .. }
-        | MergeEvent::Lost { table, .. }
-        | MergeEvent::Raised { table, .. }
-        | MergeEvent::Table { table, .. }) = event
-        else {
-            return;
-        };
-        if let Some(merged) = self.copy_of(*table) {
+    pub(crate) fn on_merge_event(
+        &mut self,
+        node: usize,
+        table: TableId,
+        event: &MergeEvent,
+        marks: &mut Marks,
+    ) {
+        if let Some(merged) = self.copy_of(table) {
             let judged = merged.on_event(node, event, marks);
-            self.judge(*table, judged);
+            self.judge(table, judged);
         }
     }
 
@@ -842,6 +873,6 @@ impl Oracle {
             let (shape, text) = merged.unequal(nodes)?;
             Some((shape, format!("{}: {text}", merged.table)))
         };
-        self.merged.iter().find_map(unequal)
+        self.unequal_tables(nodes).or_else(|| self.merged.iter().find_map(unequal))
     }
 }

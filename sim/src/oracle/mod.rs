@@ -12,6 +12,7 @@ mod bindings;
 mod calls;
 mod claims;
 mod ending;
+mod made;
 mod merged;
 mod primary;
 mod reach;
@@ -38,6 +39,7 @@ use answers::Asked;
 use bindings::{Deadline, SessionTruth};
 use calls::{Bounds, Call};
 pub(crate) use ending::Orphan;
+pub(crate) use made::Shows;
 use merged::Merged;
 pub(crate) use merged::MergedCause;
 use primary::Primary;
@@ -145,6 +147,7 @@ pub(crate) struct Oracle {
     bounds: Bounds,
     reach: Reach,
     merged: Vec<Merged>,
+    made: made::MadeTables,
     primary: Vec<Primary>,
     /// The calls of resolvers about each collision: by which node, in which spell.
     resolved: BTreeMap<Collision, Vec<(usize, u64)>>,
@@ -199,6 +202,7 @@ impl Oracle {
             },
             reach: Reach::new(nodes),
             merged: Merged::all(plan),
+            made: made::MadeTables::new(plan),
             primary,
             resolved: BTreeMap::new(),
             attempts: Vec::new(),

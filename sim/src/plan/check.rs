@@ -103,7 +103,9 @@ impl Plan {
         let span = Duration::from_nanos;
         let table = |table: &super::Table| match &table.discipline {
             Discipline::Consensus => TableConfig::consensus(&*table.name),
-            Discipline::Merged(schema) => TableConfig::merged(&*table.name, schema.clone()),
+            Discipline::Listed(schema) | Discipline::Merged(schema) => {
+                TableConfig::merged(&*table.name, schema.clone())
+            }
             Discipline::Made(schema) | Discipline::Primary(schema) => {
                 TableConfig::primary_table(&*table.name, schema.clone())
             }
@@ -122,7 +124,11 @@ impl Plan {
             node,
             members: (1..=cluster.nodes.min(NODES_MAX)).map(NodeId).collect(),
             cluster_size: cluster.size,
-            tables: self.tables.iter().filter(|table| !table.is_made()).map(table).collect(),
+            tables: {
+                let declared =
+                    self.tables.iter().filter(|table| !table.is_made() && !table.is_listed());
+                declared.map(table).collect()
+            },
             genesis: if cluster.witnessed { Genesis::Witnessed } else { Genesis::Vouched },
             limits: Limits {
                 requests_max: cluster.requests_max as usize,
@@ -219,6 +225,13 @@ impl Plan {
         if self.tables.iter().rev().skip(1).any(super::Table::is_made) {
             return wrong("table", "the last one alone can be made while nodes run");
         }
+        let declared = self.tables.iter().take_while(|table| !table.is_listed()).count();
+        let listed = &self.tables[declared..];
+        if listed.iter().any(|table| !table.is_listed())
+            || !listed.is_empty() && self.tables.iter().any(super::Table::is_made)
+        {
+            return wrong("table", "merged tables made while nodes run stand behind all others");
+        }
         self.check_resolvers()?;
         let network = &self.network;
         let shares =
@@ -282,8 +295,11 @@ impl Plan {
     /// What the engine itself would refuse.
     fn check_config(&self) -> Checked {
         let mut config = self.config(NodeId(1));
-        let made = self.tables.iter().filter(|table| table.is_made());
+        let made = self.tables.iter().filter(|table| table.is_made() || table.is_listed());
         config.tables.extend(made.filter_map(|table| {
+            if let Discipline::Listed(schema) = &table.discipline {
+                return Some(TableConfig::merged(&*table.name, schema.clone()));
+            }
             // As long as the key of its arbiter can be, which has the number of the table before it.
             let name = format!("{:0>22}{}", "", table.name);
             Some(TableConfig::primary_table(name, table.primary()?.clone()))

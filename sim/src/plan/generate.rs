@@ -138,6 +138,25 @@ const FLAKY: &[Kind] = &[Kind::SlowDisk, Kind::SlowDisk, Kind::WriteError, Kind:
 /// What clients may do, before where is drawn.
 const ACTS: usize = 13;
 
+/// What a plan's seed is altered by, for what has to do with tables made while nodes run.
+const LISTING: u64 = 0x6c69_7374_6564;
+
+/// Has clients drop what they have made, more or less often, and make it again.
+fn make_and_drop(draws: &mut Seeded, plan: &mut Plan) {
+    let drops = if draws.percent(70) { draws.within(1, 12) } else { 0 };
+    let tables = &plan.tables;
+    for operation in &mut plan.operations {
+        let Some(at) = operation.act.address() else { continue };
+        if tables[usize::from(at.table)].is_listed() {
+            match draws.below(100) {
+                lot if lot < drops => operation.act = Act::Unwatch(at),
+                95.. => operation.act = Act::Watch(at),
+                _ => {}
+            }
+        }
+    }
+}
+
 struct Maker {
     draws: Seeded,
     nodes: u16,
@@ -188,6 +207,16 @@ fn merged_tables(
         tables.push(Table { name: format!("merged{place}"), discipline });
     }
     tables
+}
+
+/// A merged table that clients make and drop. It is drawn by itself, so that plans without are what
+/// they would be if there were none.
+fn listed_table(draws: &mut Seeded, nodes: u16, heartbeat: Nanos) -> Table {
+    let mut schema = schema(draws, nodes, heartbeat);
+    if matches!(schema.strategy, Strategy::Custom | Strategy::Ignore | Strategy::Manual) {
+        schema.strategy = Strategy::Siblings;
+    }
+    Table { name: "listed0".to_owned(), discipline: Discipline::Listed(schema) }
 }
 
 /// A table with a primary; sometimes beside one of consensus.
@@ -391,7 +420,15 @@ impl Maker {
             plan.network.duplicate = 0;
             plan.cluster.wall_spread = 0;
         }
+        let mut listing = Seeded::new(seed ^ LISTING);
+        let lists = scenario.name == "merged" && listing.percent(25);
+        if lists {
+            plan.tables.push(listed_table(&mut listing, self.nodes, heartbeat));
+        }
         self.operations(&mut plan, scenario, operations, wanders);
+        if lists {
+            make_and_drop(&mut listing, &mut plan);
+        }
         self.faults(&mut plan, scenario, &kinds, options.safety.is_some());
         if scenario.name != "free" && options.safety.is_none() && self.draws.percent(15) {
             // The end comes in the midst of it: whoever knows most may be gone for good.

@@ -152,6 +152,8 @@ pub enum Discipline {
     WriteOnce,
     /// Copies that become equal. Such tables stand behind those of consensus.
     Merged(Schema),
+    /// The same, made and dropped by clients while nodes run. Such tables stand behind all others.
+    Listed(Schema),
     /// One order of all writes, made by one of the copies. Such tables stand behind those of
     /// consensus.
     Primary(primary::Schema),
@@ -234,7 +236,8 @@ pub struct Operation {
 /// Of a merged table it asks for what is nearest. Every fourth write is of two keys at once. A
 /// compare-and-set, and a `put_if_absent`, are writes guarded by what the key is to show; a removal
 /// of what was last seen is that of one value; a fence resolves the conflict that the client last
-/// saw. There are no bindings.
+/// saw. There are no bindings. Of one that is made while nodes run a watch asks that it be made, an
+/// unwatch that it be dropped; until a client knows that it is there it asks for nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// End the client's session.
@@ -620,9 +623,9 @@ impl Plan {
         self.tables.iter().take_while(|table| table.is_consensus()).count()
     }
 
-    /// The merged ones, which stand behind them.
+    /// The merged ones that nodes are configured with, which stand behind them.
     pub(crate) fn merged_tables(&self) -> impl Iterator<Item = TableId> + use<> {
-        self.tables_that(|table| table.schema().is_some())
+        self.tables_that(|table| matches!(table.discipline, Discipline::Merged(_)))
     }
 
     /// Those with a primary, which stand behind them as well.
@@ -659,7 +662,10 @@ impl Table {
     pub const fn primary(&self) -> Option<&primary::Schema> {
         match &self.discipline {
             Discipline::Made(schema) | Discipline::Primary(schema) => Some(schema),
-            Discipline::Consensus | Discipline::Merged(_) | Discipline::WriteOnce => None,
+            Discipline::Consensus
+            | Discipline::Listed(_)
+            | Discipline::Merged(_)
+            | Discipline::WriteOnce => None,
         }
     }
 
@@ -667,7 +673,7 @@ impl Table {
     #[must_use]
     pub const fn schema(&self) -> Option<&Schema> {
         match &self.discipline {
-            Discipline::Merged(schema) => Some(schema),
+            Discipline::Listed(schema) | Discipline::Merged(schema) => Some(schema),
             Discipline::Consensus
             | Discipline::Made(_)
             | Discipline::Primary(_)
@@ -675,7 +681,13 @@ impl Table {
         }
     }
 
-    /// Whether it is made while nodes run.
+    /// Whether it is merged, and made and dropped while nodes run.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        matches!(self.discipline, Discipline::Listed(_))
+    }
+
+    /// Whether it is a primary table that is made while nodes run.
     #[must_use]
     pub const fn is_made(&self) -> bool {
         matches!(self.discipline, Discipline::Made(_))

@@ -291,6 +291,7 @@ impl fmt::Display for Table {
         write!(f, "table {}", self.name)?;
         match &self.discipline {
             Discipline::Consensus => Ok(()),
+            Discipline::Listed(schema) => write!(f, " listed={}", schema.words()),
             Discipline::Made(schema) => write!(f, " made={}", schema.words()),
             Discipline::Merged(schema) => write!(f, " merged={}", schema.words()),
             Discipline::Primary(schema) => write!(f, " primary={}", schema.words()),
@@ -483,6 +484,12 @@ impl<'a> Words<'a> {
                     Err(why) => self.wrong(format!("{name}: {why}")),
                 };
             }
+        }
+        if let Some(words) = self.find("listed") {
+            return match Schema::default().with_words(words) {
+                Ok(schema) => Ok(Discipline::Listed(schema)),
+                Err(why) => self.wrong(format!("listed: {why}")),
+            };
         }
         match (self.flag("write_once"), self.find("merged")) {
             (false, None) => Ok(Discipline::Consensus),

@@ -25,7 +25,8 @@ use synod::consensus::{Cell, Readiness};
 use synod::host::{Clock, News};
 use synod::merged::Table;
 use synod::{
-    Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, TableId, Ticket, Violation,
+    Ballot, ClientId, Effect, Input, Instant, Now, Record, RegisterId, TableId, TableName, Ticket,
+    Violation,
 };
 
 use crate::oracle::Seat;
@@ -70,6 +71,8 @@ pub(crate) struct Step {
     pub(crate) due: Option<Instant>,
     /// The copies of merged tables that are not as they were before it.
     pub(crate) copies: Vec<(TableId, Table)>,
+    /// The merged tables that there are, if some are made while nodes run.
+    pub(crate) tables: Vec<(TableId, TableName, String)>,
     /// The replicas of primary tables that are not.
     pub(crate) seats: Vec<(TableId, Seat)>,
 }

@@ -19,7 +19,7 @@ use synod::merged::Table;
 use synod::storage::{Damage, Found, Opened, Storage};
 use synod::{
     Ballot, ClientId, Config, Effects, Input, Instant, Now, Record, RegisterId, Request, SessionId,
-    TableId, Violation,
+    TableId, TableName, Violation,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -48,6 +48,8 @@ pub(crate) struct Process {
     showing: Arc<Mutex<View>>,
     /// Its copies of merged tables, as the World has looked at them.
     copies: BTreeMap<TableId, Table>,
+    /// The merged tables that there are, if some are made while nodes run.
+    tables: Vec<(TableId, TableName, String)>,
     shared: Shared,
 }
 
@@ -117,7 +119,8 @@ impl Process {
         };
         drop(machine.spawn(async move { drop(tokio::task::spawn_local(live())) }));
         let (view, copies) = (View::default(), BTreeMap::new());
-        Self { life, machine: machine.id(), doors, view, showing, copies, shared }
+        let (machine, tables) = (machine.id(), Vec::new());
+        Self { life, machine, doors, view, showing, copies, tables, shared }
     }
 
     /// Tells the node something. What comes of it is noted when it does.
@@ -155,9 +158,19 @@ impl Process {
     }
 
     /// Takes over what the node last showed, and the copies that a step of it has changed.
-    pub(crate) fn look(&mut self, copies: Vec<(TableId, Table)>) {
+    pub(crate) fn look(
+        &mut self,
+        copies: Vec<(TableId, Table)>,
+        tables: Vec<(TableId, TableName, String)>,
+    ) {
         self.view = self.showing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.copies.extend(copies);
+        self.tables = tables;
+    }
+
+    /// Where, by which names their copies know each other, and what people call them.
+    pub(crate) fn merged_tables(&self) -> impl Iterator<Item = (TableId, TableName, &str)> {
+        self.tables.iter().map(|(table, name, text)| (*table, *name, text.as_str()))
     }
 
     pub(crate) fn merged(&self, table: TableId) -> Option<&Table> {
@@ -202,6 +215,7 @@ fn is_same(one: &Table, other: &Table) -> bool {
 /// Notes each step of a node.
 fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
     let tables: Vec<TableId> = plan.merged_tables().collect();
+    let lists = plan.tables.iter().any(crate::plan::Table::is_listed);
     let primary: Vec<TableId> = plan.primary_tables().collect();
     let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
     let mut stood: BTreeMap<TableId, Stand> = BTreeMap::new();
@@ -221,8 +235,13 @@ fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod
                 view.violation = node.check_invariants().err();
             }
         }
-        let mut copies = Vec::new();
-        for &table in &tables {
+        let (mut copies, mut made) = (Vec::new(), Vec::new());
+        if lists {
+            let all = node.merged_tables();
+            made.extend(all.map(|(table, name, text)| (table, name, text.to_owned())));
+        }
+        let of_made = made.iter().map(|(table, ..)| *table).filter(|it| !tables.contains(it));
+        for table in tables.iter().copied().chain(of_made) {
             let Some(copy) = node.merged(table) else { continue };
             if known.get(&table).is_none_or(|before| !is_same(before, copy)) {
                 known.insert(table, copy.clone());
@@ -238,7 +257,9 @@ fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod
             }
         }
         let (effects, due) = (effects.to_vec(), node.poll_timeout());
-        shared.note(life, Deed::Step(Box::new(Step { input, now, effects, due, copies, seats })));
+        let tables = made;
+        let step = Step { input, now, effects, due, copies, tables, seats };
+        shared.note(life, Deed::Step(Box::new(step)));
     })
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Client {
     pub(super) suspended: Vec<SessionId>,
     seen: Vec<Seen>,
     pub(super) merged: Vec<super::merged::Seen>,
+    /// Whether it takes each table that is made while nodes run for being there.
+    pub(super) merged_made: Vec<bool>,
     /// What it knows of each table that has a primary.
     pub(super) passed: Vec<super::primary::Passed>,
 }
@@ -88,6 +90,7 @@ impl Client {
                 suspended: Vec::new(),
                 seen: vec![Seen::default(); keys],
                 merged: vec![super::merged::Seen::default(); keys],
+                merged_made: vec![false; plan.tables.len()],
                 passed: vec![super::primary::Passed::default(); plan.tables.len()],
             })
             .collect();
@@ -337,6 +340,7 @@ impl World<'_> {
             self.recorder.on_request(op(id, request), &command, seen.as_ref());
         }
         self.note_primary(place, request, &command);
+        let command = self.as_known(target, command);
         let request = Request {
             client: id,
             id: request,

@@ -12,7 +12,7 @@ use synod::{
 
 use super::client::{key_of, value_of};
 use super::{WATCHER, World};
-use crate::oracle::{MergedCause, node_of, op};
+use crate::oracle::{MergedCause, Shows, node_of, op};
 use crate::plan::{Act, Address, Guess, Operation};
 
 /// What the requests that listen to merges are numbered from.
@@ -51,6 +51,7 @@ impl World<'_> {
 
     pub(super) fn start_copies(&mut self, place: usize) {
         let is_lost = self.hosts[place].wiped || self.hosts[place].rotten;
+        self.look_at_listed(place, Shows::Start { is_lost }, MergedCause::Other);
         for table in self.plan.merged_tables() {
             let node = self.hosts[place].node.as_ref();
             if let Some(copy) = node.and_then(|node| node.merged(table)) {
@@ -61,16 +62,19 @@ impl World<'_> {
 
     /// What a request is to be answered with follows from the copy as it is before.
     pub(super) fn before_copies(&mut self, place: usize, input: &Input) {
-        if let Input::Request(request) = input
-            && let Command::Merged { table, command } = &request.command
-        {
+        if let Input::Request(request) = input {
             let id = op(request.client, request.id);
-            self.oracle.on_merged_asked(place, id, (*table, command), &mut self.marks);
+            self.before_listed(place, id, &request.command);
+            if let Command::Merged { table, command } = &request.command
+                && let Some(table) = self.judged(place, *table)
+            {
+                self.oracle.on_merged_asked(place, id, (table, command), &mut self.marks);
+            }
         }
         let told = match input {
             Input::Request(Request { command: Command::Merged { table, command }, .. }) => {
-                let name = &self.plan.tables[usize::from(table.0)].name;
-                Some((TableName::of(name), command))
+                let known = self.plan.tables.get(usize::from(table.0));
+                known.map(|known| (TableName::of(&known.name), command))
             }
             Input::Message { message: Message { body: Body::Remote(remote), .. }, .. } => {
                 match &remote.content {
@@ -97,18 +101,19 @@ impl World<'_> {
                 self.oracle.on_copy_step(place, table, copy, cause, &mut self.marks);
             }
         }
+        self.look_at_listed(place, Shows::Step, cause);
     }
 
     /// Once everything is told that a step has to tell.
     pub(super) fn look_at_alarms(&mut self, place: usize) {
-        for table in self.plan.merged_tables() {
+        for table in self.plan.merged_tables().chain(self.judged_at(place)) {
             self.oracle.check_alarms(place, table);
         }
     }
 
     /// Listens to what a node tells of merges.
     pub(super) fn watch_merges(&mut self, place: usize) {
-        if self.plan.merged_tables().next().is_none() {
+        if self.plan.tables.iter().all(|table| table.schema().is_none()) {
             return;
         }
         let boots = u64::from(self.hosts[place].boots);
@@ -126,9 +131,10 @@ impl World<'_> {
     /// A node has somebody listen.
     pub(super) fn on_watched(&mut self, place: usize, request: RequestId) {
         if (MERGES..ORDERS).contains(&request.0) {
-            for table in self.plan.merged_tables() {
+            for table in self.plan.merged_tables().chain(self.judged_at(place)) {
                 self.oracle.on_merges_watched(place, table);
             }
+            self.oracle.on_all_watched(place);
         }
     }
 
@@ -170,6 +176,9 @@ impl World<'_> {
             operation.act.address()?.table
         };
         let schema = self.plan.tables[usize::from(number)].schema()?;
+        if let Some(command) = self.table_command(place, number, operation) {
+            return Some(command);
+        }
         let client = self.clients[place].id.number();
         let value = value_of(client, u64::from(operation.id));
         let put = |at: Address| {
@@ -239,6 +248,7 @@ impl World<'_> {
 
     /// What a client takes from an answer for its later questions.
     pub(super) fn learn_merged(&mut self, who: usize, command: &Command, outcome: &Outcome) {
+        self.learn_listed(who, command, outcome);
         let Command::Merged { table, command: merged::Command::Get(key) } = command else { return };
         let Outcome::Merged(Answer::Found { entries, .. }) = outcome else { return };
         let numbers = 0..self.plan.keys;

@@ -14,6 +14,7 @@ mod faults;
 #[cfg_attr(madsim, allow(dead_code, reason = "hosts choose the order of steps themselves"))]
 mod free;
 mod liveness;
+mod made;
 mod merged;
 mod network;
 mod primary;

@@ -250,7 +250,7 @@ impl World<'_> {
         if is_resolver(client) {
             return self.on_resolver_event(place, client, event);
         }
-        self.oracle.on_merge_event(place, event, &mut self.marks);
+        self.judge_merge_event(place, event);
     }
 
     /// It is told that something has happened.

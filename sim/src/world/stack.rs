@@ -390,10 +390,10 @@ impl World<'_> {
 
     /// A node took a step: the oracles see what they see of a node without a host.
     fn on_step(&mut self, place: usize, step: Step) {
-        let Step { input, now, effects, copies, seats, .. } = step;
+        let Step { input, now, effects, copies, tables, seats, .. } = step;
         self.before_copies(place, &input);
         if let Some(process) = &mut self.hosts[place].node {
-            process.look(copies);
+            process.look(copies, tables);
         }
         if !std::mem::replace(&mut self.stack.hosts[place].begun, true) {
             // The first thing that is seen of its copies.
@@ -428,7 +428,7 @@ impl World<'_> {
                 }
                 Effect::Notify { client, event: Event::Merge(event) } => {
                     if is_watcher(client) {
-                        self.oracle.on_merge_event(place, &event, &mut self.marks);
+                        self.judge_merge_event(place, &event);
                     }
                     let told = &mut self.stack.hosts[place].told;
                     told.entry(client).or_default().push_back((self.now, event));
