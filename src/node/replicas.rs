@@ -20,8 +20,8 @@ use crate::consensus::{
 use crate::merged::Unmade;
 use crate::paxos::Ballot;
 use crate::primary::{
-    self, Answer, Ask, Call, Command, Envelope, Input, Journal, Limits, Made, Member, Passed,
-    Passing, Place, REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
+    self, Answer, Ask, Attempt, Call, Command, Envelope, Input, Journal, Limits, Made, Member,
+    Passed, Passing, Place, REMEMBERED, ReadLevel, Reign, Replica, Role, Roster, Schema, Settings,
 };
 
 /// The replicas, and who waits for what of them.
@@ -38,10 +38,11 @@ pub(super) struct Replicas {
     errands: BTreeMap<u64, Errand>,
     /// The latest attempt of each errand.
     attempts: BTreeMap<u64, u64>,
-    numbers: u32,
+    /// How many errands and attempts there were in this process life.
+    numbers: u64,
     /// The latest attempt of each other node. Of one that was refused another copy may be on its
     /// way, and must not be taken for a second attempt.
-    passed: BTreeMap<usize, (Life, u64)>,
+    passed: BTreeMap<usize, (Life, Attempt)>,
     /// Who waits for the end of which reign.
     changes: BTreeMap<OpId, (TableId, Reign)>,
     /// Who waits for how many others to have what on disk.
@@ -71,7 +72,7 @@ enum Teller {
     /// An attempt of this node's own.
     Errand(u64),
     /// An attempt of another node.
-    Peer(NodeId, u64),
+    Peer(NodeId, Attempt),
 }
 
 /// A request that this node sees to until its client has lost patience.
@@ -695,14 +696,14 @@ impl Node {
                 }
             }
             Teller::Errand(attempt) => self.on_attempted(attempt, outcome, effects),
-            Teller::Peer(node, number) => {
+            Teller::Peer(node, attempt) => {
                 let (Some(seat), Some(member)) =
                     (self.replicas.seats.get(&table), self.members.index(node))
                 else {
                     return;
                 };
                 let content = Passing::Answer(outcome);
-                let answer = Passed { table: seat.name, number, content };
+                let answer = Passed { table: seat.name, attempt, content };
                 self.send(member, Body::Passed(answer), Ticket(0), effects);
             }
         }
@@ -796,19 +797,18 @@ impl Node {
 
     /// Whether this node cannot answer by itself.
     fn passes_on(&self, table: TableId, command: &Command) -> bool {
-        let role = self.replica(table).map_or(Role::Unknown, Replica::role);
         match command {
             Command::Put(..) | Command::Remove(_) | Command::Resolve => true,
             Command::Get(_, ReadLevel::Linearizable) => true,
             Command::Get(..) | Command::Scan { .. } => {
-                matches!(role, Role::Outside | Role::Unknown)
+                !self.replica(table).is_some_and(Replica::may_show)
             }
         }
     }
 
-    fn number(&mut self) -> u64 {
+    const fn number(&mut self) -> u64 {
         self.replicas.numbers += 1;
-        u64::from(self.incarnation.0) << 32 | u64::from(self.replicas.numbers)
+        self.replicas.numbers
     }
 
     fn begin_errand(
@@ -884,7 +884,8 @@ impl Node {
         else {
             return;
         };
-        let passed = Passed { table: seat.name, number: attempt, content: Passing::Ask(ask) };
+        let attempt = Attempt { incarnation: self.incarnation, number: attempt };
+        let passed = Passed { table: seat.name, attempt, content: Passing::Ask(ask) };
         self.send(member, Body::Passed(passed), Ticket(0), effects);
     }
 
@@ -935,15 +936,19 @@ impl Node {
     ) {
         let Some(&table) = self.replicas.names.get(&passed.table) else { return };
         match passed.content {
-            Passing::Answer(outcome) => self.on_attempted(passed.number, outcome, effects),
+            // What an earlier process life asked, nobody waits for.
+            Passing::Answer(_) if passed.attempt.incarnation != self.incarnation => {}
+            Passing::Answer(outcome) => {
+                self.on_attempted(passed.attempt.number, outcome, effects);
+            }
             Passing::Ask(_) if self.is_clashing(table) => {}
             Passing::Ask(ask) => {
                 let latest = self.replicas.passed.entry(from).or_default();
-                if life == latest.0 && passed.number <= latest.1 {
+                if life == latest.0 && passed.attempt <= latest.1 {
                     return;
                 }
-                *latest = (life, passed.number);
-                let teller = Teller::Peer(self.members.nodes()[from], passed.number);
+                *latest = (life, passed.attempt);
+                let teller = Teller::Peer(self.members.nodes()[from], passed.attempt);
                 self.ask_replica(table, ask, teller, effects);
             }
         }

@@ -206,6 +206,9 @@ impl Replica {
             (_, Part::Outside | Part::Waiting) => {
                 return reject(op, Refusal::NotReplica(self.primary()), effects);
             }
+            (ReadLevel::Committed | ReadLevel::Dirty, _) if !self.may_show() => {
+                return reject(op, Refusal::NotReplica(self.primary()), effects);
+            }
             (ReadLevel::Committed, _) => Waiting::Read { what, seen },
             (ReadLevel::Dirty, _) => {
                 let outcome = self.show(&what, Log::find_dirty);

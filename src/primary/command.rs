@@ -11,7 +11,7 @@ use bincode::{Decode, Encode};
 use super::log::Place;
 use super::replica::{Lag, Role};
 use super::roster::{Acknowledge, Roster};
-use crate::base::{Key, NodeId, OpId, TableName, Value};
+use crate::base::{Incarnation, Key, NodeId, OpId, TableName, Value};
 
 /// What a client can ask of a node that has a primary table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -156,9 +156,18 @@ pub struct Passed {
     /// Of which table.
     pub table: TableName,
     /// Tells it from all others of the node that passes it on.
-    pub number: u64,
+    pub attempt: Attempt,
     /// Which.
     pub content: Passing,
+}
+
+/// In which process life a request is passed on, and the how manieth it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Attempt {
+    /// The process life.
+    pub incarnation: Incarnation,
+    /// The number.
+    pub number: u64,
 }
 
 /// One or the other.
@@ -472,8 +481,14 @@ impl fmt::Display for Envelope {
 impl fmt::Display for Passed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.content {
-            Passing::Answer(outcome) => write!(f, "Answered {:x} {outcome}", self.number),
-            Passing::Ask(ask) => write!(f, "Passed {:x} {} {}", self.number, ask.op, ask.command),
+            Passing::Answer(outcome) => write!(f, "Answered {} {outcome}", self.attempt),
+            Passing::Ask(ask) => write!(f, "Passed {} {} {}", self.attempt, ask.op, ask.command),
         }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation, self.number)
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Follower {
     /// Up to where the primary's is committed.
     committed: u64,
     round: u64,
+    /// Up to where it was when this replica first heard of it.
+    target: Option<u64>,
     /// What it has acknowledged, and whether it is asked to say it again.
     acked: (u64, u64),
     owes_ack: bool,
@@ -52,6 +54,7 @@ impl Follower {
             matched: None,
             committed: 0,
             round: 0,
+            target: None,
             acked: (0, 0),
             owes_ack: false,
             greeted: false,
@@ -68,7 +71,14 @@ impl Follower {
 
     /// What was known of the reign before is void.
     pub(super) fn begin_reign(&mut self) {
-        *self = Self { fitted: self.fitted, ..Self::new(self.heard) };
+        let (fitted, target) = (self.fitted, self.target);
+        *self = Self { fitted, target, ..Self::new(self.heard) };
+    }
+
+    /// Whether a log that is committed up to here is no older than the table was when this replica
+    /// heard of it.
+    pub(super) fn is_up_to_date(&self, committed: u64) -> bool {
+        self.target.is_some_and(|target| target <= committed)
     }
 }
 
@@ -86,10 +96,14 @@ impl Replica {
         follower.heard = now;
         match body {
             Body::Append { prev, entries, committed, round } => {
+                // That something more is committed, which it has acknowledged, is only told.
+                let only_tells =
+                    entries.is_empty() && committed > follower.committed && round <= follower.round;
+                follower.owes_ack |= !only_tells;
                 follower.round = follower.round.max(round);
                 // Shown once it is here, up to where this log is the primary's.
                 follower.committed = follower.committed.max(committed);
-                follower.owes_ack = true;
+                follower.target.get_or_insert(committed);
                 self.on_append(prev, entries, now);
             }
             Body::Behind { greeting: asked, cursor } if asked == greeting => {
@@ -150,6 +164,8 @@ impl Replica {
             }
             match self.log.reign_at(index) {
                 Some(reign) if reign == entry.place.reign => continue,
+                // A primary changes nothing of what it has put in order in its reign.
+                Some(_) if follower.matched >= Some(index) => return,
                 Some(_) => {
                     self.log.truncate(index - 1);
                     self.writer.cut(index - 1);

@@ -295,6 +295,12 @@ impl Replica {
         for done in self.log.commit(held) {
             self.answer_write(&done, effects);
         }
+        // Nothing follows that could say so on its way, and whoever reads a replica waits for it.
+        if self.log.tail().is_empty()
+            && let Part::Lead(lead) = &mut self.part
+        {
+            lead.peers.values_mut().for_each(|peer| peer.due = true);
+        }
     }
 
     /// Whether this was still the primary when the round began.

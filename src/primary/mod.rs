@@ -28,7 +28,8 @@ mod writer;
 pub use catalogue::TableCommand;
 pub(crate) use catalogue::{Catalogue, LIST, LIST_BYTES_MAX, Made};
 pub use command::{
-    Answer, Ask, Call, Command, Envelope, Info, Outcome, Passed, Passing, ReadLevel, Refusal,
+    Answer, Ask, Attempt, Call, Command, Envelope, Info, Outcome, Passed, Passing, ReadLevel,
+    Refusal,
 };
 pub use journal::{Foreign, Journal, Record};
 pub use log::{Entry, Fate, Place, Remembered, What};

@@ -450,7 +450,24 @@ impl Replica {
     /// Whether it knows to be committed whatever an earlier process of this replica has shown: all
     /// that was on disk, or, if the rest of that was never committed, something of a later reign.
     pub(super) fn has_caught_up(&self) -> bool {
-        self.log.committed() >= self.recovered
+        let committed = self.log.committed();
+        // A copy is here before it is on this disk.
+        committed >= self.recovered && self.writer.durable().index >= committed.index
+    }
+
+    /// Whether it answers reads. Who counts does; who is to count once the table is as new here as
+    /// it was elsewhere when the primary first spoke: before that what it shows may be nothing.
+    #[must_use]
+    pub fn may_show(&self) -> bool {
+        match &self.part {
+            Part::Outside | Part::Waiting => false,
+            Part::Lead(_) => true,
+            Part::Follow(follower) => {
+                let roster = self.roster.as_ref();
+                roster.is_some_and(|roster| roster.in_sync.contains(&self.me))
+                    || follower.is_up_to_date(self.log.committed().index)
+            }
+        }
     }
 
     /// When it wants [`Input::Timeout`].

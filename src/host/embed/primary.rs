@@ -218,7 +218,7 @@ impl<K, V> PrimaryTable<K, V> {
         self.operate(Call::HandOver(to)).await
     }
 
-    /// Has this node's replica join, or leave until it is told to join or the node starts again.
+    /// Has this node's replica join, or leave until it is told to join, also after a restart.
     ///
     /// # Errors
     /// As said above.

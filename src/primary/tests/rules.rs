@@ -415,6 +415,7 @@ fn a_secondary_believes_no_nonsense() {
         append(at(1, 11), [begin(3, 12)].to_vec()),
         append(at(3, 5), [begin(3, 6)].to_vec()),
         append(at(1, 9), [begin(1, 10), begin(4, 11)].to_vec()),
+        append(at(1, 9), [begin(2, 10)].to_vec()),
         append(at(1, u64::MAX), [begin(3, u64::MAX)].to_vec()),
     ] {
         lone.say(3, body.clone());
@@ -437,6 +438,49 @@ fn a_secondary_believes_no_nonsense() {
         let piece = Piece { after: None, entries, rows, remembered, floor: 0, upto };
         lone.say(3, Body::Piece { greeting, piece });
         assert_eq!(lone.replica.last(), Place::ZERO);
+    }
+}
+
+/// a copy is shown once it is on disk: a process that showed it sooner could show less
+/// after a crash.
+#[test]
+fn a_copy_is_shown_once_it_is_on_disk() {
+    let mut lone = Lone::new();
+    lone.append(1, 0, 1);
+    lone.persist();
+    let greeting = lone.replica.greeting;
+    lone.say(1, Body::Behind { greeting, cursor: None });
+    let place = Place { reign: Reign(1), index: 20 };
+    let upto = Cursor { place, mark: Mark::Whole };
+    let rows = [(key(1), Value::from("v"))].to_vec();
+    let (entries, remembered) = (Vec::new(), Vec::new());
+    let piece = Piece { after: None, entries, rows, remembered, floor: 0, upto };
+    lone.say(1, Body::Piece { greeting, piece });
+    assert_eq!(lone.replica.committed(), place);
+    lone.effects.retain(|effect| matches!(effect, Effect::Persist { .. }));
+    let op = OpId { client: ClientId::new(1), request: RequestId(1) };
+    let within = Duration::from_secs(1);
+    let ask = Ask { op, seen: 0, again: false, within, command: get(1) };
+    lone.handle(Input::Ask(ask));
+    let reply = |effect: &Effect| matches!(effect, Effect::Reply { .. });
+    assert!(!lone.effects.iter().any(reply), "{:?}", lone.effects);
+    lone.persist();
+    assert!(lone.effects.iter().any(reply), "{:?}", lone.effects);
+}
+
+/// that something is committed is told at once if nothing follows that would tell it, so who
+/// reads its own write elsewhere does not wait for the next retry.
+#[test]
+fn what_is_committed_is_told_at_once() {
+    let mut world = World::settled(3, small());
+    let write = world.ask(world.leader(), 1, put(1, "v"));
+    world.peace(ms(30));
+    assert!(committed(world.reply(write)));
+    let reads: Vec<OpId> =
+        world.followers().into_iter().map(|place| world.ask(place, 1, get(1))).collect();
+    assert!(world.settings.retry > ms(50), "no retry meanwhile");
+    for read in reads {
+        assert_eq!(found(world.reply(read)), Some(&Value::from("v")));
     }
 }
 
@@ -626,8 +670,9 @@ fn late_joiners_catch_up() {
     }
     assert_eq!(world.hosts[leader].replica.as_ref().map(|it| it.rows().count()), Some(5_000));
     late.clone().for_each(|place| world.start(place));
-    let mut writes = Vec::new();
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
     for number in 0..100_u16 {
+        reads.push(world.ask(3, 1_000 + u64::from(number), get(4_000)));
         let joining = world.roster.as_ref().map_or(0, |roster| roster.joining.len());
         let op = world.ask(leader, 1, put(number % 50, "another"));
         world.peace(ms(15));
@@ -636,6 +681,14 @@ fn late_joiners_catch_up() {
     world.peace(ms(2_000));
     assert!(writes.iter().any(|(_, joining)| *joining > 0), "some were made meanwhile");
     assert!(writes.iter().all(|(op, _)| committed(world.reply(*op))), "none failed");
+    // Whoever asks one of them meanwhile is told to ask another, not that there is nothing.
+    let answers = reads.iter().map(|op| world.reply(*op).expect("an answer"));
+    let (shown, refused): (Vec<_>, Vec<_>) =
+        answers.partition(|answer| matches!(answer, Outcome::Found { .. }));
+    let elsewhere =
+        |answer: &&Outcome| matches!(answer, Outcome::Rejected(Refusal::NotReplica(Some(_))));
+    assert!(refused.iter().filter(|it| elsewhere(it)).count() > 10, "{refused:?}");
+    assert!(shown.iter().all(|answer| found(Some(answer)).is_some()), "{shown:?}");
     for place in late {
         let pieces = world.pieces.get(&world.hosts[place].member).copied().unwrap_or(0);
         assert!(pieces > 50, "{place} was given {pieces} pieces");
