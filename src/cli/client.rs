@@ -201,7 +201,9 @@ pub(super) fn in_turn<T>(
             if matches!(failure, Failure::Refused { .. }) && !failure.is_of_this_node() {
                 return Err(failure);
             }
-            again |= !failure.is_of_this_node();
+            // Who could not say in time, for want of a primary, may be able to once there is one.
+            let late = matches!(&failure, Failure::Refused { code, .. } if code == "NOTINTIME");
+            again |= late || !failure.is_of_this_node();
             silent |= matches!(failure, Failure::Silent(_));
             said |= matches!(failure, Failure::Refused { .. });
             // What a node says tells more than that another one cannot be reached.
