@@ -121,6 +121,8 @@ pub(super) struct Lead {
     /// When each entry of the tail was put there.
     times: VecDeque<(u64, Instant)>,
     pub(super) handing: Option<HandingOver>,
+    /// Before this it does not hand over of itself: nobody could take it.
+    pub(super) goes_on: Instant,
 }
 
 impl Replica {
@@ -132,6 +134,7 @@ impl Replica {
             peers: BTreeMap::new(),
             times: VecDeque::new(),
             handing: None,
+            goes_on: now,
         });
         self.order(What::Begin, now);
     }

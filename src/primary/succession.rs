@@ -171,7 +171,7 @@ impl Replica {
         let leaves = ticked && !self.wanted && roster.in_sync.iter().any(fits);
         let until = now + self.settings.answer_within;
         let Part::Lead(lead) = &mut self.part else { return };
-        if leaves && lead.handing.is_none() {
+        if leaves && lead.handing.is_none() && now >= lead.goes_on {
             lead.handing = Some(HandingOver { to: None, until });
         }
         let Some(HandingOver { to, until }) = lead.handing else { return };
@@ -179,7 +179,7 @@ impl Replica {
             return;
         }
         if now >= until {
-            lead.handing = None;
+            (lead.handing, lead.goes_on) = (None, now + self.settings.patience);
             return;
         }
         let ready = lead.peers.iter().find(|(member, peer)| {

@@ -1184,6 +1184,26 @@ fn a_primary_hands_over() {
     world.conclude();
 }
 
+/// A primary that wants to leave, and can hand over to nobody because the other disk is stuck, goes
+/// on between its attempts.
+#[test]
+fn a_primary_that_cannot_hand_over_goes_on() {
+    let mut world = World::settled(2, with(Acknowledge::Primary));
+    let leader = world.leader();
+    world.stuck.extend(world.followers());
+    let first = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(50));
+    assert!(committed(world.reply(first)));
+    world.want(leader, false);
+    world.peace(ms(200));
+    let busy = world.ask(leader, 1, put(1, "w"));
+    assert_eq!(world.reply(busy), Some(&Outcome::Rejected(Refusal::Busy(TICK))));
+    world.peace(world.settings.answer_within);
+    let second = world.ask(leader, 1, put(1, "x"));
+    world.peace(ms(50));
+    assert!(committed(world.reply(second)), "{:?}", world.reply(second));
+}
+
 /// A primary, and a replica that has sworn off its reign and hears nobody, while the reign goes on.
 fn sworn_off() -> (World, usize, usize) {
     let mut world = World::settled(2, with(Acknowledge::Quorum));
