@@ -41,7 +41,7 @@ impl Oracle {
         match &message.body {
             Body::Consensus(message) => self.on_consensus(node, message, slot, marks),
             Body::Cluster(message) => self.on_cluster(node, to, message),
-            Body::Merged(message) => self.on_merged(node, message, marks),
+            Body::Merged(message) => self.on_merged((node, to), message, marks),
             Body::Monitor(_) | Body::Passed(_) | Body::Primary(_) | Body::Remote(_) => {}
         }
     }

@@ -176,7 +176,7 @@ impl Oracle {
         let merged = &mut self.merged[place];
         let table = merged.table;
         if !merged.copies[node].is_there {
-            merged.begin_copy(node, watched && how == Shows::Step);
+            merged.begin_copy(node, watched && how == Shows::Step, self.step);
             if self.made.dropped.contains(&(node, table)) && how != (Shows::Start { is_lost: true })
             {
                 let text = format!("{table}: n{} has a copy, and said it was dropped", node + 1);

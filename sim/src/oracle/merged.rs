@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synod::merged::{
     Agreement, Answer, Body, Command, Content, Contest, Dot, Durability, Entry, Event, Field,
-    Message, Origin, Pattern, Row, Schema, Strategy, Table, TableName, Version, VersionVector,
+    Message, Origin, Pattern, Pull, Row, Schema, Strategy, Table, TableName, Version,
+    VersionVector,
 };
 use synod::{Key, MergeEvent, NodeId, OpId, TableId, Value};
 
@@ -51,6 +52,11 @@ pub(super) struct Copy {
     met: BTreeSet<NodeId>,
     /// Whether it was told to merge and to keep one side's values, in this process life.
     keeps: bool,
+    /// The versions that it shows, and at which event it showed those that it shows no more.
+    shows: BTreeSet<Dot>,
+    showed: BTreeMap<Dot, u64>,
+    /// Whom it asks for what it lacks, by which question, and since which event.
+    asks: Option<(usize, u64, u64)>,
 }
 
 /// What a request must be answered with.
@@ -142,11 +148,14 @@ impl Merged {
     }
 
     /// A node has a copy that it had not.
-    pub(super) fn begin_copy(&mut self, node: usize, is_watched: bool) {
+    pub(super) fn begin_copy(&mut self, node: usize, is_watched: bool, step: u64) {
         let copy = &mut self.copies[node];
         let (is_replica, met) = (copy.is_replica, std::mem::take(&mut copy.met));
         let raised = is_watched.then(BTreeSet::new);
-        *copy = Copy { is_replica, is_there: true, met, raised, ..Copy::default() };
+        // What the one before showed may be on its way to who asked it.
+        let mut showed = std::mem::take(&mut copy.showed);
+        showed.extend(copy.shows.iter().map(|dot| (*dot, step)));
+        *copy = Copy { is_replica, is_there: true, met, raised, showed, ..Copy::default() };
     }
 
     const fn is_durable(&self) -> bool {
@@ -155,7 +164,8 @@ impl Merged {
 
     /// Whether history says what must be shown. Where a copy was given up, removals that were
     /// forgotten by some take nothing away any more from what they did not know of, so it does only
-    /// where nothing is taken away without being known of.
+    /// where nothing is taken away without being known of. Elsewhere it says what must not be
+    /// shown, and what must be whatever was forgotten.
     fn is_exact(&self) -> bool {
         !(self.begun_anew && self.loses())
     }
@@ -230,6 +240,51 @@ impl Merged {
         live
     }
 
+    /// What is to be seen of a row whatever was forgotten, and by whom: nothing that was ever seen
+    /// there can have taken it away.
+    fn surely_shown(&self, row: &Row, seen: &VersionVector) -> Vec<&Write> {
+        let dots = self.rows.get(row).into_iter().flatten();
+        let all: Vec<&Write> =
+            dots.filter(|dot| seen.contains(dot)).map(|dot| &self.writes[dot]).collect();
+        let settles = self.settles();
+        let takes_away = |other: &Write, write: &Write| {
+            let (other_is, is) = (&other.version, &write.version);
+            let is_later = (other_is.stamp, other_is.dot) > (is.stamp, is.dot);
+            match other_is.content {
+                Content::Dead if other_is.origin == Origin::Late => false,
+                Content::Dead => match self.schema.contest {
+                    Contest::DeleteWins => is.origin != Origin::Late,
+                    Contest::LaterWins => is.origin != Origin::Late && is_later,
+                    // What it removed may have taken this away before.
+                    Contest::UpdateWins => settles,
+                },
+                Content::Live(_) => {
+                    let resolved = other_is.origin == Origin::Resolved;
+                    settles || resolved && is.origin == Origin::Resolved
+                }
+            }
+        };
+        let is_free = |write: &&Write| {
+            let mut concurrent = all.iter().filter(|other| {
+                other.version.dot != write.version.dot && !write.past.contains(&other.version.dot)
+            });
+            !concurrent.any(|other| takes_away(other, write))
+        };
+        let newest = self.newest(row, seen).into_iter();
+        newest.filter(|write| write.version.content != Content::Dead).filter(is_free).collect()
+    }
+
+    /// Whether of values in conflict one stays.
+    const fn settles(&self) -> bool {
+        match self.schema.strategy {
+            Strategy::LargestIsland
+            | Strategy::LastModified
+            | Strategy::LastVersion(_)
+            | Strategy::OldestIsland => true,
+            Strategy::Custom | Strategy::Ignore | Strategy::Manual | Strategy::Siblings => false,
+        }
+    }
+
     fn values(&self, row: &Row, seen: &VersionVector) -> Vec<Value> {
         let shown = self.shown(row, seen).into_iter();
         shown.filter_map(|write| write.version.value().cloned()).collect()
@@ -278,7 +333,13 @@ impl Merged {
     }
 
     /// A copy begins, or goes on from what its node recovered.
-    fn on_start(&mut self, node: usize, copy: &Table, is_lost: bool) -> Result<(), Wrong> {
+    fn on_start(
+        &mut self,
+        node: usize,
+        copy: &Table,
+        is_lost: bool,
+        step: u64,
+    ) -> Result<(), Wrong> {
         let durable = self.is_durable();
         self.wanted.retain(|(at, _), _| *at != node);
         let known = &mut self.copies[node];
@@ -308,7 +369,7 @@ impl Merged {
         };
         self.writes.retain(|dot, _| !is_lost(dot));
         self.rows.values_mut().for_each(|dots| dots.retain(|dot| !is_lost(dot)));
-        self.check(node, copy)
+        self.check(node, copy, step)
     }
 
     /// A copy has done something.
@@ -325,13 +386,15 @@ impl Merged {
         // Alarms are told as rows are put in.
         (known.is_putting_in, known.conflicts) = (copy.is_putting_in(), copy.conflicts().clone());
         known.tombstones = copy.tombstones();
-        let is_same = known.seen == *copy.seen()
+        let is_same = known.name == Some(copy.actor())
+            && known.seen == *copy.seen()
             && known.held == copy.len()
             && known.stable == *copy.stable();
         if is_same {
             return Ok(());
         }
         let (before, held) = (known.seen.clone(), known.held);
+        let begins_anew = known.name.is_some_and(|name| name != copy.actor());
         self.learn_writes(node, copy, cause, step, marks)?;
         if let Some((actor, _)) = copy.seen().iter().find(|(actor, last)| {
             let last = Dot { actor: *actor, number: *last };
@@ -345,7 +408,27 @@ impl Merged {
         }
         self.mark(&before, copy, marks);
         self.copies[node].seen = copy.seen().clone();
-        self.check(node, copy)
+        self.check(node, copy, step)?;
+        if begins_anew { self.check_anew(node, copy) } else { Ok(()) }
+    }
+
+    /// C3: what had lost does not come back with a copy that begins anew. It shows what it writes
+    /// once more, and of the rest what is shown where it has that from.
+    fn check_anew(&self, node: usize, copy: &Table) -> Result<(), Wrong> {
+        let Some((peer, _, since)) = self.copies[node].asks else { return Ok(()) };
+        let peer = &self.copies[peer];
+        let is_shown = |dot: &Dot| {
+            peer.shows.contains(dot) || peer.showed.get(dot).is_some_and(|step| *step >= since)
+        };
+        let mut shows = self.copies[node].shows.iter();
+        match shows.find(|dot| dot.actor != copy.actor() && !is_shown(dot)) {
+            Some(dot) => {
+                let Write { row, version, .. } = &self.writes[dot];
+                let text = format!("n{} shows {row}={version} as it begins anew", node + 1);
+                Err(("C3", "what had lost is back", text))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes down what a copy has written in this step.
@@ -508,7 +591,7 @@ impl Merged {
 
     /// C1 to C5, C11: a copy shows what the history of all that it has seen says. What is yet to be
     /// put in is as if it were: a client is not to find out, which is judged by answers.
-    fn check(&mut self, node: usize, copy: &Table) -> Result<(), Wrong> {
+    fn check(&mut self, node: usize, copy: &Table, step: u64) -> Result<(), Wrong> {
         let whole = if copy.has_work() { &copy.put_in() } else { copy };
         let seen = copy.seen();
         for (row, version) in whole.versions() {
@@ -525,9 +608,11 @@ impl Merged {
         }
         let mut conflicts = BTreeSet::new();
         let mut all = BTreeMap::new();
+        let mut shows = BTreeSet::new();
         for row in self.rows.keys() {
             let wanted = self.shown(row, seen);
             let found = whole.shown(row);
+            shows.extend(found.iter().map(|version| version.dot));
             let listed: Vec<Value> =
                 found.iter().filter_map(|version| version.value().cloned()).collect();
             if !listed.is_empty() {
@@ -542,28 +627,13 @@ impl Merged {
                     .iter()
                     .zip(&found)
                     .all(|(wanted, found)| wanted.version.value() == found.value());
-            if same || !self.is_exact() {
+            if same {
                 continue;
             }
-            let values = |of: &[&Version]| {
-                let values: Vec<String> =
-                    of.iter().filter_map(|it| Some(it.value()?.to_string())).collect();
-                values.join(" | ")
-            };
-            let found_values = values(&found);
-            let wanted: Vec<&Version> = wanted.iter().map(|write| &write.version).collect();
-            let wanted_values = values(&wanted);
-            let replaced = found.iter().find(|version| {
-                self.newest(row, seen).iter().all(|write| write.version.dot != version.dot)
-            });
-            let (rule, shape) = match (replaced, wanted.len(), found.len()) {
-                (Some(_), ..) => ("C3", "what was replaced is back"),
-                (None, wanted, found) if wanted > found => ("C2", "a write is lost"),
-                (None, wanted, found) if wanted < found => ("C4", "no true conflict"),
-                (None, ..) => ("C4", "another outcome"),
-            };
-            let text = format!("n{} shows {row}={found_values}, not {wanted_values}", node + 1);
-            return Err((rule, shape, text));
+            match self.is_exact() {
+                true => self.check_exactly(node, row, &wanted, &found)?,
+                false => self.check_loosely(node, row, &found)?,
+            }
         }
         let known = &mut self.copies[node];
         if conflicts != *whole.conflicts() {
@@ -571,18 +641,88 @@ impl Merged {
             return Err(("C4", "conflicts listed wrongly", text));
         }
         known.shown = all;
+        for gone in known.shows.difference(&shows) {
+            known.showed.insert(*gone, step);
+        }
+        known.shows = shows;
         (known.is_putting_in, known.conflicts) = (copy.is_putting_in(), copy.conflicts().clone());
         (known.held, known.stable) = (copy.len(), copy.stable().clone());
         known.tombstones = copy.versions().filter(|(_, it)| it.value().is_none()).count();
         Ok(())
     }
 
+    /// A row shows another thing than it should: by which rule that is wrong.
+    fn check_exactly(
+        &self,
+        node: usize,
+        row: &Row,
+        wanted: &[&Write],
+        found: &[&Version],
+    ) -> Result<(), Wrong> {
+        let values = |of: &[&Version]| {
+            let values: Vec<String> =
+                of.iter().filter_map(|it| Some(it.value()?.to_string())).collect();
+            values.join(" | ")
+        };
+        let found_values = values(found);
+        let wanted: Vec<&Version> = wanted.iter().map(|write| &write.version).collect();
+        let wanted_values = values(&wanted);
+        let newest = self.newest(row, &self.copies[node].seen);
+        let replaced = found
+            .iter()
+            .find(|version| newest.iter().all(|write| write.version.dot != version.dot));
+        let (rule, shape) = match (replaced, wanted.len(), found.len()) {
+            (Some(_), ..) => ("C3", "what was replaced is back"),
+            (None, wanted, found) if wanted > found => ("C2", "a write is lost"),
+            (None, wanted, found) if wanted < found => ("C4", "no true conflict"),
+            (None, ..) => ("C4", "another outcome"),
+        };
+        let text = format!("n{} shows {row}={found_values}, not {wanted_values}", node + 1);
+        Err((rule, shape, text))
+    }
+
+    /// The same of a row of which history does not say all: nothing is shown that was replaced, and
+    /// all is that nothing can have taken away.
+    fn check_loosely(&self, node: usize, row: &Row, found: &[&Version]) -> Result<(), Wrong> {
+        let seen = &self.copies[node].seen;
+        let newest = self.newest(row, seen);
+        let is_newest =
+            |version: &Version| newest.iter().any(|write| write.version.dot == version.dot);
+        if let Some(back) = found.iter().find(|version| !is_newest(version)) {
+            let text = format!("n{} shows {row}={back}, which was replaced", node + 1);
+            return Err(("C3", "what was replaced is back", text));
+        }
+        let sure = self.surely_shown(row, seen);
+        let is_found =
+            |write: &&Write| found.iter().any(|shown| shown.value() == write.version.value());
+        if let Some(lost) = sure.iter().find(|write| !is_found(write)) {
+            let text = format!("n{} does not show {row}={}", node + 1, lost.version);
+            return Err(("C2", "a write is lost", text));
+        }
+        if self.settles() && found.len() > 1 {
+            let text = format!("n{} shows {} values of {row}", node + 1, found.len());
+            return Err(("C4", "no true conflict", text));
+        }
+        Ok(())
+    }
+
     // ---- what copies say ------------------------------------------------------------------
 
-    fn on_send(&mut self, node: usize, message: &Message, marks: &mut Marks) -> Result<(), Wrong> {
+    fn on_send(
+        &mut self,
+        (node, to): (usize, usize),
+        message: &Message,
+        step: u64,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
         if self.schema.strategy == Strategy::Ignore {
             let text = format!("n{} sends {message} of a table that is not exchanged", node + 1);
             return Err(("C9", "exchanged", text));
+        }
+        if let Body::Pull(Pull { session, .. }) = &message.body {
+            let asks = &mut self.copies[node].asks;
+            let is_it = |asks: &(usize, u64, u64)| (asks.0, asks.1) == (to, *session);
+            *asks = asks.filter(is_it).or(Some((to, *session, step)));
         }
         let told = &mut self.copies[node].told;
         match &message.body {
@@ -782,8 +922,9 @@ impl Oracle {
 
     /// A node has started, with this copy.
     pub(crate) fn on_copy_start(&mut self, node: usize, table: TableId, copy: &Table, lost: bool) {
+        let step = self.step;
         if let Some(merged) = self.copy_of(table) {
-            let judged = merged.on_start(node, copy, lost);
+            let judged = merged.on_start(node, copy, lost, step);
             self.judge(table, judged);
         }
     }
@@ -805,10 +946,11 @@ impl Oracle {
     }
 
     /// A copy speaks.
-    pub(super) fn on_merged(&mut self, node: usize, message: &Message, marks: &mut Marks) {
-        let is_it = |it: &&mut Merged| it.name == message.table && it.copies[node].is_there;
+    pub(super) fn on_merged(&mut self, way: (usize, usize), message: &Message, marks: &mut Marks) {
+        let step = self.step;
+        let is_it = |it: &&mut Merged| it.name == message.table && it.copies[way.0].is_there;
         if let Some(merged) = self.merged.iter_mut().find(is_it) {
-            let (table, judged) = (merged.table, merged.on_send(node, message, marks));
+            let (table, judged) = (merged.table, merged.on_send(way, message, step, marks));
             self.judge(table, judged);
         }
     }

@@ -205,7 +205,8 @@ impl Drop for Process {
 
 /// Whether two looks at a copy show the same: everything that alters one alters these.
 fn is_same(one: &Table, other: &Table) -> bool {
-    one.seen() == other.seen()
+    one.actor() == other.actor()
+        && one.seen() == other.seen()
         && one.len() == other.len()
         && one.stable() == other.stable()
         && one.is_putting_in() == other.is_putting_in()
