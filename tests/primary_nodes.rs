@@ -539,6 +539,9 @@ fn a_folded_log_is_the_same_replica() {
         place(&cluster.call(leader, here(put(&format!("k{}", number % 20), &big))));
         place(&cluster.call(leader, here(Ask::Remove(format!("k{}", number % 7).as_str().into()))));
     }
+    let [second, _] = others(leader);
+    assert_eq!(cluster.call(second, of(Call::Join(false))), Outcome::Primary(Answer::Done));
+    cluster.run(ms(500));
     for node in 1..=3 {
         let machine = cluster.machine(node);
         let (config, log) = (machine.config.clone(), machine.durable.clone());
@@ -551,6 +554,7 @@ fn a_folded_log_is_the_same_replica() {
             let replica = node.replica(THINGS).expect("a replica");
             let rows: Vec<_> =
                 replica.rows().map(|(key, value)| (key.clone(), value.clone())).collect();
+            assert_eq!(replica.is_wanted(), node.config().node.0 != second, "who left stays away");
             (replica.committed(), replica.last(), replica.reign(), rows)
         };
         assert_eq!(shown(folded), shown(log.clone()));

@@ -183,6 +183,8 @@ marks! {
         "A primary committed while a change of who counts was in flight: both sets held it.";
     ReplicaUnsynced, "replica_unsynced",
         "A node crashed, or its disk failed, with a replica's records not yet durable.";
+    ReplicaFolded, "replica_folded",
+        "A node started from what its storage had made of the records of its replicas.";
     CountedIn, "counted_in",
         "A replica of a primary table has caught up, and counts.";
     CountedOut, "counted_out",

@@ -20,6 +20,7 @@ mod register;
 mod resolving;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod watching;
 
 use std::collections::BTreeMap;

@@ -11,9 +11,10 @@ use synod::primary::{
     Acknowledge, Answer, Call, Command, Cursor, Entry, Member, Piece, Place, ReadLevel, Record,
     Refusal, Reign, Replica, Role, Roster, What,
 };
-use synod::{Ballot, Key, OpId, Outcome, TableId, TableName, Value};
+use synod::{Ballot, Key, NodeId, OpId, Outcome, Replicas, TableId, TableName, Value};
 
 use super::Oracle;
+use super::wanted::Wanted;
 use crate::marks::{Mark, Marks};
 use crate::plan::{Nanos, Nodes, Plan};
 
@@ -80,9 +81,11 @@ impl Seat {
 }
 
 /// What is known of one node's replica.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Known {
     stand: Option<Stand>,
+    /// What it was told of whether it is to be a replica.
+    wanted: Wanted,
     /// Its durable entries, up to where it has a copy of everything, and one in the making.
     disk: BTreeMap<u64, Place>,
     copied: u64,
@@ -91,6 +94,20 @@ struct Known {
     idle: Option<Nanos>,
     /// The latest place that clients have been shown here, whichever process did it.
     shown: u64,
+}
+
+impl Known {
+    fn new(wanted: bool) -> Self {
+        Self {
+            stand: None,
+            wanted: Wanted::new(wanted),
+            disk: BTreeMap::new(),
+            copied: 0,
+            copying: Copying::default(),
+            idle: None,
+            shown: 0,
+        }
+    }
 }
 
 /// A copy in the making, as its pieces on a disk have it.
@@ -174,6 +191,8 @@ pub(super) struct Primary {
     /// Whether it is there: declared, or made.
     is_there: bool,
     acknowledge: Acknowledge,
+    /// Who is a replica, if nobody says otherwise.
+    replicas: Replicas,
     /// How long a node may take to answer.
     answer_within: Nanos,
     /// What is committed, in order.
@@ -210,6 +229,7 @@ impl Primary {
                 made: made.then(|| format!("/{}", table.name)),
                 is_there: !made,
                 acknowledge: schema.acknowledge,
+                replicas: schema.replicas.clone(),
                 answer_within: Nanos::try_from(schema.answer_within.as_nanos())
                     .unwrap_or(Nanos::MAX),
                 truth: Vec::new(),
@@ -222,7 +242,9 @@ impl Primary {
                 crowns: BTreeMap::new(),
                 asked: BTreeMap::new(),
                 never: BTreeSet::new(),
-                nodes: vec![Known::default(); usize::from(plan.cluster.nodes)],
+                nodes: (1..=plan.cluster.nodes)
+                    .map(|node| Known::new(schema.replicas.contains(NodeId(node))))
+                    .collect(),
             })
         });
         tables.collect()
@@ -311,6 +333,11 @@ impl Primary {
     ) -> Result<(), Wrong> {
         let stand = seat.stand;
         let before = self.nodes[node].stand.replace(stand);
+        if !self.nodes[node].wanted.may_be(stand.wanted) {
+            let what = if stand.wanted { "be" } else { "not be" };
+            let text = format!("n{} wants to {what} a replica, and was told otherwise", node + 1);
+            return Err(("I9", "wants what it was not told", text));
+        }
         let committed = stand.committed.index;
         if before.is_some_and(|before| before.committed.index > committed) {
             let text = format!("n{} goes back to {}", node + 1, stand.committed);
@@ -492,9 +519,14 @@ impl Primary {
             }
             Record::Committed(_) | Record::Entered { .. } | Record::Made(_) | Record::Wanted(_) => {
             }
-            Record::Void => *known = Known::default(),
+            Record::Void => self.forget(node),
         }
         Ok(())
+    }
+
+    /// Nothing is left of a node's replica.
+    fn forget(&mut self, node: usize) {
+        self.nodes[node] = Known::new(self.replicas.contains(super::node_of(node)));
     }
 
     fn check_copy(&self, node: usize, copy: &Copying, last: &Piece) -> Result<(), Wrong> {
@@ -525,7 +557,10 @@ impl Primary {
 
     // ---- what clients are told ------------------------------------------------------------
 
-    fn on_asked(&mut self, op: OpId, call: &Call) {
+    fn on_asked(&mut self, op: OpId, node: usize, call: &Call) {
+        if let Call::Join(wanted) = call {
+            self.nodes[node].wanted.ask(op, *wanted);
+        }
         let Call::Ask { command, seen, op: of, follow } = call else { return };
         let known = self.asked.entry(op).and_modify(|asked| asked.again = true);
         known.or_insert_with(|| Asked {
@@ -546,6 +581,7 @@ impl Primary {
         marks: &mut Marks,
         life: impl Fn(usize) -> Option<u64>,
     ) -> Result<(), Wrong> {
+        self.nodes[node].wanted.answer(op, outcome);
         let Some(asked) = self.asked.get(&op).cloned() else { return Ok(()) };
         match outcome {
             Outcome::Primary(Answer::Committed { place, existed }) => {
@@ -794,13 +830,14 @@ impl Oracle {
         for primary in &mut self.primary {
             primary.nodes[node].stand = None;
             primary.nodes[node].idle = None;
+            primary.nodes[node].wanted.restart();
         }
     }
 
     /// A node's disk is gone.
     pub(super) fn lose_replicas(&mut self, node: usize) {
         for primary in &mut self.primary {
-            primary.nodes[node] = Known::default();
+            primary.forget(node);
         }
     }
 
@@ -849,10 +886,15 @@ impl Oracle {
         self.judge(table, judged);
     }
 
-    /// A client asks, for the first time or again.
-    pub(crate) fn on_primary_asked(&mut self, op: OpId, table: TableId, call: &Call) {
+    /// A client asks a node, for the first time or again.
+    pub(crate) fn on_primary_asked(
+        &mut self,
+        (op, node): (OpId, usize),
+        table: TableId,
+        call: &Call,
+    ) {
         if let Some(primary) = self.primary_of(table) {
-            primary.on_asked(op, call);
+            primary.on_asked(op, node, call);
         }
     }
 

@@ -339,7 +339,7 @@ impl World<'_> {
             let seen = self.seen_of(place, &command);
             self.recorder.on_request(op(id, request), &command, seen.as_ref());
         }
-        self.note_primary(place, request, &command);
+        self.note_primary((place, request), target, &command);
         let command = self.as_known(target, command);
         let request = Request {
             client: id,

@@ -2,9 +2,10 @@
 //!
 //! Must never know: what records mean, but for whether they are promises or acceptances.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use synod::{Record, RegisterId, Ticket};
+use synod::primary::{Journal, REMEMBERED};
+use synod::{Record, RegisterId, TableName, Ticket};
 
 use crate::plan::{Keep, Nanos};
 
@@ -90,6 +91,26 @@ impl Disk {
         self.durable.clear();
         self.pending.clear();
         self.compact_at = 0;
+    }
+
+    /// Has what is written of replicas be what it comes to, as a storage may any time, unless
+    /// recovery refuses it. Says whether there is any.
+    pub(super) fn fold_replicas(&mut self) -> bool {
+        let mut journals: BTreeMap<TableName, Journal> = BTreeMap::new();
+        for record in &self.durable {
+            let Record::Replica { table, record } = record else { continue };
+            let journal = journals.entry(*table).or_insert_with(|| Journal::new(REMEMBERED));
+            if journal.add(record.clone()).is_err() {
+                return false;
+            }
+        }
+        let is_any = !journals.is_empty();
+        self.durable.retain(|record| !matches!(record, Record::Replica { .. }));
+        for (table, journal) in journals {
+            let folded = journal.into_records();
+            self.durable.extend(folded.map(|record| Record::Replica { table, record }));
+        }
+        is_any
     }
 
     /// Drops records that later ones make void, as a storage may: in a run of a year the log would

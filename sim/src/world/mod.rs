@@ -62,6 +62,9 @@ const PROBER: u64 = 2_000;
 /// The first of the clients that resolve conflicts.
 const RESOLVER: u64 = 3_000;
 
+/// Of a million starts, how many find the records of replicas folded.
+const FOLDED: u32 = 500_000;
+
 /// How many events lie between two times that the oracles forget what is long past.
 const FORGET_EVERY: u64 = 1 << 16;
 
@@ -326,6 +329,13 @@ impl<'a> World<'a> {
         let mono = 1_000 * below(draw(seed, Site::Clock, 0, 0), 1 << 32);
         host.clock.reboot(self.now, mono);
         host.disk.compact();
+        let is_primary = |table: &crate::plan::Table| table.primary().is_some();
+        let folds =
+            self.plan.tables.iter().any(is_primary) && chance(draw(seed, Site::Disk, 0, 0), FOLDED);
+        if folds && host.disk.fold_replicas() {
+            self.marks.hit(Mark::ReplicaFolded);
+        }
+        let host = &self.hosts[place];
         let fresh = host.disk.durable.is_empty();
         let made = self.boot(place, seed);
         let host = &mut self.hosts[place];

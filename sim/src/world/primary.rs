@@ -105,8 +105,13 @@ impl World<'_> {
         }
     }
 
-    /// A client asks, for the first time or again.
-    pub(super) fn note_primary(&mut self, who: usize, request: RequestId, command: &Command) {
+    /// A client asks a node, for the first time or again.
+    pub(super) fn note_primary(
+        &mut self,
+        (who, request): (usize, RequestId),
+        node: usize,
+        command: &Command,
+    ) {
         let client = &mut self.clients[who];
         let id = client.id;
         let Command::Primary { table, call } = command else { return };
@@ -115,7 +120,7 @@ impl World<'_> {
         {
             known.last = Some((request, *seen));
         }
-        self.oracle.on_primary_asked(OpId { client: id, request }, *table, call);
+        self.oracle.on_primary_asked((OpId { client: id, request }, node), *table, call);
     }
 }
 
