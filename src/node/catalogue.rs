@@ -64,12 +64,18 @@ impl Node {
         command: TableCommand,
         effects: &mut Effects,
     ) {
-        if !self.merges() {
-            let refused = Refusal::NotReady(self.readiness.clone());
-            return self.decline(op, Outcome::Refused(refused), effects);
-        }
-        if self.requests_in_flight() >= self.config.limits.requests_max {
-            return self.decline(op, Outcome::Refused(Refusal::Busy), effects);
+        let refusal = if !self.merges() {
+            Some(Refusal::NotReady(self.readiness.clone()))
+        } else if self.requests_in_flight() >= self.config.limits.requests_max {
+            Some(Refusal::Busy)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            // It may have been done where it was asked first.
+            let again = sent == Sent::Again;
+            let outcome = if again { Outcome::Unknown } else { Outcome::Refused(refusal) };
+            return self.decline(op, outcome, effects);
         }
         let (name, drops) =
             (command.name().to_string(), matches!(command, TableCommand::Drop { .. }));
