@@ -195,6 +195,16 @@ marks! {
         "A write of unknown outcome was resolved as not done before it was.";
     TableMade, "table_made",
         "A client was told that a primary table is made while the nodes ran.";
+    PrimaryDropped, "primary_dropped",
+        "A client was told that a primary table is dropped.";
+    PrimaryMadeAgain, "primary_made_again",
+        "A replica of a primary table was primary that was made under the name of a dropped one.";
+    MadeAsAnother, "made_as_another",
+        "A client that wanted a primary table made was told that it is there as another.";
+    AskedOfAnother, "asked_of_another",
+        "A client asked a primary table that was made after the one that it had asked before.";
+    DroppedPending, "dropped_pending",
+        "A primary table was dropped while a write to it was not answered yet.";
 }
 
 impl Mark {

@@ -80,6 +80,14 @@ struct Wish {
     took: bool,
 }
 
+/// Why a wish is not answered yet.
+enum Open {
+    /// The list is to be changed for it.
+    Tried,
+    /// What it is to be told is not known.
+    Waits,
+}
+
 #[derive(Clone, Debug)]
 enum Wanted {
     Create(String, Schema),
@@ -325,15 +333,19 @@ impl Node {
         for (op, wish) in wishes.iter_mut().filter(|(_, wish)| wish.is_covered) {
             let settled = if *is_illegible {
                 let why = Refusal::Unmade(Unmade::Illegible);
-                let is_over = matches!(wish.what, Wanted::Dropped(_));
-                (!is_over).then(|| wish.out_of_time(why))
+                match wish.what {
+                    Wanted::Dropped(_) => Err(Open::Waits),
+                    Wanted::Create(..) | Wanted::Drop(..) | Wanted::Known => {
+                        Ok(wish.out_of_time(why))
+                    }
+                }
             } else {
                 wish.settle(list, &unkept, &mut next)
             };
             match settled {
-                Some(outcome) => answers.push((*op, outcome)),
-                None if matches!(wish.what, Wanted::Dropped(_)) => {}
-                None => tried.push(*op),
+                Ok(outcome) => answers.push((*op, outcome)),
+                Err(Open::Tried) => tried.push(*op),
+                Err(Open::Waits) => {}
             }
         }
         let value = next.to_value();
@@ -552,44 +564,46 @@ impl Wish {
         }
     }
 
-    /// What the list, found after this was asked, says to it; nothing if that is to be changed to
-    /// what is `next`.
+    /// What the list, found after this was asked, says to it; or it is to be changed to `next`.
+    /// Nobody is told of what is only to be.
     fn settle(
         &mut self,
         list: &Catalogue,
         unkept: &impl Fn(&str) -> Option<Unmade>,
         next: &mut Catalogue,
-    ) -> Option<Outcome> {
-        let refused = |unmade| Some(Outcome::Refused(Refusal::Unmade(unmade)));
+    ) -> Result<Outcome, Open> {
+        let refused = |unmade| Ok(Outcome::Refused(Refusal::Unmade(unmade)));
         match &mut self.what {
-            Wanted::Known => Some(Outcome::Done),
+            Wanted::Known => Ok(Outcome::Done),
             Wanted::Create(name, schema) => {
                 let is_listed = list.tables.get(name).is_some_and(|made| made.schema == *schema);
                 if is_listed && let Some(why) = unkept(name) {
                     return refused(why);
                 }
                 if is_listed || self.took {
-                    return Some(Outcome::Done);
+                    return Ok(Outcome::Done);
                 }
                 // It may have been made by this, and dropped since: that is not to be undone.
                 if self.maybe.is_some_and(|revision| list.revision > revision) {
-                    return Some(Outcome::Unknown);
+                    return Ok(Outcome::Unknown);
                 }
-                // Of several that want one name the first has it.
-                match next.tables.get(name) {
-                    Some(made) if made.schema == *schema => None,
-                    Some(made) => refused(Unmade::Exists(made.to_string())),
-                    None => {
-                        let fits = next.create(name, schema.clone());
-                        if fits { None } else { refused(Unmade::TooMany) }
+                // Of several that want one name one is tried. It may come to nothing.
+                match next.tables.get(name).cloned() {
+                    Some(made) if made.schema == *schema => Err(Open::Tried),
+                    Some(made) if list.has(name, made.number) => {
+                        refused(Unmade::Exists(made.to_string()))
                     }
+                    Some(_) => Err(Open::Waits),
+                    None if next.create(name, schema.clone()) => Err(Open::Tried),
+                    None if list.is_full() => refused(Unmade::TooMany),
+                    None => Err(Open::Waits),
                 }
             }
             Wanted::Drop(name, which) => {
                 let listed = list.tables.get(name).map(|made| made.number);
                 // It may have been dropped by this very request; what is listed is another then.
                 if which.is_none() && self.sent == Sent::Again {
-                    return Some(Outcome::Unknown);
+                    return Ok(Outcome::Unknown);
                 }
                 let Some(number) = which.or(listed) else { return refused(Unmade::NoSuchTable) };
                 *which = Some(number);
@@ -597,12 +611,12 @@ impl Wish {
                     if next.has(name, number) {
                         next.drop(name);
                     }
-                    return None;
+                    return Err(Open::Tried);
                 }
                 self.what = Wanted::Dropped(list.revision);
-                None
+                Err(Open::Waits)
             }
-            Wanted::Dropped(_) => None,
+            Wanted::Dropped(_) => Err(Open::Waits),
         }
     }
 }

@@ -168,6 +168,12 @@ impl Node {
         self.replicas.seats.get(&table).map(|seat| &seat.replica)
     }
 
+    /// All of them: where each stands among the tables, and by which name those of other nodes know
+    /// it. Of a table that is made again both are others than before.
+    pub fn replicas(&self) -> impl Iterator<Item = (TableId, TableName, &Replica)> {
+        self.replicas.seats.iter().map(|(table, seat)| (*table, seat.name, &seat.replica))
+    }
+
     // ------------------------------------------------------------------ beginning
 
     /// Makes the replicas, from what was recovered of them.

@@ -97,12 +97,17 @@ impl TableCommand {
 impl Catalogue {
     /// With one more, unless there are too many.
     pub(crate) fn create(&mut self, name: &str, schema: Schema) -> bool {
-        if self.tables.len() >= TABLES_MAX {
+        if self.is_full() {
             return false;
         }
         self.revision += 1;
         self.tables.insert(name.to_string(), Made { number: self.revision, schema });
         true
+    }
+
+    /// Whether there may be no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tables.len() >= TABLES_MAX
     }
 
     /// Without one.

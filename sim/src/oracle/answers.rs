@@ -68,6 +68,7 @@ impl Oracle {
             (Command::Fence { .. }, Some(slot)) => self.registers[slot].proposed(),
             _ => Ballot::ZERO,
         };
+        self.lists.on_asked(op, command);
         self.asked.push(Asked {
             fence,
             op,
@@ -78,6 +79,11 @@ impl Oracle {
             since: self.step,
             told: Told::Open,
         });
+    }
+
+    /// A client asks again.
+    pub(crate) fn on_request_again(&mut self, op: OpId) {
+        self.lists.on_asked_again(op);
     }
 
     /// W13: a change that was called off has been chosen.
@@ -103,16 +109,7 @@ impl Oracle {
             return self.breaks("REPLY", "nobody asked", format!("{op} is answered {outcome}"));
         };
         let asked = self.asked[place].clone();
-        if let Command::Primary { table, .. } = &asked.command {
-            self.on_primary_answer((op, node), *table, outcome, marks);
-        }
-        if let (Command::Table(command), Outcome::Done) = (&asked.command, outcome) {
-            self.on_table_done(node, op, command, marks);
-        }
-        if let Command::Merged { table, .. } = &asked.command {
-            let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };
-            self.on_merged_answer(node, op, *table, answer, marks);
-        }
+        self.on_other_answer(node, &asked, outcome, marks);
         if let Outcome::Refused(refusal) = outcome {
             let over = matches!(refusal, Refusal::InvalidBinding(_));
             self.asked[place].told = if over { Told::Over } else { Told::Never };
@@ -157,6 +154,32 @@ impl Oracle {
         self.tells(node, slot, version);
         if let Some(generation) = generation {
             self.shows(node, slot, generation);
+        }
+    }
+
+    /// What no register decides is judged by itself: primary and merged tables, and their lists.
+    fn on_other_answer(
+        &mut self,
+        node: usize,
+        asked: &Asked,
+        outcome: &Outcome,
+        marks: &mut Marks,
+    ) {
+        let op = asked.op;
+        if let Command::Primary { .. } = &asked.command {
+            self.on_primary_answer((op, node), outcome, marks);
+        }
+        if self.list.is_some()
+            && let Err((rule, shape, text)) = self.lists.on_answer(op, outcome)
+        {
+            self.breaks(rule, shape, text);
+        }
+        if let (Command::Table(command), Outcome::Done) = (&asked.command, outcome) {
+            self.on_table_done(node, op, command, marks);
+        }
+        if let Command::Merged { table, .. } = &asked.command {
+            let answer = if let Outcome::Merged(answer) = outcome { Some(answer) } else { None };
+            self.on_merged_answer(node, op, *table, answer, marks);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::plan::Nanos;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) node: usize,
-    op: OpId,
+    pub(super) op: OpId,
     /// When it has to be answered, at the latest.
     deadline: Nanos,
     /// Whether it was given to a node before.
@@ -58,7 +58,7 @@ impl Oracle {
             self.may_watch(node, request.client, what);
         }
         let patience = Nanos::try_from(request.patience.as_nanos()).unwrap_or(Nanos::MAX);
-        let patience = patience.min(self.answer_within(&request.command));
+        let patience = patience.min(self.answer_within(node, &request.command));
         self.calls.push(Call {
             node,
             op,
@@ -70,9 +70,10 @@ impl Oracle {
             merged: matches!(
                 request.command,
                 Command::Merged { .. } | Command::Primary { .. } | Command::Table(_)
-            ),
+            ) && !self.is_of_lists(&request.command),
             droppable: self.may_be_dropped(&request.command),
-            primary: matches!(request.command, Command::Primary { .. } | Command::PrimaryTable(_)),
+            primary: matches!(request.command, Command::Primary { .. } | Command::PrimaryTable(_))
+                || self.is_of_lists(&request.command),
             topic,
         });
     }
@@ -248,7 +249,7 @@ impl Oracle {
                     && !self.is_hosted(node, asked, *session)
             }
             // The node that is asked may not have heard of one that was made.
-            Refusal::NoSuchTable(table) if self.is_made(*table) => true,
+            Refusal::NoSuchTable(_) if self.is_of_made(command) => true,
             Refusal::NoSuchTable(_) if self.is_refused_table(command) => true,
             Refusal::NoSuchTable(table) => {
                 tables(command).contains(&table.0)
@@ -274,10 +275,22 @@ impl Oracle {
             }
             // Nothing is asked of a table that it has not, and every value fits.
             Refusal::Primary(_) => matches!(command, Command::Primary { .. }),
+            // What it says is compared with the lists.
+            Refusal::Unmade(_) if self.is_of_lists(command) => true,
             Refusal::Discipline(_) | Refusal::Unfit(_) | Refusal::Unmade(_) => false,
             // Looked at where they are known: at the call, at its bindings, at the node.
             Refusal::NoQuorum | Refusal::InvalidBinding(_) | Refusal::NotReady(_) => true,
         }
+    }
+
+    /// Whether a command is about a primary table that is made while nodes run.
+    fn is_of_made(&self, command: &Command) -> bool {
+        matches!(command, Command::Primary { table, .. } if self.is_made(*table))
+    }
+
+    /// Whether it is about the list of such tables.
+    const fn is_of_lists(&self, command: &Command) -> bool {
+        self.list.is_some() && matches!(command, Command::PrimaryTable(_) | Command::Table(_))
     }
 
     /// Whether a node hosts a session of who asks, as far as it can know.
@@ -303,6 +316,9 @@ const fn changes(command: &Command) -> bool {
     }
     if let Command::PrimaryTable(command) = command {
         return command.changes();
+    }
+    if let Command::Table(_) = command {
+        return true;
     }
     if let Command::Primary { call, .. } = command {
         // An operator's wish may come true later, too.

@@ -78,7 +78,8 @@ impl Oracle {
     /// not have heard of it yet, or not any more.
     pub(super) fn is_refused_table(&self, command: &Command) -> bool {
         let is_listed = matches!(command, Command::Merged { table, .. } if self.is_listed(*table));
-        is_listed || matches!(command, Command::Table(TableCommand::Drop { .. }))
+        let lists = !self.made.schemas.is_empty();
+        is_listed || lists && matches!(command, Command::Table(TableCommand::Drop { .. }))
     }
 
     /// Whether a command, as a node is given it, is about one of them.

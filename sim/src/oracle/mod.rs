@@ -12,6 +12,7 @@ mod bindings;
 mod calls;
 mod claims;
 mod ending;
+mod lists;
 mod made;
 mod merged;
 mod primary;
@@ -150,6 +151,10 @@ pub(crate) struct Oracle {
     merged: Vec<Merged>,
     made: made::MadeTables,
     primary: Vec<Primary>,
+    /// Which of them stands at which place of each node, and was asked last by each request.
+    seats: Vec<Vec<(TableId, usize)>>,
+    asked_of_primary: BTreeMap<OpId, usize>,
+    lists: lists::Lists,
     /// The calls of resolvers about each collision: by which node, in which spell.
     resolved: BTreeMap<Collision, Vec<(usize, u64)>>,
     attempts: Vec<Attempt>,
@@ -204,7 +209,10 @@ impl Oracle {
             reach: Reach::new(nodes),
             merged: Merged::all(plan),
             made: made::MadeTables::new(plan),
+            seats: vec![Self::seats(&primary); nodes],
             primary,
+            asked_of_primary: BTreeMap::new(),
+            lists: lists::Lists::default(),
             resolved: BTreeMap::new(),
             attempts: Vec::new(),
             erasures: Vec::new(),
@@ -646,7 +654,11 @@ impl Oracle {
             }
             return;
         }
+        // The oldest first.
         while let Some(cell) = self.registers[slot].fresh.pop() {
+            if self.list == Some(slot) {
+                self.on_list_chosen(&cell, marks);
+            }
             let change = cell.lineage.last();
             let first = change.and_then(|change| self.first_attempt(change.op));
             if first.is_some_and(|(_, first)| change.is_some_and(|now| now.ballot > first)) {

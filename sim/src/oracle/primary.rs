@@ -7,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use synod::consensus::{Cell, Content};
 use synod::primary::{
     Acknowledge, Answer, Call, Command, Cursor, Entry, Member, Piece, Place, ReadLevel, Record,
-    Refusal, Reign, Replica, Role, Roster, What,
+    Refusal, Reign, Replica, Role, Roster, Schema, What,
 };
 use synod::{Ballot, Key, NodeId, OpId, Outcome, Replicas, TableId, TableName, Value};
 
 use super::Oracle;
+use super::lists::Lists;
 use super::wanted::Wanted;
 use crate::marks::{Mark, Marks};
 use crate::plan::{Nanos, Nodes, Plan};
@@ -180,16 +182,17 @@ struct Asked {
     is_local: bool,
 }
 
-/// One primary table.
+/// One primary table. Of a name that clients make and drop there are several, one after another.
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
+    /// The place of its name in the plan.
     table: TableId,
     name: TableName,
     register: Key,
-    /// What the registers of all tables end in that are made under this name.
-    made: Option<String>,
-    /// Whether it is there: declared, or made.
-    is_there: bool,
+    /// By what it is listed, if it is made while nodes run.
+    listed: Option<(String, u64)>,
+    /// Whether it was there and is no more. Nothing is promised of it then.
+    dropped: bool,
     acknowledge: Acknowledge,
     /// Who is a replica, if nobody says otherwise.
     replicas: Replicas,
@@ -217,37 +220,69 @@ pub(super) struct Primary {
 
 impl Primary {
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
-        let tables = plan.tables.iter().zip(0..).filter_map(|(table, place)| {
-            let schema = table.primary()?;
-            // Nothing else is made or dropped, so it is the first.
-            let made = table.is_made();
-            let name = if made { format!("$1/{}", table.name) } else { table.name.clone() };
-            Some(Self {
-                table: TableId(place),
-                name: TableName::of(&name),
-                register: Key::from(name.as_str()),
-                made: made.then(|| format!("/{}", table.name)),
-                is_there: !made,
-                acknowledge: schema.acknowledge,
-                replicas: schema.replicas.clone(),
-                answer_within: Nanos::try_from(schema.answer_within.as_nanos())
-                    .unwrap_or(Nanos::MAX),
-                truth: Vec::new(),
-                written: BTreeMap::new(),
-                done: BTreeMap::new(),
-                values: BTreeMap::new(),
-                acknowledged: 0,
-                roster: None,
-                rosters: 0,
-                crowns: BTreeMap::new(),
-                asked: BTreeMap::new(),
-                never: BTreeSet::new(),
-                nodes: (1..=plan.cluster.nodes)
-                    .map(|node| Known::new(schema.replicas.contains(NodeId(node))))
-                    .collect(),
-            })
-        });
-        tables.collect()
+        // Each time that it is dropped it may be made again, and both are revisions of the list.
+        let drops = plan.drops() as u64;
+        let mut all = Vec::new();
+        for (table, place) in plan.tables.iter().zip(0..) {
+            let Some(schema) = table.primary() else { continue };
+            let one = |name: &str, listed| Self::new(plan, TableId(place), (name, listed), schema);
+            if table.is_made() {
+                let listed = |number: u64| {
+                    let name = format!("${number}/{}", table.name);
+                    one(&name, Some((table.name.clone(), number)))
+                };
+                all.extend((1..=1 + 2 * drops).map(listed));
+            } else {
+                all.push(one(&table.name, None));
+            }
+        }
+        all
+    }
+
+    fn new(
+        plan: &Plan,
+        table: TableId,
+        (name, listed): (&str, Option<(String, u64)>),
+        schema: &Schema,
+    ) -> Self {
+        let nodes = (1..=plan.cluster.nodes).map(NodeId);
+        Self {
+            table,
+            name: TableName::of(name),
+            register: Key::from(name),
+            listed,
+            dropped: false,
+            acknowledge: schema.acknowledge,
+            replicas: schema.replicas.clone(),
+            answer_within: Nanos::try_from(schema.answer_within.as_nanos()).unwrap_or(Nanos::MAX),
+            truth: Vec::new(),
+            written: BTreeMap::new(),
+            done: BTreeMap::new(),
+            values: BTreeMap::new(),
+            acknowledged: 0,
+            roster: None,
+            rosters: 0,
+            crowns: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            never: BTreeSet::new(),
+            nodes: nodes.map(|node| Known::new(schema.replicas.contains(node))).collect(),
+        }
+    }
+
+    /// It is listed, as these words have it, or is no more.
+    fn on_list(&mut self, lists: &Lists) {
+        let Some((name, number)) = &self.listed else { return };
+        let Some(words) = lists.had(name, *number) else { return };
+        self.dropped = !lists.has(name, *number);
+        let words = words.strip_prefix("primary").unwrap_or(words).trim_start_matches('+');
+        let Ok(schema) = Schema::default().with_words(words) else { return };
+        self.acknowledge = schema.acknowledge;
+        let within = Nanos::try_from(schema.answer_within.as_nanos());
+        self.answer_within = within.unwrap_or(Nanos::MAX);
+        if self.replicas != schema.replicas {
+            self.replicas = schema.replicas;
+            (0..self.nodes.len()).for_each(|node| self.forget(node));
+        }
     }
 
     /// Which register says who is primary.
@@ -256,8 +291,7 @@ impl Primary {
     }
 
     pub(super) fn is_named(&self, register: &Key) -> bool {
-        let made = self.made.as_ref().map(String::as_bytes);
-        self.register == *register || made.is_some_and(|made| register.as_bytes().ends_with(made))
+        self.register == *register
     }
 
     fn len(&self) -> u64 {
@@ -297,6 +331,11 @@ impl Primary {
             return Err(("I8", "committed by the deposed", text));
         }
         if let Some(op) = entry.what.op() {
+            let is_asked = self.asked.contains_key(&op);
+            if !is_asked && !self.asked.values().any(|asked| asked.of == op) {
+                let text = format!("n{} commits {entry}, which this table was not asked", node + 1);
+                return Err(("I3", "done and never asked", text));
+            }
             if let Some(before) = self.done.insert(op, index) {
                 let text = format!("n{} commits {entry}; it was done at {before}", node + 1);
                 return Err(("I3", "done twice", text));
@@ -404,6 +443,9 @@ impl Primary {
             return Err(("I4", "a successor without what is committed", text));
         }
         let last = self.crowns.last_key_value();
+        if last.is_none() && self.listed.as_ref().is_some_and(|(_, number)| *number > 1) {
+            marks.hit(Mark::PrimaryMadeAgain);
+        }
         if seat.is_writing && last.is_some_and(|(_, last)| last.who.0 != node) {
             marks.hit(Mark::SucceededPending);
         }
@@ -519,7 +561,13 @@ impl Primary {
             }
             Record::Committed(_) | Record::Entered { .. } | Record::Made(_) | Record::Wanted(_) => {
             }
-            Record::Void => self.forget(node),
+            Record::Void => {
+                self.forget(node);
+                if self.listed.is_some() && !self.dropped {
+                    let text = format!("n{} gives {} up, which is listed", node + 1, self.register);
+                    return Err(("I4", "given up and not dropped", text));
+                }
+            }
         }
         Ok(())
     }
@@ -573,6 +621,20 @@ impl Primary {
         });
     }
 
+    /// Whoever is told that there is no such table any more has had nothing done there.
+    fn on_answer_of_dropped(
+        &mut self,
+        op: OpId,
+        asked: &Asked,
+        outcome: &Outcome,
+        marks: &mut Marks,
+    ) -> Result<(), Wrong> {
+        if matches!(outcome, Outcome::Refused(synod::Refusal::NoSuchTable(_))) {
+            return self.on_refused(op, asked, Refusal::NotPrimary(None), marks);
+        }
+        Ok(())
+    }
+
     /// A client is answered: what it is shown is so, and what it is told of is on disks.
     fn on_answer(
         &mut self,
@@ -581,8 +643,10 @@ impl Primary {
         marks: &mut Marks,
         life: impl Fn(usize) -> Option<u64>,
     ) -> Result<(), Wrong> {
-        self.nodes[node].wanted.answer(op, outcome);
         let Some(asked) = self.asked.get(&op).cloned() else { return Ok(()) };
+        if self.dropped {
+            return self.on_answer_of_dropped(op, &asked, outcome, marks);
+        }
         match outcome {
             Outcome::Primary(Answer::Committed { place, existed }) => {
                 self.on_committed(op, &asked, (*place, *existed), life)
@@ -744,21 +808,29 @@ impl Primary {
     // ---- after healing --------------------------------------------------------------------
 
     /// I9, I10: what is not yet as it must be among these nodes, if they have what it takes.
-    fn unequal(&self, nodes: Nodes, life: impl Fn(usize) -> Option<u64>) -> Option<Unequal> {
+    fn unequal(
+        &self,
+        nodes: Nodes,
+        is_there: bool,
+        life: impl Fn(usize) -> Option<u64>,
+    ) -> Option<Unequal> {
         let unequal = |text| Some(("I10", "replicas unequal", text));
-        if !self.is_there {
-            return None;
+        if self.listed.is_some() && !is_there {
+            let mut known = self.nodes.iter().zip(1..).filter(|(_, node)| nodes.has(*node));
+            let (_, node) = known.find(|(known, _)| known.stand.is_some())?;
+            let text = format!("n{node} goes on with {}, which is dropped", self.register);
+            return Some(("I10", "dropped and still there", text));
         }
         let Some((_, roster)) = &self.roster else {
             let mut known = self.nodes.iter().zip(1..).filter(|(_, node)| nodes.has(*node));
             let wanted = known.any(|(known, _)| known.stand.is_none_or(|stand| stand.wanted));
             return if wanted { unequal("nobody is primary".to_owned()) } else { None };
         };
-        let is_there = |member: &&Member| {
+        let is_here = |member: &&Member| {
             let node = usize::from(member.node.0).wrapping_sub(1);
             nodes.has(member.node.0) && life(node) == Some(member.life.0)
         };
-        let there = roster.in_sync.iter().filter(is_there).count();
+        let there = roster.in_sync.iter().filter(is_here).count();
         let count = roster.in_sync.len();
         let needed = if self.acknowledge == Acknowledge::Quorum { count - count / 2 } else { 1 };
         if there < needed {
@@ -778,7 +850,7 @@ impl Primary {
         if primary.is_none() {
             return unequal(format!("nobody is primary, says {roster}"));
         }
-        if let Some(gone) = roster.in_sync.iter().find(|member| !is_there(member)) {
+        if let Some(gone) = roster.in_sync.iter().find(|member| !is_here(member)) {
             return unequal(format!("{gone} is gone, and counts, says {roster}"));
         }
         // Who wants to leave goes on for as long as there is nobody else.
@@ -804,29 +876,74 @@ impl Primary {
 }
 
 impl Oracle {
-    fn primary_of(&mut self, table: TableId) -> Option<&mut Primary> {
-        self.primary.iter_mut().find(|primary| primary.table == table)
+    /// Which table stands at this place of a node.
+    fn seat(&self, node: usize, table: TableId) -> Option<usize> {
+        let mut seats = self.seats.get(node)?.iter();
+        seats.find(|(known, _)| *known == table).map(|(_, primary)| *primary)
+    }
+
+    /// Those that nodes are configured with stand at the same place of each.
+    pub(super) fn seats(primary: &[Primary]) -> Vec<(TableId, usize)> {
+        let declared = primary.iter().enumerate().filter(|(_, it)| it.listed.is_none());
+        declared.map(|(place, it)| (it.table, place)).collect()
+    }
+
+    /// A node has a replica at this place of its tables, by this name. A place is never another's
+    /// while the process lives.
+    fn take_seat(&mut self, node: usize, table: TableId, name: TableName) -> Option<usize> {
+        if let Some(place) = self.seat(node, table) {
+            return Some(place);
+        }
+        let place = self.primary.iter().position(|primary| primary.name == name);
+        let listed = place.and_then(|place| self.primary[place].listed.as_ref());
+        let was = |(name, number): &(String, u64)| self.lists.had(name, *number).is_some();
+        if !listed.is_some_and(was) {
+            let text = format!("n{} has made a table at {table} that no list names", node + 1);
+            self.breaks("W3", "made and not listed", text);
+            return None;
+        }
+        self.seats[node].push((table, place?));
+        place
     }
 
     /// How far a node's replica was when it was last looked at.
     pub(crate) fn stand(&self, node: usize, table: TableId) -> Option<Stand> {
-        self.primary.iter().find(|primary| primary.table == table)?.nodes[node].stand
-    }
-
-    /// A client was told that what is made while nodes run is made.
-    pub(crate) fn on_table_made(&mut self) {
-        for primary in &mut self.primary {
-            primary.is_there = true;
-        }
+        self.primary[self.seat(node, table)?].nodes[node].stand
     }
 
     /// Whether a table is made while nodes run.
     pub(super) fn is_made(&self, table: TableId) -> bool {
-        self.primary.iter().any(|primary| primary.table == table && primary.made.is_some())
+        self.primary.iter().any(|primary| primary.table == table && primary.listed.is_some())
+    }
+
+    /// Whether any that was made is no more.
+    pub(crate) fn is_any_dropped(&self) -> bool {
+        self.primary.iter().any(|primary| primary.dropped)
+    }
+
+    /// A list of tables is chosen.
+    pub(super) fn on_list_chosen(&mut self, cell: &Cell, marks: &mut Marks) {
+        let Some(Content::Value(value)) = cell.live().map(|live| &live.content) else { return };
+        let judged = self.lists.on_chosen(&String::from_utf8_lossy(value.as_bytes()));
+        if let Err((rule, shape, text)) = judged {
+            return self.breaks(rule, shape, text);
+        }
+        for (place, primary) in self.primary.iter_mut().enumerate() {
+            let was_there = !primary.dropped;
+            primary.on_list(&self.lists);
+            let pending = |op: &OpId| {
+                self.asked_of_primary.get(op) == Some(&place)
+                    && primary.asked.get(op).is_some_and(|asked| asked.command.writes())
+            };
+            if was_there && primary.dropped && self.calls.iter().any(|call| pending(&call.op)) {
+                marks.hit(Mark::DroppedPending);
+            }
+        }
     }
 
     /// A node's process begins.
     pub(super) fn forget_replicas(&mut self, node: usize) {
+        self.seats[node] = Self::seats(&self.primary);
         for primary in &mut self.primary {
             primary.nodes[node].stand = None;
             primary.nodes[node].idle = None;
@@ -844,18 +961,21 @@ impl Oracle {
     pub(super) fn on_replica_record(&mut self, node: usize, table: TableName, record: &Record) {
         if let Some(primary) = self.primary.iter_mut().find(|primary| primary.name == table) {
             let (table, judged) = (primary.table, primary.on_record(node, record));
-            self.judge(table, judged);
+            // What became of it since it was dropped is not known.
+            if !primary.dropped {
+                self.judge(table, judged);
+            }
         }
     }
 
     /// I5: how long a node may take to answer.
-    pub(super) fn answer_within(&self, command: &synod::Command) -> Nanos {
+    pub(super) fn answer_within(&self, node: usize, command: &synod::Command) -> Nanos {
         let synod::Command::Primary { table, call: Call::Ask { follow: false, .. } } = command
         else {
             return Nanos::MAX;
         };
-        let known = self.primary.iter().find(|primary| primary.table == *table);
-        known.map_or(Nanos::MAX, |primary| primary.answer_within)
+        let known = self.seat(node, *table);
+        known.map_or(Nanos::MAX, |place| self.primary[place].answer_within)
     }
 
     /// A node's replica has taken a step that may leave something pending.
@@ -867,22 +987,29 @@ impl Oracle {
         replica: &Replica,
         now: Nanos,
     ) {
-        let Some(primary) = self.primary_of(table) else { return };
-        let judged = primary.on_pending(node, replica, now);
-        self.judge(table, judged);
+        let Some(place) = self.seat(node, table) else { return };
+        let primary = &mut self.primary[place];
+        if !primary.dropped {
+            let judged = primary.on_pending(node, replica, now);
+            self.judge(table, judged);
+        }
     }
 
     /// A node's replica has taken a step.
     pub(crate) fn on_replica_step(
         &mut self,
         who: (usize, u32),
-        table: TableId,
+        (table, name): (TableId, TableName),
         seat: &Seat,
         marks: &mut Marks,
     ) {
-        let Some(primary) = self.primary_of(table) else { return };
-        primary.is_there = true;
-        let judged = primary.on_step(who, seat, marks);
+        let Some(place) = self.take_seat(who.0, table, name) else { return };
+        let primary = &mut self.primary[place];
+        if primary.dropped {
+            primary.nodes[who.0].stand = Some(seat.stand);
+            return;
+        }
+        let (table, judged) = (primary.table, primary.on_step(who, seat, marks));
         self.judge(table, judged);
     }
 
@@ -893,22 +1020,28 @@ impl Oracle {
         table: TableId,
         call: &Call,
     ) {
-        if let Some(primary) = self.primary_of(table) {
-            primary.on_asked(op, node, call);
+        let seat = self.seat(node, table);
+        if let Some(place) = seat {
+            self.primary[place].on_asked(op, node, call);
+            self.asked_of_primary.insert(op, place);
+        } else {
+            self.asked_of_primary.remove(&op);
         }
     }
 
     pub(super) fn on_primary_answer(
         &mut self,
         (op, node): (OpId, usize),
-        table: TableId,
         outcome: &Outcome,
         marks: &mut Marks,
     ) {
+        let Some(&place) = self.asked_of_primary.get(&op) else { return };
         let lives: Vec<Option<u64>> = self.truths.iter().map(|truth| truth.life).collect();
-        let Some(primary) = self.primary_of(table) else { return };
+        let primary = &mut self.primary[place];
+        primary.nodes[node].wanted.answer(op, outcome);
         let life = |node: usize| lives.get(node).copied().flatten();
         let judged = primary.on_answer((op, node), outcome, marks, life);
+        let table = primary.table;
         self.judge(table, judged);
     }
 
@@ -916,7 +1049,9 @@ impl Oracle {
     pub(crate) fn unequal_replicas(&self, nodes: Nodes) -> Option<Unequal> {
         let life = |node: usize| self.truths.get(node).and_then(|truth| truth.life);
         self.primary.iter().find_map(|primary| {
-            let (rule, shape, text) = primary.unequal(nodes, life)?;
+            let listed = primary.listed.as_ref();
+            let is_there = listed.is_none_or(|(name, number)| self.lists.has(name, *number));
+            let (rule, shape, text) = primary.unequal(nodes, is_there, life)?;
             Some((rule, shape, format!("{}: {text}", primary.table)))
         })
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use synod::{ClusterId, Config, ConfigError, Genesis, Limits, NodeId, TableConfig, Timing};
 
 use super::{
-    Act, CLIENTS_MAX, CLOCK_MAX, Cut, Discipline, Fault, KEYS_MAX, MERGE_ROWS, MILLI, Mode,
-    NODES_MAX, Nanos, Nodes, Operation, Plan, Resolvers, SECOND, TABLES_MAX, TIME_MAX, Tie,
+    Act, CLIENTS_MAX, CLOCK_MAX, Cut, DROPS_MAX, Discipline, Fault, KEYS_MAX, MERGE_ROWS, MILLI,
+    Mode, NODES_MAX, Nanos, Nodes, Operation, Plan, Resolvers, SECOND, TABLES_MAX, TIME_MAX, Tie,
     Trouble, shrink,
 };
 
@@ -224,6 +224,9 @@ impl Plan {
         }
         if self.tables.iter().rev().skip(1).any(super::Table::is_made) {
             return wrong("table", "the last one alone can be made while nodes run");
+        }
+        if self.drops() > DROPS_MAX {
+            return wrong("table", format_args!("a table can be dropped {DROPS_MAX} times"));
         }
         let declared = self.tables.iter().take_while(|table| !table.is_listed()).count();
         let listed = &self.tables[declared..];

@@ -135,6 +135,29 @@ const APART: &[Kind] = &[Kind::Crash, Kind::Islands, Kind::Islands, Kind::OneWay
 /// Disks that fail and are slow, besides everything else.
 const FLAKY: &[Kind] = &[Kind::SlowDisk, Kind::SlowDisk, Kind::WriteError, Kind::WriteError];
 
+/// What a plan's seed is altered by to draw who drops what is made: the rest is as it were without.
+const DROPPING: u64 = 0x6472_6f70;
+
+/// Has clients drop the primary table that they have made, or want it made as another.
+fn drop_and_make_again(plan: &mut Plan) {
+    let mut draws = Seeded::new(plan.seed ^ DROPPING);
+    if !draws.percent(60) {
+        return;
+    }
+    let (drops, others) = (draws.within(1, 4), draws.within(0, 4));
+    let mut left = super::DROPS_MAX;
+    for operation in &mut plan.operations {
+        match draws.below(100) {
+            lot if lot < drops && left > 0 => {
+                left -= 1;
+                operation.act = Act::CloseSession;
+            }
+            lot if lot < drops + others => operation.act = Act::OpenSession,
+            _ => {}
+        }
+    }
+}
+
 /// What clients may do, before where is drawn.
 const ACTS: usize = 13;
 
@@ -428,6 +451,9 @@ impl Maker {
         self.operations(&mut plan, scenario, operations, wanders);
         if lists {
             make_and_drop(&mut listing, &mut plan);
+        }
+        if plan.tables.iter().any(Table::is_made) {
+            drop_and_make_again(&mut plan);
         }
         self.faults(&mut plan, scenario, &kinds, options.safety.is_some());
         if scenario.name != "free" && options.safety.is_none() && self.draws.percent(15) {

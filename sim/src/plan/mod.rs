@@ -38,6 +38,8 @@ pub const CLIENTS_MAX: u16 = 64;
 pub const KEYS_MAX: u16 = 64;
 /// The most tables of a plan.
 pub const TABLES_MAX: usize = 16;
+/// How often clients may have a table dropped: each made after that is another to the oracle.
+pub(crate) const DROPS_MAX: usize = 8;
 /// How long a row may be, unless a plan says otherwise: as long as the engine has it.
 pub const ROW_MAX: u32 = 1 << 20;
 
@@ -238,6 +240,9 @@ pub struct Operation {
 /// of what was last seen is that of one value; a fence resolves the conflict that the client last
 /// saw. There are no bindings. Of one that is made while nodes run a watch asks that it be made, an
 /// unwatch that it be dropped; until a client knows that it is there it asks for nothing else.
+///
+/// Where clients make a primary table, to close a session is to drop it, and to open one is to want
+/// it made as another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// End the client's session.
@@ -628,9 +633,12 @@ impl Plan {
         self.tables_that(|table| matches!(table.discipline, Discipline::Merged(_)))
     }
 
-    /// Those with a primary, which stand behind them as well.
-    pub(crate) fn primary_tables(&self) -> impl Iterator<Item = TableId> + use<> {
-        self.tables_that(|table| table.primary().is_some())
+    /// How often clients have a table dropped, that they may then make again.
+    #[must_use]
+    pub(crate) fn drops(&self) -> usize {
+        let is_drop = |operation: &&Operation| operation.act == Act::CloseSession;
+        let is_made = self.tables.iter().any(Table::is_made);
+        if is_made { self.operations.iter().filter(is_drop).count() } else { 0 }
     }
 
     fn tables_that(&self, fits: fn(&Table) -> bool) -> std::vec::IntoIter<TableId> {

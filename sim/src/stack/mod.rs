@@ -74,7 +74,9 @@ pub(crate) struct Step {
     /// The merged tables that there are, if some are made while nodes run.
     pub(crate) tables: Vec<(TableId, TableName, String)>,
     /// The replicas of primary tables that are not.
-    pub(crate) seats: Vec<(TableId, Seat)>,
+    pub(crate) seats: Vec<(TableId, TableName, Seat)>,
+    /// Where primary tables are that are made while nodes run, by their names.
+    pub(crate) made: Vec<(String, TableId, TableName)>,
 }
 
 /// What the World sees of a process between its steps.

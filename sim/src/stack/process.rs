@@ -50,6 +50,8 @@ pub(crate) struct Process {
     copies: BTreeMap<TableId, Table>,
     /// The merged tables that there are, if some are made while nodes run.
     tables: Vec<(TableId, TableName, String)>,
+    /// Where it has primary tables that are made while nodes run, by their names.
+    made: Vec<(String, TableId, TableName)>,
     shared: Shared,
 }
 
@@ -119,8 +121,8 @@ impl Process {
         };
         drop(machine.spawn(async move { drop(tokio::task::spawn_local(live())) }));
         let (view, copies) = (View::default(), BTreeMap::new());
-        let (machine, tables) = (machine.id(), Vec::new());
-        Self { life, machine, doors, view, showing, copies, tables, shared }
+        let (machine, tables, made) = (machine.id(), Vec::new(), Vec::new());
+        Self { life, machine, doors, view, showing, copies, tables, made, shared }
     }
 
     /// Tells the node something. What comes of it is noted when it does.
@@ -173,6 +175,16 @@ impl Process {
         self.tables.iter().map(|(table, name, text)| (*table, *name, text.as_str()))
     }
 
+    /// The same of where primary tables are.
+    pub(crate) fn look_at_made(&mut self, made: Vec<(String, TableId, TableName)>) {
+        self.made = made;
+    }
+
+    pub(crate) fn find_made(&self, name: &str) -> Option<(TableId, TableName)> {
+        let found = self.made.iter().find(|(known, ..)| known == name);
+        found.map(|(_, table, hash)| (*table, *hash))
+    }
+
     pub(crate) fn merged(&self, table: TableId) -> Option<&Table> {
         self.copies.get(&table)
     }
@@ -217,7 +229,7 @@ fn is_same(one: &Table, other: &Table) -> bool {
 fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod::host::Tap {
     let tables: Vec<TableId> = plan.merged_tables().collect();
     let lists = plan.tables.iter().any(crate::plan::Table::is_listed);
-    let primary: Vec<TableId> = plan.primary_tables().collect();
+    let makes = plan.tables.iter().any(crate::plan::Table::is_made);
     let mut known: BTreeMap<TableId, Table> = BTreeMap::new();
     let mut stood: BTreeMap<TableId, Stand> = BTreeMap::new();
     Box::new(move |node, input, now, effects| {
@@ -236,13 +248,13 @@ fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod
                 view.violation = node.check_invariants().err();
             }
         }
-        let (mut copies, mut made) = (Vec::new(), Vec::new());
+        let (mut copies, mut listed) = (Vec::new(), Vec::new());
         if lists {
             let all = node.merged_tables();
-            made.extend(all.map(|(table, name, text)| (table, name, text.to_owned())));
+            listed.extend(all.map(|(table, name, text)| (table, name, text.to_owned())));
         }
-        let of_made = made.iter().map(|(table, ..)| *table).filter(|it| !tables.contains(it));
-        for table in tables.iter().copied().chain(of_made) {
+        let of_listed = listed.iter().map(|(table, ..)| *table).filter(|it| !tables.contains(it));
+        for table in tables.iter().copied().chain(of_listed) {
             let Some(copy) = node.merged(table) else { continue };
             if known.get(&table).is_none_or(|before| !is_same(before, copy)) {
                 known.insert(table, copy.clone());
@@ -250,16 +262,19 @@ fn tap(life: Life, plan: &Plan, view: Arc<Mutex<View>>, shared: Shared) -> synod
             }
         }
         let mut seats = Vec::new();
-        for &table in &primary {
-            let Some(replica) = node.replica(table) else { continue };
+        let mut made = Vec::new();
+        for (table, name, replica) in node.replicas() {
             let stand = Stand::of(replica);
             if stood.insert(table, stand) != Some(stand) {
-                seats.push((table, Seat::of(replica)));
+                seats.push((table, name, Seat::of(replica)));
+            }
+            if makes {
+                made.push((node.config().tables[usize::from(table.0)].name.clone(), table, name));
             }
         }
         let (effects, due) = (effects.to_vec(), node.poll_timeout());
-        let tables = made;
-        let step = Step { input, now, effects, due, copies, tables, seats };
+        let tables = listed;
+        let step = Step { input, now, effects, due, copies, tables, seats, made };
         shared.note(life, Deed::Step(Box::new(step)));
     })
 }

@@ -338,9 +338,19 @@ impl World<'_> {
             self.oracle.on_request(op(id, request), &command);
             let seen = self.seen_of(place, &command);
             self.recorder.on_request(op(id, request), &command, seen.as_ref());
+        } else {
+            self.oracle.on_request_again(op(id, request));
         }
-        self.note_primary((place, request), target, &command);
-        let command = self.as_known(target, command);
+        let put = self.address_made(place, target, &command);
+        self.note_primary((place, request), target, (&command, &put));
+        if let (Some(waiting), Command::Primary { table, .. }) =
+            (&mut self.clients[place].waiting, &command)
+            && let Command::Primary { call, .. } = &put
+        {
+            // If it is asked again, then with what it was asked with.
+            waiting.command = Command::Primary { table: *table, call: call.clone() };
+        }
+        let command = self.as_known(target, put);
         let request = Request {
             client: id,
             id: request,

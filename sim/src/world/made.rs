@@ -137,7 +137,6 @@ impl World<'_> {
         let is_listed = |table: TableId| {
             self.plan.tables.get(usize::from(table.0)).is_some_and(crate::plan::Table::is_listed)
         };
-        let named = |name: &str| self.listed(name).and_then(at);
         if let Command::Merged { table, command } = &command
             && is_listed(*table)
         {
@@ -145,7 +144,8 @@ impl World<'_> {
             return Command::Merged { table, command: command.clone() };
         }
         if let Command::Table(TableCommand::Drop { name }) = &command
-            && named(name).is_none()
+            && let Some(number) = self.listed(name)
+            && at(number).is_none()
         {
             return Command::Merged { table: NOWHERE, command: merged::Command::Get(key_of(0)) };
         }

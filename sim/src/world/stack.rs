@@ -390,10 +390,11 @@ impl World<'_> {
 
     /// A node took a step: the oracles see what they see of a node without a host.
     fn on_step(&mut self, place: usize, step: Step) {
-        let Step { input, now, effects, copies, tables, seats, .. } = step;
+        let Step { input, now, effects, copies, tables, seats, made, .. } = step;
         self.before_copies(place, &input);
         if let Some(process) = &mut self.hosts[place].node {
             process.look(copies, tables);
+            process.look_at_made(made);
         }
         if !std::mem::replace(&mut self.stack.hosts[place].begun, true) {
             // The first thing that is seen of its copies.
@@ -414,8 +415,9 @@ impl World<'_> {
         }
         self.look_at_copies(place, super::merged::cause(&input));
         let boots = self.hosts[place].boots;
-        for (table, seat) in seats {
-            self.oracle.on_replica_step((place, boots), table, &seat, &mut self.marks);
+        for (table, name, seat) in seats {
+            let at = (table, name);
+            self.oracle.on_replica_step((place, boots), at, &seat, &mut self.marks);
         }
         for effect in effects {
             self.event(0x0EFF ^ (place as u64) << 16);
