@@ -30,6 +30,9 @@ use crate::wire::{self, DecodeError};
 /// How much a reader asks the operating system for at a time.
 const READ: usize = 64 << 10;
 
+/// Bytes kept for heartbeats and their answers where nothing else has room: some dozens of them.
+const SPARE: usize = 4 << 10;
+
 /// The links of one node.
 pub(super) struct Links<N: Network> {
     network: N,
@@ -150,11 +153,13 @@ impl<N: Network> Links<N> {
         reaching.chain([accepting]).collect()
     }
 
-    /// Takes a message for a peer. It is lost if there is no link, or the peer does not keep up.
+    /// Takes a message for a peer. It is lost if there is no link, or the peer does not keep up. A
+    /// burst that finds no room costs its messages, not the peer's belief that this node is there.
     pub(super) fn send(&self, to: NodeId, message: &Message) {
         let Some(peer) = self.peers.iter().find(|peer| peer.node == to) else { return };
         let mut out = peer.out.borrow_mut();
-        let full = out.len() >= self.options.queue_max;
+        let spare = if message.is_heartbeat() { SPARE } else { 0 };
+        let full = out.len() >= self.options.queue_max.saturating_add(spare);
         if !peer.up.get() || full || wire::encode(message, &mut out).is_err() {
             peer.dropped.set(peer.dropped.get() + 1);
         }
@@ -494,5 +499,87 @@ impl Reconnect {
                 Some(wait / 2 + random.up_to(wait / 2))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ClusterId, Epoch};
+    use crate::cluster;
+    use crate::node::Body;
+
+    /// Nobody is ever reached.
+    struct Nowhere;
+
+    impl Network for Nowhere {
+        type Reader = tokio::io::Empty;
+        type Writer = tokio::io::Sink;
+
+        async fn dial(&self, _: NodeId) -> io::Result<Stream<Self>> {
+            std::future::pending().await
+        }
+
+        async fn accept(&self) -> io::Result<(Stream<Self>, String)> {
+            std::future::pending().await
+        }
+
+        fn address(&self, peer: NodeId) -> String {
+            peer.to_string()
+        }
+    }
+
+    fn links(queue_max: usize) -> Rc<Links<Nowhere>> {
+        let hello = Hello {
+            name: "synod".to_owned(),
+            cluster: ClusterId(7),
+            configuration: 8,
+            epoch: Epoch(1),
+            node: NodeId(1),
+            peer: NodeId(2),
+            life: Life(3),
+            incarnation: Incarnation(4),
+            purpose: Purpose::Link(5),
+        };
+        let options = LinkOptions { queue_max, ..LinkOptions::default() };
+        let inbox = Rc::new(Inbox::default());
+        Links::new(Nowhere, hello, [NodeId(2)], options, inbox, Random::new(1))
+    }
+
+    /// A burst fills the queue for a peer: heartbeats find room all the same, and not without end.
+    #[test]
+    fn a_full_queue_has_room_for_heartbeats() {
+        let links = links(1_000);
+        links.peers[0].up.set(true);
+        let header = |body| Message {
+            cluster: ClusterId(7),
+            epoch: Epoch(1),
+            life: Life(3),
+            incarnation: Incarnation(4),
+            body,
+        };
+        let other = header(Body::Monitor(crate::monitor::Message::Sessions(Vec::new())));
+        let beat = header(Body::Cluster(cluster::Message::Heartbeat {
+            sequence: 1,
+            session: None,
+            tables: 0,
+            lost: false,
+        }));
+        let status = || links.status()[0];
+        while status().dropped == 0 {
+            links.send(NodeId(2), &other);
+        }
+        let full = status();
+        links.send(NodeId(2), &beat);
+        assert!(status().queued > full.queued && status().dropped == full.dropped, "no room");
+        links.send(NodeId(2), &other);
+        assert_eq!(status().dropped, full.dropped + 1, "only heartbeats have room");
+        let mut sent = 1;
+        while status().dropped == full.dropped + 1 {
+            links.send(NodeId(2), &beat);
+            sent += 1;
+        }
+        assert!(sent > 24, "{sent} heartbeats had room");
+        assert!(status().queued < 1_000 + 2 * SPARE, "{} bytes wait", status().queued);
     }
 }

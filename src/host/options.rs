@@ -36,7 +36,8 @@ pub struct LinkOptions {
     /// Silence, or waiting for the peer to read, after which a link is given up; noticed within
     /// twice that. Default 4 s; heartbeats must be much more frequent.
     pub idle: Duration,
-    /// Bytes that may wait for a peer, give or take one message; more are lost. Default 8 MiB.
+    /// Bytes that may wait for a peer, give or take one message; more are lost, heartbeats a few
+    /// KiB later than all else. Default 8 MiB.
     pub queue_max: usize,
     /// Handshakes under way at once. Default 128.
     pub guests_max: usize,

@@ -320,6 +320,13 @@ pub enum Record {
 }
 
 impl Message {
+    /// Whether it says no more than that a node is there, and hears another: a host that has no
+    /// room for what goes on has some for this.
+    #[must_use]
+    pub const fn is_heartbeat(&self) -> bool {
+        matches!(self.body, Body::Cluster(_))
+    }
+
     /// Whether handling it may make records: a host whose disk is far behind had better lose it.
     #[must_use]
     pub const fn may_persist(&self) -> bool {
