@@ -907,6 +907,7 @@ impl Oracle {
     }
 
     /// How far a node's replica was when it was last looked at.
+    #[cfg(not(madsim))]
     pub(crate) fn stand(&self, node: usize, table: TableId) -> Option<Stand> {
         self.primary[self.seat(node, table)?].nodes[node].stand
     }
