@@ -414,6 +414,79 @@ fn a_write_passed_on_is_done_once() {
     assert_eq!(rows(&cluster.call(1, mget("a"))), ["a=2"], "nor by another process");
 }
 
+/// L-05: writes that wait for a replica are done once one is heard, each once, in whichever order
+/// their turns come, and in whichever order they arrive.
+#[test]
+fn writes_that_wait_for_a_replica_are_all_done() {
+    let mut cluster = cluster(on_two());
+    cluster.crash(2);
+    split(&mut cluster, &[&[1], &[3]]);
+    cluster.run(Duration::from_secs(3));
+    let patience = Duration::from_secs(15);
+    let mut waiting = Vec::new();
+    for number in 0..12 {
+        let write = mput(&format!("k{number:02}"), "1");
+        waiting.push(cluster.ask_with(3, OnNoQuorum::Retry, patience, write));
+        cluster.run(ms(70));
+    }
+    heal(&mut cluster);
+    cluster.run(Duration::from_secs(3));
+    for asked in waiting {
+        let outcome = cluster.answered(asked).expect("an answer");
+        assert!(matches!(outcome, Outcome::Merged(Answer::Written { .. })), "{outcome}");
+    }
+    cluster.rule(|flight| if flight.is("Ask") { Fate::Park } else { Fate::Deliver });
+    let late = ["a", "b", "c"].map(|value| cluster.ask(3, mput(&format!("k{value}"), value)));
+    cluster.no_rule();
+    cluster.parked.reverse();
+    let again = cluster.parked.clone();
+    cluster.unpark();
+    cluster.run(ms(500));
+    assert!(late.iter().all(|asked| cluster.answered(*asked).is_some()));
+    assert_eq!(rows(&cluster.call(1, scan(Match::Any, Match::Any))).len(), 15);
+    cluster.call(1, mremove("ka"));
+    cluster.flights.extend(again);
+    cluster.run(ms(500));
+    assert!(rows(&cluster.call(1, mget("ka"))).is_empty(), "none is done twice");
+}
+
+/// What a node has asked is counted for as long as its process lives, and from the start by the
+/// next one; what comes of an earlier process is late, and so is what comes long after the latest.
+#[test]
+fn what_is_passed_on_is_counted_for_as_long_as_a_process_lives() {
+    let mut cluster = cluster(on_two());
+    cluster.crash(2);
+    cluster.run(Duration::from_secs(3));
+    cluster.rule(|flight| if flight.is("Ask") { Fate::Park } else { Fate::Deliver });
+    for value in ["many", "latest", "late"] {
+        let asked = cluster.ask_with(3, OnNoQuorum::Retry, ms(100), mput("a", value));
+        assert_eq!(cluster.answer(asked), Outcome::Unknown);
+    }
+    cluster.no_rule();
+    let asked = std::mem::take(&mut cluster.parked);
+    let arrive = |cluster: &mut Cluster, which: usize, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            let mut question = asked[which].clone();
+            let Body::Remote(remote) = &mut question.message.body else { panic!("no question") };
+            remote.number = number;
+            cluster.flights.push(question);
+        }
+        cluster.run(ms(10));
+    };
+    let a = |cluster: &mut Cluster| rows(&cluster.call(1, mget("a")));
+    let long_after = 5 << 32;
+    arrive(&mut cluster, 0, long_after..long_after + 2_000);
+    arrive(&mut cluster, 1, long_after + 2_000..long_after + 2_001);
+    assert_eq!(a(&mut cluster), ["a=latest"]);
+    arrive(&mut cluster, 2, long_after..long_after + 100);
+    assert_eq!(a(&mut cluster), ["a=latest"], "it may have been done");
+    cluster.restart(3);
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(previous(&cluster.call(3, mput("a", "next"))), ["a=latest"]);
+    arrive(&mut cluster, 1, long_after + 3_000..long_after + 3_001);
+    assert_eq!(a(&mut cluster), ["a=next"]);
+}
+
 /// L-05: what a replica declines another one is asked for. The client is told why, at once, when
 /// none is left.
 #[test]

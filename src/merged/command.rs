@@ -233,7 +233,9 @@ pub struct PeerInfo {
 pub struct Remote {
     /// Which table.
     pub table: super::TableName,
-    /// The asker's number for it; it names the process life too, so it is used once.
+    /// Which process of the asker's asks.
+    pub by: Incarnation,
+    /// That one's number for it, which it uses once.
     pub number: u64,
     /// Question or answer.
     pub content: Content,

@@ -13,7 +13,9 @@ use super::catalogue::listed_by;
 use super::pulls::Pulls;
 use super::requests::check_len;
 use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
-use crate::base::{Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall};
+use crate::base::{
+    Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall,
+};
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
     self, Actor, Agreement, Answer, Applied, BATCH_MAX, CATALOGUE, Change, Command, Declined,
@@ -30,6 +32,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How many events of a table are kept to be told.
 const HISTORY_MAX: usize = 32;
 
+/// How many of the latest writes that were done for a peer are remembered.
+const DONE_MAX: usize = 1_024;
+
 /// The copies, and who waits for what of them.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
@@ -43,9 +48,10 @@ pub(super) struct Copies {
     /// Requests whose answer waits for the disk: for what, and what is said if that takes too long.
     waiting: BTreeMap<OpId, (Ticket, Outcome)>,
     asks: BTreeMap<u64, Ask>,
-    asks_made: u32,
-    /// The latest write of each peer that was done for it here.
-    done_for: BTreeMap<NodeId, u64>,
+    /// The latest number of an ask.
+    asks_made: u64,
+    /// The latest writes of each peer that came here to be done for it.
+    done_for: BTreeMap<NodeId, DoneFor>,
     /// The process lives of peers, of whom something may be asked.
     lives: BTreeMap<NodeId, Incarnation>,
     heard: BTreeSet<NodeId>,
@@ -81,6 +87,31 @@ struct Ask {
     declined: BTreeSet<NodeId>,
 }
 
+/// The latest writes that came from one process of a peer.
+#[derive(Debug, Default)]
+struct DoneFor {
+    by: Incarnation,
+    numbers: BTreeSet<u64>,
+    /// Of what is not above this it is not known any more whether it came.
+    forgotten: u64,
+}
+
+impl DoneFor {
+    /// Takes note that a write has come; says whether it is certain that it had not come before.
+    fn is_first(&mut self, by: Incarnation, number: u64) -> bool {
+        if by > self.by {
+            *self = Self { by, ..Self::default() };
+        }
+        if by < self.by || number <= self.forgotten || !self.numbers.insert(number) {
+            return false;
+        }
+        if self.numbers.len() > DONE_MAX {
+            self.forgotten = self.numbers.pop_first().unwrap_or_default();
+        }
+        true
+    }
+}
+
 impl Ask {
     /// Whether the table may have been changed for it.
     fn may_be_done(&self) -> bool {
@@ -89,6 +120,13 @@ impl Ask {
 }
 
 impl Copies {
+    /// Gives a request a number of its own, which is the greatest so far.
+    fn number(&mut self, ask: Ask) -> u64 {
+        self.asks_made += 1;
+        self.asks.insert(self.asks_made, ask);
+        self.asks_made
+    }
+
     pub(super) fn is_asked(&self, op: &OpId) -> bool {
         self.waiting.contains_key(op) || self.asks.values().any(|ask| ask.op == *op)
     }
@@ -495,9 +533,7 @@ impl Node {
     }
 
     fn begin_ask(&mut self, ask: Ask, effects: &mut Effects) {
-        self.copies.asks_made += 1;
-        let number = u64::from(self.incarnation.0) << 32 | u64::from(self.copies.asks_made);
-        self.copies.asks.insert(number, ask);
+        let number = self.copies.number(ask);
         self.on_ask_timer(number, effects);
     }
 
@@ -664,7 +700,7 @@ impl Node {
 
     /// Asks a copy, or another one; gives up when the client does. What may change the table is
     /// sent once: whether a lost message was done cannot be told.
-    pub(super) fn on_ask_timer(&mut self, number: u64, effects: &mut Effects) {
+    pub(super) fn on_ask_timer(&mut self, mut number: u64, effects: &mut Effects) {
         let Some(ask) = self.copies.asks.get(&number) else { return };
         let (now, deadline) = (self.now.instant, ask.deadline);
         if now >= deadline {
@@ -677,11 +713,18 @@ impl Node {
             && let Some(table) = self.copies.hash(ask.table)
         {
             let content = RemoteContent::Ask(life, ask.command.clone());
+            if ask.command.changes() && number < self.copies.asks_made {
+                // Others were asked while it waited: it goes as the latest, for of those long
+                // before it a replica does not know whether they came.
+                self.timers.clear(Timer::Ask(number));
+                let Some(ask) = self.copies.asks.remove(&number) else { return };
+                number = self.copies.number(ask);
+            }
             if let Some(ask) = self.copies.asks.get_mut(&number) {
                 ask.sent += 1;
                 ask.asked = Some(to);
             }
-            let remote = Remote { table, number, content };
+            let remote = Remote { table, by: self.incarnation, number, content };
             self.send(member, Body::Remote(remote), Ticket(0), effects);
         }
         let again = now + self.config.timing.round * 2;
@@ -712,6 +755,7 @@ impl Node {
     pub(super) fn on_remote(&mut self, from: usize, remote: Remote, effects: &mut Effects) {
         let known = self.copies.names.get(&remote.table).copied();
         let asked = self.copies.asks.get(&remote.number);
+        let asked = asked.filter(|_| remote.by == self.incarnation);
         let is_asked = asked.is_some_and(|ask| Some(ask.table) == known);
         match remote.content {
             RemoteContent::Answer(answer) if is_asked => {
@@ -729,19 +773,18 @@ impl Node {
                 if life != self.incarnation || !self.merges() {
                     return;
                 }
-                // What comes twice, or behind a later one, is not done: it may have been. What is
-                // declined counts as come, so that it can never be done after that.
+                // What comes twice, or so late that it may have, is not done. What is declined
+                // counts as come, so that it can never be done after that.
                 if command.changes() {
                     let peer = self.members.nodes()[from];
                     let done = self.copies.done_for.entry(peer).or_default();
-                    if remote.number <= *done {
+                    if !done.is_first(remote.by, remote.number) {
                         return;
                     }
-                    *done = remote.number;
                 }
                 let content = self.answer_for(known, &command, effects);
                 let after = known.map_or(Ticket(0), |table| self.durable_with(table));
-                let answer = Remote { table: remote.table, number: remote.number, content };
+                let answer = Remote { content, ..remote };
                 self.send(from, Body::Remote(answer), after, effects);
             }
         }
