@@ -2071,6 +2071,56 @@ fn what_is_aside_is_dropped_when_the_table_becomes_another() {
     assert!(held.all(|(_, version)| version.field.is_none()), "nothing decides now");
 }
 
+/// A table is compared in full after its strategy was changed, however long that takes, while
+/// clients go on writing: what a copy answers from stays as it is, as far as that is needed.
+#[test]
+fn a_full_comparison_ends_on_a_table_that_is_written_to() {
+    let before = schema(Strategy::LastModified, Contest::LaterWins);
+    let mut world = World::at_pace(3, before, true, &[], (1_000, 4_096));
+    let value = Value::from(vec![7; 1_000]);
+    let filling: Vec<Mutation> = (0..200).map(|n| Mutation::Put(key(n), value.clone())).collect();
+    world.write(0, &filling);
+    (0..10).for_each(|_| world.round());
+    let becomes = Some(Schema::default().agreement());
+    world.begun = std::mem::take(&mut world.schema);
+    for place in 0..3 {
+        let becomes = becomes.clone();
+        world.hosts[place].log.push(Change { becomes, ..Change::default() });
+        world.restart(place);
+    }
+    // The first two compare themselves with the third before they hear each other.
+    world.cut = BTreeSet::from([(1, 2), (2, 1)]);
+    (0..10).for_each(|_| world.round());
+    world.cut.clear();
+    let met = |world: &mut World, place: usize, peer: u16| {
+        let Ok(Answer::Info(info)) = world.ask(place, &Command::Info) else { panic!("no info") };
+        info.peers.iter().any(|it| it.node == NodeId(peer) && it.met)
+    };
+    assert!(met(&mut world, 0, 3) && met(&mut world, 1, 3) && !met(&mut world, 0, 2));
+    let (mut chunks, mut steps) = (0, 0);
+    while !(met(&mut world, 0, 2) && met(&mut world, 1, 1)) {
+        steps += 1;
+        assert!(steps < 500, "not compared after {chunks} chunks");
+        world.now = world.now + Duration::from_millis(50);
+        if steps % 5 == 0 {
+            (0..3).for_each(|place| world.tick(place));
+        }
+        if steps % 4 == 0 {
+            world.put(2, 0, &format!("{steps}"));
+        }
+        let flying = std::mem::take(&mut world.flying);
+        for flight in flying {
+            chunks += usize::from(matches!(flight.2.body, Body::Chunk(_)));
+            world.flying.push(flight);
+            world.deliver(world.flying.len() - 1);
+        }
+        world.finish();
+    }
+    assert!((100..150).contains(&chunks), "{chunks} chunks");
+    world.heal();
+    world.check();
+}
+
 impl World {
     /// All stop; one begins again from an earlier state of its storage, the others from theirs.
     fn put_back(&mut self, place: usize, log: Vec<Change>) {

@@ -68,6 +68,7 @@ enum Said {
         stable: Seen,
         heard: u8,
         stance: u8,
+        compares: bool,
         yours: Option<(u8, u8)>,
     },
     Pull {
@@ -177,7 +178,7 @@ impl Bench {
                     circle: self.circle.clone(),
                 })
             }
-            Said::Digest { circle, seen, stable, heard, stance, yours } => {
+            Said::Digest { circle, seen, stable, heard, stance, compares, yours } => {
                 self.digests += 1;
                 self.circle = circle.iter().fold(Circle::default(), |before, by| {
                     before.next(self.actor(*by), vec![self.actor(*by), self.actor(0)])
@@ -198,6 +199,7 @@ impl Bench {
                         1 => Stance::Told,
                         _ => Stance::Merged,
                     },
+                    compares: *compares,
                     yours: yours.map(|dot| (self.dot(dot), Stamp::default())),
                 })
             }

@@ -267,6 +267,8 @@ struct Peer {
     /// been heard.
     knows_more: Option<bool>,
     lack: Option<Lack>,
+    /// Since when it compares itself in full with this copy.
+    comparing: Option<Instant>,
     /// Whether this copy has been compared in full with it, where that is needed.
     compared: bool,
     apart: Apart,
@@ -695,7 +697,7 @@ impl Replica {
         self.retry(now, step);
         self.go_on(now, step);
         self.settle(now, step);
-        self.advance(step);
+        self.advance(now, step);
         self.said += 1;
         let counting = self.counting();
         let missed = self.missed(now);
@@ -712,6 +714,7 @@ impl Replica {
                 missed: missed.clone(),
                 wall,
                 stance: peer.stance(),
+                compares: self.session.as_ref().is_some_and(|it| it.is_full_with(node)),
                 yours: peer.actor.and_then(|actor| {
                     self.table.latest_of(actor).map(|version| (version.dot, version.stamp))
                 }),
@@ -828,6 +831,7 @@ impl Replica {
         peer.knows_more = Some(digest.seen.last(&own) > self.table.seen().last(&own));
         (peer.said, peer.echo) = (digest.number, digest.heard);
         peer.takes_note(&mut digest, own, self.table.circle());
+        peer.comparing = digest.compares.then(|| peer.comparing.unwrap_or(now));
         peer.clock = Some((digest.wall, now));
         if core::mem::take(&mut peer.away) {
             peer.come_back(now, self.pace.debounce);
@@ -841,7 +845,7 @@ impl Replica {
         let seen = self.table.seen();
         let equal = seen.covers(&digest.seen);
         if self.manual && !peer.meets(from, seen, &digest, step) {
-            return self.advance(step);
+            return self.advance(now, step);
         }
         self.move_on(&digest.circle, step);
         let Some(peer) = self.peers.get_mut(&from) else { return };
@@ -859,7 +863,7 @@ impl Replica {
         peer.met |= !compares && peer.owed.as_ref().is_some_and(|owed| seen.covers(owed));
         let may_begin = now >= peer.patience;
         let anew = peer.circle.outranks(self.table.circle());
-        self.advance(step);
+        self.advance(now, step);
         if equal && !compares && !anew {
             return self.let_go(from);
         }
@@ -996,8 +1000,9 @@ impl Replica {
         }
     }
 
-    /// Finds what all copies have seen, and forgets what lost among it.
-    fn advance(&mut self, step: &mut Step) {
+    /// Finds what all copies have seen, and forgets what lost among it, unless a peer is amid what
+    /// it would have to begin again then. Who is written to would never be compared in full else.
+    fn advance(&mut self, now: Instant, step: &mut Step) {
         let seen = self.table.seen();
         if !self.started || self.cut.is_none() && self.table.stable().covers(seen) {
             return;
@@ -1011,7 +1016,10 @@ impl Replica {
             let counted = self.peers.iter().filter(|(_, peer)| peer.counts());
             counted.map(|(node, peer)| (*node, peer.words()))
         };
-        if let Some(stable) = cut.advance(seen, self.said, counted) {
+        let waited_for = |peer: &Peer| peer.is_comparing(now, &self.pace, self.retention);
+        if let Some(stable) = cut.advance(seen, self.said, counted)
+            && !self.peers.values().any(waited_for)
+        {
             self.cut = None;
             self.apply(Change { stable, ..Change::default() }, step);
         }
@@ -1141,8 +1149,23 @@ impl Replica {
         }
         // Whoever is waited for beside this one is not to blame.
         self.peers.values_mut().filter_map(|p| p.lack.as_mut()).for_each(|l| l.since = now);
-        let first = progress.stable.get_or_insert_with(|| chunk.stable.clone()).clone();
-        let circle = progress.circle.get_or_insert_with(|| chunk.circle.clone()).clone();
+        let first = progress.stable.get_or_insert_with(|| chunk.stable.clone());
+        let circle = progress.circle.get_or_insert_with(|| chunk.circle.clone());
+        // What the peer forgot meanwhile may be missing between two chunks.
+        let nothing_forgotten = match progress.full {
+            true => *first == chunk.stable,
+            false => progress.have.covers(&chunk.stable),
+        };
+        let is_whole = nothing_forgotten && *circle == chunk.circle;
+        if !is_whole {
+            if let Some(peer) = self.peers.get_mut(&from)
+                && chunk.circle.outranks(&peer.circle)
+            {
+                peer.circle = chunk.circle;
+            }
+            self.session = None;
+            return self.ask(from, true, now, step);
+        }
         if !versions.is_empty() {
             let role = Role::Aside(Box::new(progress.clone()));
             let change = Change { versions, role, ..Change::default() };
@@ -1154,24 +1177,9 @@ impl Replica {
             step.sends.push((from, self.message(Body::Pull(pull))));
             return;
         }
-        // What the peer forgot meanwhile may be missing between two chunks.
-        if let Some(peer) = self.peers.get_mut(&from)
-            && chunk.circle.outranks(&peer.circle)
-        {
-            peer.circle = chunk.circle.clone();
-        }
-        let nothing_forgotten = match progress.full {
-            true => first == chunk.stable,
-            false => progress.have.covers(&chunk.stable),
-        };
-        if nothing_forgotten && circle == chunk.circle {
-            let looked = progress.got.clone();
-            session.state = Asking::Whole { looked, stable: chunk.stable };
-            self.conclude(step);
-        } else {
-            self.session = None;
-            self.ask(from, true, now, step);
-        }
+        let looked = progress.got.clone();
+        session.state = Asking::Whole { looked, stable: chunk.stable };
+        self.conclude(step);
     }
 
     /// Goes on under another name as what a copy is that has gone on without this one, and writes
@@ -1313,6 +1321,9 @@ impl Replica {
             step.sends.push((from, self.message(resync)));
             return;
         }
+        if pull.full {
+            peer.comparing.get_or_insert(now);
+        }
         let most = (pull.most as usize).min(CHUNK_BYTES);
         let mut put_in = Applied::default();
         let bounds = (most, self.pace.rows);
@@ -1431,6 +1442,7 @@ impl Peer {
             clock: None,
             knows_more: None,
             lack: None,
+            comparing: None,
             compared: false,
             // What was before this process is not known.
             apart: if manual { Apart::Suspected } else { Apart::No },
@@ -1495,6 +1507,13 @@ impl Peer {
     /// by a link that goes and comes meanwhile: else one that flaps faster than that never merges.
     fn come_back(&mut self, now: Instant, debounce: Duration) {
         self.patience = *self.back.get_or_insert(now) + debounce;
+    }
+
+    /// Whether it is amid comparing itself in full, and not for too long.
+    fn is_comparing(&self, now: Instant, pace: &Pace, retention: Duration) -> bool {
+        let since = |then: Instant| now.since(then);
+        let is_heard = since(self.heard) < pace.round * RESUME_ROUNDS;
+        is_heard && self.comparing.is_some_and(|then| since(then) < retention)
     }
 
     /// Whether it is waited for before anything is forgotten.
@@ -1599,6 +1618,12 @@ impl Session {
     fn pull(&self) -> Pull {
         let Progress { session, by, have, got, full, .. } = self.progress.clone();
         Pull { session, by, have, got, full, most: self.most }
+    }
+
+    /// Whether that peer is asked for everything, and has not said all of it.
+    fn is_full_with(&self, peer: NodeId) -> bool {
+        let is_under_way = !matches!(self.state, Asking::Whole { .. });
+        self.progress.full && self.progress.peer.node == peer && is_under_way
     }
 
     /// Whether that peer was asked, and the question was given up.

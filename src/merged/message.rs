@@ -65,6 +65,9 @@ pub struct Digest {
     pub wall: Wall,
     /// Whether the copies are merged.
     pub stance: Stance,
+    /// Whether it is comparing itself in full with the receiver. If that forgot anything meanwhile,
+    /// it would have to begin again.
+    pub compares: bool,
     /// The latest write of the receiver's that is held here, and its stamp: so that a receiver
     /// that was put back to an earlier state finds out if it has named another write the same.
     pub yours: Option<(Dot, Stamp)>,
