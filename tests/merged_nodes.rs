@@ -65,7 +65,7 @@ fn rows(outcome: &Outcome) -> Vec<String> {
 }
 
 fn previous(outcome: &Outcome) -> Vec<String> {
-    let Outcome::Merged(Answer::Written { previous }) = outcome else {
+    let Outcome::Merged(Answer::Written { previous, complete: true }) = outcome else {
         panic!("no answer to a write: {outcome}")
     };
     texts(previous)
@@ -485,6 +485,32 @@ fn what_is_passed_on_is_counted_for_as_long_as_a_process_lives() {
     assert_eq!(previous(&cluster.call(3, mput("a", "next"))), ["a=latest"]);
     arrive(&mut cluster, 1, long_after + 3_000..long_after + 3_001);
     assert_eq!(a(&mut cluster), ["a=next"]);
+}
+
+/// L-05: the answer to what was passed on goes through a message: what there is no room for is left
+/// out, and that is said.
+#[test]
+fn an_answer_passed_on_fits_a_message() {
+    let schema = Schema { kind: Kind::Bag { secondary: None }, ..on_two() };
+    let mut cluster = cluster(schema);
+    cluster.crash(2);
+    cluster.run(Duration::from_secs(3));
+    let element = |number: u8| Value::from(vec![number; 1_000_000]);
+    for number in 0..18 {
+        cluster.call(1, batch(vec![Mutation::Put("bag".into(), element(number))]));
+    }
+    cluster.rule(|flight| {
+        let fits = || wire::encode(&flight.message, &mut Vec::new()).is_ok();
+        assert!(!matches!(flight.message.body, Body::Remote(_)) || fits(), "{}", flight.kind());
+        Fate::Deliver
+    });
+    let outcome = cluster.call(3, mremove("bag"));
+    let Outcome::Merged(Answer::Written { previous, complete }) = outcome else {
+        panic!("{}", &outcome.to_string()[..100])
+    };
+    assert_eq!((previous.len(), complete), (4, false), "each takes twice its size");
+    assert_eq!(previous[0].values[0].value, element(0));
+    assert!(rows(&cluster.call(3, mget("bag"))).is_empty(), "all of it was removed");
 }
 
 /// L-05: what a replica declines another one is asked for. The client is told why, at once, when

@@ -160,7 +160,11 @@ impl<N: Network> Links<N> {
         let mut out = peer.out.borrow_mut();
         let spare = if message.is_heartbeat() { SPARE } else { 0 };
         let full = out.len() >= self.options.queue_max.saturating_add(spare);
-        if !peer.up.get() || full || wire::encode(message, &mut out).is_err() {
+        if !peer.up.get() || full {
+            peer.dropped.set(peer.dropped.get() + 1);
+        } else if let Err(error) = wire::encode(message, &mut out) {
+            let why = format!("a message to {to} is dropped");
+            self.refusals.say(&why, |more| warn!("{why}: {error}{more}"));
             peer.dropped.set(peer.dropped.get() + 1);
         }
     }

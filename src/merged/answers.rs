@@ -17,6 +17,44 @@ pub(super) const ROWS_MAX: usize = 10_000;
 /// A page ends when its entries come to this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 
+impl Answer {
+    /// The same, as far as there is room for so many bytes. Of a write what it replaced is left
+    /// out behind that, of a read it can be asked for: nothing if the first row is too long.
+    pub(crate) fn within(self, most: usize) -> Option<Self> {
+        let fitting = |entries: &[Entry]| {
+            let mut bytes = 0;
+            let fits = entries.iter().take_while(|entry| {
+                bytes += entry.size();
+                bytes <= most
+            });
+            fits.count()
+        };
+        match self {
+            Self::Found { mut entries, more } => {
+                let fits = fitting(&entries);
+                if fits == entries.len() {
+                    return Some(Self::Found { entries, more });
+                }
+                entries.truncate(fits);
+                let more = entries.last()?.row.clone();
+                Some(Self::Found { entries, more: Some(more) })
+            }
+            Self::Written { mut previous, complete } => {
+                let fits = fitting(&previous);
+                if fits == previous.len() {
+                    return Some(Self::Written { previous, complete });
+                }
+                previous.truncate(fits.max(1));
+                // That there was something is told in any case.
+                let first = previous.first_mut().filter(|_| fits == 0);
+                first.into_iter().for_each(|entry| entry.values.truncate(1));
+                Some(Self::Written { previous, complete: false })
+            }
+            Self::Changed | Self::Info(_) => Some(self),
+        }
+    }
+}
+
 impl Table {
     fn entry(&self, row: &Row, shown: &[&Version]) -> Entry {
         let values = shown.iter().filter_map(|version| {

@@ -125,6 +125,8 @@ pub enum Answer {
         /// What the rows that it changed had shown before; those that had shown nothing are left
         /// out, so nothing is left if all was new (L-08, L-10).
         previous: Vec<Entry>,
+        /// Whether that is all of it. Answered by another node, it is as much as a message holds.
+        complete: bool,
     },
 }
 
@@ -356,9 +358,10 @@ impl fmt::Display for Answer {
                 "{}: {} versions, {} tombstones, {} conflicts",
                 info.agreement, info.versions, info.tombstones, info.conflicts
             ),
-            Self::Written { previous } => {
+            Self::Written { previous, complete } => {
                 write!(f, "written over")?;
-                previous.iter().try_for_each(|entry| write!(f, " {entry}"))
+                previous.iter().try_for_each(|entry| write!(f, " {entry}"))?;
+                if *complete { Ok(()) } else { write!(f, " and more") }
             }
         }
     }

@@ -576,7 +576,7 @@ impl Replica {
                     return Err(Unfit::NotManual);
                 }
                 self.release(*keep, step);
-                return Ok(Answer::Written { previous: Vec::new() });
+                return Ok(Answer::Written { previous: Vec::new(), complete: true });
             }
             Command::Scan { pattern, after, limit } => {
                 let (after, limit) = (after.as_ref(), *limit as usize);
@@ -603,7 +603,7 @@ impl Replica {
         };
         let previous = self.table.before(&change);
         self.write(change, reach, step);
-        Ok(Answer::Written { previous })
+        Ok(Answer::Written { previous, complete: true })
     }
 
     /// What the copy is, and how it stands with the others.

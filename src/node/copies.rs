@@ -14,7 +14,7 @@ use super::pulls::Pulls;
 use super::requests::check_len;
 use super::{Body, Effect, Effects, Event, Foreign, Held, MergeEvent, Node, Record, Timer};
 use crate::base::{
-    Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall,
+    FRAME_MAX, Incarnation, Instant, Key, Life, NodeId, OpId, TableId, Ticket, Value, Wall,
 };
 use crate::consensus::{OnNoQuorum, Outcome, Readiness, Refusal, Sent, Topic};
 use crate::merged::{
@@ -29,8 +29,15 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long everything else has its turn before a copy goes on putting in rows.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What a node is told that asks for a row which no message holds.
+const TOO_LONG: &str = "the row is longer than a message between nodes: ask a node with a copy";
+
 /// How many events of a table are kept to be told.
 const HISTORY_MAX: usize = 32;
+
+/// How many bytes of rows the answer to another node may have: half of what a frame may, since they
+/// are counted by about.
+const ANSWER_BYTES_MAX: usize = FRAME_MAX / 2;
 
 /// How many of the latest writes that were done for a peer are remembered.
 const DONE_MAX: usize = 1_024;
@@ -800,7 +807,10 @@ impl Node {
         let Some(table) = table else { return RemoteContent::Declined(Declined::NoCopy) };
         let allowed = self.check_merged(table, command);
         match allowed.and_then(|()| self.serve(table, command, effects)) {
-            Ok(answer) => RemoteContent::Answer(Ok(answer)),
+            Ok(answer) => answer.within(ANSWER_BYTES_MAX).map_or_else(
+                || RemoteContent::Declined(Declined::Refused(TOO_LONG.to_string())),
+                |answer| RemoteContent::Answer(Ok(answer)),
+            ),
             Err(Refusal::Unfit(unfit)) => RemoteContent::Answer(Err(unfit)),
             Err(Refusal::Busy) => RemoteContent::Declined(Declined::Busy),
             Err(Refusal::NoReplica(_) | Refusal::NoSuchTable(_)) => {

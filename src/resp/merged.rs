@@ -100,7 +100,7 @@ pub(super) fn shows(answer: &Answer) -> bool {
     match answer {
         Answer::Changed | Answer::Info(_) => false,
         Answer::Found { entries, .. } => !entries.is_empty(),
-        Answer::Written { previous } => !previous.is_empty(),
+        Answer::Written { previous, .. } => !previous.is_empty(),
     }
 }
 
@@ -154,11 +154,12 @@ pub(super) fn answered(outcome: &Outcome) -> Reply {
             ])
         }
         Answer::Info(info) => described(info),
-        Answer::Written { previous } => Reply::map([
+        Answer::Written { previous, complete } => Reply::map([
             ("written", Reply::Boolean(true)),
             ("removed", Reply::Boolean(!previous.is_empty())),
             ("previous", value_or_null(first(previous))),
             ("rows", rows(previous)),
+            ("complete", Reply::Boolean(*complete)),
         ]),
     }
 }

@@ -689,7 +689,7 @@ fn value(outcome: Outcome) -> Reply {
 }
 
 fn previous(outcome: Outcome) -> Reply {
-    if let Outcome::Merged(Answer::Written { previous }) = &outcome {
+    if let Outcome::Merged(Answer::Written { previous, .. }) = &outcome {
         return merged::value_or_null(merged::first(previous));
     }
     let (Outcome::Written { previous, .. } | Outcome::Removed { previous, .. }) = outcome else {

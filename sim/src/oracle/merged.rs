@@ -750,7 +750,7 @@ impl Merged {
         marks: &mut Marks,
     ) -> Result<(), Wrong> {
         let told = &mut self.copies[node].told;
-        if let Answer::Found { entries, .. } | Answer::Written { previous: entries } = answer {
+        if let Answer::Found { entries, .. } | Answer::Written { previous: entries, .. } = answer {
             entries.iter().flat_map(|entry| &entry.dots).for_each(|dot| told.insert(*dot));
         }
         if let Some(made) = self.made.remove(&op) {
@@ -771,7 +771,7 @@ impl Merged {
                 let found = rows(entries);
                 wanted.starts_with(&found) && (more.is_some() || found.len() == wanted.len())
             }
-            (Wanted::Written(wanted), Answer::Written { previous }) => {
+            (Wanted::Written(wanted), Answer::Written { previous, complete: true }) => {
                 let mut found = rows(previous);
                 found.sort();
                 found == *wanted

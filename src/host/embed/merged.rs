@@ -78,7 +78,8 @@ impl Default for Retries {
 
 /// A merged table, with its keys and values as the application has them. Cheap to clone.
 ///
-/// Every call but those of a node without a copy is answered by this node alone. Errors are as for
+/// Every call but those of a node without a copy is answered by this node alone; of what a write
+/// has replaced, such a node is told as much as a message holds, about 8 MiB. Errors are as for
 /// [`super::Table`]; a write that is refused for [`Refusal::Busy`] after its retries changed
 /// nothing.
 pub struct MergedTable<K, V> {
@@ -155,7 +156,7 @@ impl<K, V> MergedTable<K, V> {
         guards: Vec<Guard>,
     ) -> Result<Option<Vec<Entry>>, Error> {
         match self.ask(Ask::Write { mutations, guards }).await? {
-            Answer::Written { previous } => Ok(Some(previous)),
+            Answer::Written { previous, .. } => Ok(Some(previous)),
             Answer::Changed => Ok(None),
             Answer::Found { .. } | Answer::Info(_) => Err(Error::Unknown),
         }
