@@ -80,6 +80,22 @@ fn a_split_between_processes_heals() {
         assert!(listed.contains("value tea+bread") && listed.contains("value tea+milk"));
         assert!(listed.ends_with("more nil}") && !listed.contains("cleo"), "{listed}");
     }
+    let page = nodes.page(1, "/metrics").1;
+    for (name, value) in [
+        ("conflicts", 1),
+        ("apart", 0),
+        ("disagreed", 0),
+        ("stalled", 0),
+        ("clock_ahead_seconds", 0),
+        ("rewound", 0),
+    ] {
+        let line = format!("\nsynod_copy_{name}{{table=\"carts\"}} {value}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
+    assert!(page.contains("\nsynod_copy_behind{table=\"carts\"} "), "{page}");
+    let pair = "synod_copy_versions{table=\"pair\"}";
+    assert!(page.contains(pair), "{page}");
+    assert!(!nodes.page(3, "/metrics").1.contains(pair), "it keeps no copy");
     let plain = ran(&mut nodes.client(["conflicts", "--table", "carts"]));
     assert_eq!((plain.0, &*plain.1), (1, "ann  tea+bread  tea+milk\n"), "{}", plain.2);
 
@@ -91,7 +107,7 @@ fn a_split_between_processes_heals() {
     assert_eq!(ran(&mut nodes.client(["conflicts", "--table", "carts"])).0, 0);
     let told = carts[0].say("SYNOD.MERGED");
     assert!(told.contains("kind set strategy siblings contest later_wins durability disk"));
-    assert!(told.contains("conflicts 0"), "{told}");
+    assert!(told.contains("conflicts 0") && told.contains("rewound nil"), "{told}");
     until("tombstones are forgotten", || {
         carts.iter_mut().all(|client| client.say("SYNOD.MERGED").contains("tombstones 0"))
     });

@@ -191,6 +191,15 @@ fn described(info: &Info) -> Reply {
         ("tombstones", number(info.tombstones)),
         ("conflicts", number(info.conflicts)),
         ("clock_ahead", info.clock_ahead.map_or(Reply::Null, |by| number(by.as_secs()))),
+        (
+            "rewound",
+            info.rewound.map_or(Reply::Null, |rewound| {
+                Reply::bulk(match rewound {
+                    merged::Rewound::Behind => "behind",
+                    merged::Rewound::Forked => "forked",
+                })
+            }),
+        ),
         ("settled", Reply::Boolean(info.settled)),
         ("peers", Reply::Array(peers.collect())),
         ("history", Reply::Array(history.collect())),

@@ -18,9 +18,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::clients::Shared;
-use crate::base::TableId;
+use crate::base::{NodeId, TableId};
 use crate::consensus::{Command, Outcome, Readiness, Status};
 use crate::host::{CallOptions, DiskStatus, Local, News, Quiet};
+use crate::merged;
 use crate::primary::{Answer, Call, Info};
 
 /// Connections at once; a scraper needs one.
@@ -95,10 +96,11 @@ async fn answer(
                 if let Some(bytes) = stored(shared).await {
                     shared.metrics.storage.set(bytes);
                 }
+                let (replicas, copies) = (replicas(local).await, copies(local, status.node).await);
                 text(
                     StatusCode::OK,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    shared.metrics.render(&status, local, &replicas(local).await),
+                    shared.metrics.render(&status, local, &replicas, &copies),
                 )
             }
             None => stuck(),
@@ -161,6 +163,24 @@ async fn replicas(local: &Local) -> Vec<(String, Info)> {
         }
     }
     replicas
+}
+
+/// What it says of its copies of merged tables, by their tables.
+async fn copies(local: &Local, node: NodeId) -> Vec<(String, merged::Info)> {
+    let mut copies = Vec::new();
+    for (table, config) in (0..).map(TableId).zip(local.tables().iter()) {
+        // Of one that it does not keep, another node would tell.
+        if !config.schema().is_some_and(|schema| schema.replicas.contains(node)) {
+            continue;
+        }
+        let said = ask(local, Command::Merged { table, command: merged::Command::Info }).await;
+        if let Some(Outcome::Merged(merged::Answer::Info(info))) = said
+            && info.node == node
+        {
+            copies.push((config.name.clone(), info));
+        }
+    }
+    copies
 }
 
 async fn ask(local: &Local, command: Command) -> Option<Outcome> {

@@ -15,9 +15,11 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::clients::Shared;
+use super::copies::Copies;
 use super::replicas::Replicas;
 use crate::consensus::{Command, Outcome, Readiness, Status};
 use crate::host::Local;
+use crate::merged;
 use crate::primary::Info;
 use crate::resp::{Surroundings, code};
 
@@ -88,6 +90,7 @@ pub(super) struct Metrics {
     link_queued: Family<PeerLabel, Gauge>,
     link_dropped: Family<PeerLabel, Counter>,
     handshakes_refused: Counter,
+    copies: Copies,
     replicas: Replicas,
 }
 
@@ -131,6 +134,7 @@ impl Metrics {
             link_queued: Family::default(),
             link_dropped: Family::default(),
             handshakes_refused: Counter::default(),
+            copies: Copies::default(),
             replicas: Replicas::default(),
         };
         metrics.register();
@@ -215,6 +219,7 @@ impl Metrics {
             "Messages lost for want of a link to the peer, or of room",
             self.link_dropped.clone(),
         );
+        self.copies.register(&mut registry);
         self.replicas.register(&mut registry);
     }
 
@@ -268,16 +273,19 @@ impl Metrics {
         self.latency.observe(after.as_secs_f64());
     }
 
-    /// Everything, as Prometheus reads it; with the replicas of primary tables, by their tables.
+    /// Everything, as Prometheus reads it; with the replicas of primary tables and the copies of
+    /// merged ones, by their tables.
     pub(super) fn render(
         &self,
         status: &Status,
         local: &Local,
         replicas: &[(String, Info)],
+        copies: &[(String, merged::Info)],
     ) -> String {
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.set_host(local);
         self.replicas.set(status.node, replicas);
+        self.copies.set(copies);
         self.ready.set(i64::from(status.readiness == Readiness::Ready));
         self.quorum.set(i64::from(status.has_quorum));
         self.reachable.set(number(status.reachable.len()));

@@ -4,6 +4,7 @@
 //! how consensus is reached.
 
 mod clients;
+mod copies;
 mod descriptors;
 mod files;
 mod http;
