@@ -436,6 +436,49 @@ fn every_feature_is_cited_by_a_test() {
     );
 }
 
+/// The names in backticks in the last column of the tables that begin with a feature's number.
+fn shown_by(text: &str) -> Vec<&str> {
+    let is_feature = |cell: &str| {
+        let cell = cell.trim();
+        cell.starts_with(['A', 'L', 'M', 'U']) && cell.as_bytes().get(1) == Some(&b'-')
+    };
+    let rows = text.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    let rows = rows.filter(|row| row.split('|').next().is_some_and(is_feature));
+    let last = rows.filter_map(|row| row.split('|').next_back());
+    let quoted = last.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    quoted.filter(|name| name.contains('_') && name.bytes().all(is_part)).collect()
+}
+
+#[test]
+fn the_tests_that_show_features_are_there() {
+    let sources = rust();
+    let stem = |source: &Source| source.path.rsplit('/').next().map(str::to_owned);
+    let mut known: BTreeSet<String> = sources.iter().filter_map(stem).collect();
+    let marks = sources.iter().find(|source| source.path == "sim/src/marks.rs").expect("marks");
+    known.extend(marks.text.split('"').skip(1).step_by(2).map(str::to_owned));
+    for (_, line) in sources.iter().flat_map(Source::code) {
+        let name = line.split_once("fn ").and_then(|(_, rest)| rest.split(['(', '<']).next());
+        known.extend(name.map(str::to_owned));
+    }
+    let mut missing = Vec::new();
+    for source in sources_of_features() {
+        let names = shown_by(&source.text);
+        assert!(names.len() > 30, "{}: {} names were found", source.path, names.len());
+        let is_known = |name: &&str| known.contains(*name) || known.contains(&format!("{name}.rs"));
+        let unknown = names.into_iter().filter(|name| !is_known(name));
+        missing.extend(unknown.map(|name| format!("{}: {name}", source.path)));
+    }
+    report("these are said to show a feature, and there is no such test:", &missing);
+}
+
+fn sources_of_features() -> Vec<Source> {
+    let mut found = sources(&["md"]);
+    found.retain(|source| ["docs/MERGED.md", "docs/PRIMARY.md"].contains(&source.path.as_str()));
+    assert_eq!(found.len(), 2, "the documents were not found");
+    found
+}
+
 #[test]
 fn nothing_tells_of_the_machine_it_was_written_on() {
     let banned = [
