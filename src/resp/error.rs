@@ -76,7 +76,8 @@ pub const CODES: [(&str, &str); 24] = [
     (
         "UNKNOWN",
         "It may have taken effect, may still, or may never. Read after `SYNOD.FENCE` to find out, \
-         of a primary table ask `SYNOD.RESOLVE`, or send the same request with `AGAIN`.",
+         or send the same request with `AGAIN`; of a primary table ask `SYNOD.RESOLVE`; of a \
+         merged one read, for it has neither.",
     ),
     ("UNMADE", "The table was not made, changed or dropped: it says why. No effect."),
     (
@@ -149,7 +150,8 @@ pub fn refused(outcome: &Outcome) -> Reply {
         Outcome::Refused(refusal) => Reply::Error(code(refusal), refusal.to_string()),
         Outcome::Unknown => Reply::Error(
             "UNKNOWN",
-            "it may have taken effect, may still, or may never; SYNOD.FENCE and read to find out"
+            "it may have taken effect, may still, or may never; read to find out: in a consensus \
+             table after SYNOD.FENCE, in a merged one as it is; of a primary one ask SYNOD.RESOLVE"
                 .to_owned(),
         ),
         Outcome::Chosen { .. }

@@ -790,19 +790,28 @@ pub const COMMANDS: [Spec; 64] = {
     ]
 };
 
+/// What decides in one step instead.
+const SCRIPTS: &str = "there are no scripts; SYNOD.CAS decides on one key atomically, \
+     in a merged table SYNOD.BATCH on several, as far as its node has heard";
+
+/// How to change what is there, in tables of each discipline.
+const READ_AND_WRITE: &str = "read the value and its version with SYNOD.GET, write it with \
+     SYNOD.CAS VERSION; in a merged table write it with SYNOD.BATCH, IF the write that was read is \
+     still there; a primary table has no conditions";
+
 /// Commands of Redis that are refused: they would mean something else here, or need what is not
 /// here. What each is, and what to use instead.
 pub const REFUSED: [(&str, &str); 28] = [
-    ("APPEND", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("APPEND", READ_AND_WRITE),
     ("DBSIZE", "counting keys means listing them all; page through them with SYNOD.KEYS"),
-    ("DECR", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
-    ("DECRBY", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("DECR", READ_AND_WRITE),
+    ("DECRBY", READ_AND_WRITE),
     (
         "DISCARD",
         "there are no transactions: nothing behind MULTI was done, and what comes now is again",
     ),
-    ("EVAL", "there are no scripts; SYNOD.CAS decides on one key atomically"),
-    ("EVALSHA", "there are no scripts; SYNOD.CAS decides on one key atomically"),
+    ("EVAL", SCRIPTS),
+    ("EVALSHA", SCRIPTS),
     (
         "EXEC",
         "there are no transactions: nothing behind MULTI was done. Send pipelines without it, in \
@@ -810,21 +819,24 @@ pub const REFUSED: [(&str, &str); 28] = [
     ),
     (
         "EXPIRE",
-        "a key's life is decided when it is written; write it with SET EX or SYNOD.CAS UNTIL",
+        "a key's life is decided when it is written; write it with SET EX or SYNOD.CAS UNTIL. \
+         Merged and primary tables have no deadlines",
     ),
     (
         "EXPIREAT",
-        "a key's life is decided when it is written; write it with SET EXAT or SYNOD.CAS UNTIL",
+        "a key's life is decided when it is written; write it with SET EXAT or SYNOD.CAS UNTIL. \
+         Merged and primary tables have no deadlines",
     ),
     ("FLUSHALL", "remove keys by name; a table is not emptied in one step"),
     ("FLUSHDB", "remove keys by name; a table is not emptied in one step"),
-    ("GETEX", "a key's life is decided when it is written; read it with GET, write it with SET EX"),
-    ("INCR", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
-    ("INCRBY", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
     (
-        "INCRBYFLOAT",
-        "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION",
+        "GETEX",
+        "a key's life is decided when it is written; read it with GET, write it with SET EX. \
+         Merged and primary tables have no deadlines",
     ),
+    ("INCR", READ_AND_WRITE),
+    ("INCRBY", READ_AND_WRITE),
+    ("INCRBYFLOAT", READ_AND_WRITE),
     (
         "MSETNX",
         "several keys are not decided in one step; bind them to one key that is put if absent",
@@ -838,11 +850,13 @@ pub const REFUSED: [(&str, &str); 28] = [
     ("PERSIST", "a key's life is decided when it is written; write it with SET or SYNOD.CAS"),
     (
         "PEXPIRE",
-        "a key's life is decided when it is written; write it with SET PX or SYNOD.CAS UNTIL",
+        "a key's life is decided when it is written; write it with SET PX or SYNOD.CAS UNTIL. \
+         Merged and primary tables have no deadlines",
     ),
     (
         "PEXPIREAT",
-        "a key's life is decided when it is written; write it with SET PXAT or SYNOD.CAS UNTIL",
+        "a key's life is decided when it is written; write it with SET PXAT or SYNOD.CAS UNTIL. \
+         Merged and primary tables have no deadlines",
     ),
     (
         "PSUBSCRIBE",
@@ -856,11 +870,12 @@ pub const REFUSED: [(&str, &str); 28] = [
         "each table has its own, if it is a primary table; SYNOD.PRIMARY tells which, who counts, \
          and how far others are behind",
     ),
-    ("SETRANGE", "read the value and its version with SYNOD.GET, write it with SYNOD.CAS VERSION"),
+    ("SETRANGE", READ_AND_WRITE),
     ("UNWATCH", "there are no transactions; SYNOD.UNWATCH ends what SYNOD.WATCH began"),
     (
         "WATCH",
-        "there are no transactions; compare versions with SYNOD.CAS, or watch with SYNOD.WATCH",
+        "there are no transactions; compare versions with SYNOD.CAS, in a merged table with \
+         SYNOD.BATCH and IF; or watch with SYNOD.WATCH",
     ),
 ];
 
