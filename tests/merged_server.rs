@@ -144,7 +144,7 @@ fn tables_are_what_they_were_declared_as() {
     let (mut nodes, _) = cluster();
     let mut tags = clients(&nodes, "tags");
     let said = tags[0].say("SYNOD.BATCH 3 PUT k a PUT k b PUT k a");
-    assert_eq!(said, "{written true removed false previous nil rows ()}");
+    assert_eq!(said, "{written true removed false previous nil rows () complete true}");
     until("both elements are there", || {
         let rows = tags[2].say("SYNOD.ROWS PREFIX k");
         rows.contains("element a") && rows.contains("element b")
@@ -204,6 +204,21 @@ fn tables_are_what_they_were_declared_as() {
     let (code, out, complaint) = ran(&mut nodes.client(["merged", "--table", "tags"]));
     assert_eq!(code, 0, "{complaint}");
     assert!(out.contains("bag") && out.contains("memory"), "{out}");
+    is_in_lines(&nodes, &out);
+}
+
+/// Each peer, each event and each row is in a line of its own.
+fn is_in_lines(nodes: &Nodes, out: &str) {
+    let lines: Vec<&str> = out.lines().map(str::trim).collect();
+    let title = lines.iter().position(|line| line.starts_with("NODE ")).expect("peers");
+    let number = |place: usize| lines[place].split(' ').next();
+    assert_eq!([number(title + 1), number(title + 2)], [Some("2"), Some("3")], "{out}");
+    let events = &lines[title + 3..];
+    assert!(events.iter().any(|line| line.contains(" GMT  merge finished with")), "{out}");
+    let (code, _, complaint) = ran(&mut nodes.client(["put", "m", "a\nb", "--table", "tags"]));
+    assert_eq!(code, 0, "{complaint}");
+    let listed = ran(&mut nodes.client(["rows", "--prefix", "m", "--table", "tags"])).1;
+    assert_eq!(listed, "m  a\\nb\n");
 }
 
 /// L-03, L-05, L-06, M-28: tables made while nodes run, by any client and by the command line, as

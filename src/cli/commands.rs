@@ -226,11 +226,29 @@ pub(super) fn keys(options: &KeysOptions) -> Result {
     Ok(Verdict::Done)
 }
 
-/// How this node's copy of a merged table stands with the others.
+/// How this node's copy of a merged table stands with the others: itself, then a line for each
+/// peer, then one for each event, the latest last.
 pub(super) fn merged(options: &TableOptions) -> Result {
     let words = Words::new("SYNOD.MERGED").table(options);
     let reply = ask(&options.client.target()?, &words.0, Repeat::Freely)?;
-    options.client.screen().reply(&reply)?;
+    let screen = options.client.screen();
+    let Some(fields) = reply.as_map().filter(|_| !screen.is_json()) else {
+        screen.reply(&reply)?;
+        return Ok(Verdict::Done);
+    };
+    let (lists, own): (Vec<_>, Vec<_>) = fields
+        .iter()
+        .cloned()
+        .partition(|(name, _)| matches!(name.as_str(), Some("peers" | "history")));
+    screen.reply(&Frame::Map(own))?;
+    for (_, list) in lists.iter().filter(|(name, _)| name.as_str() == Some("peers")) {
+        screen.reply(list)?;
+    }
+    for event in field(&reply, "history").and_then(Frame::as_array).unwrap_or_default() {
+        let cell = |name| field(event, name).map(show::cell).unwrap_or_default();
+        let at = field(event, "at").and_then(Frame::as_integer).map(show::date);
+        screen.line(format!("{}  {}", at.unwrap_or_default(), cell("event")).as_bytes())?;
+    }
     Ok(Verdict::Done)
 }
 

@@ -240,7 +240,10 @@ fn present(row: &Frame, screen: &Screen) -> Result<()> {
     }
     let columns = ["write", "modified", "value"];
     let rows = list(row, "values").iter().map(|value| {
-        let cell = |name| field(value, name).map(show::cell).unwrap_or_default();
+        let cell = |name| match field(value, name) {
+            Some(Frame::Integer(at)) => show::date(*at),
+            found => found.map(show::cell).unwrap_or_default(),
+        };
         columns.map(|name| (name.to_owned(), cell(name))).to_vec()
     });
     Ok(screen.table(&rows.collect::<Vec<_>>())?)

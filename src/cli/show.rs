@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "of a reply's many forms, all others are text")]
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, SystemTime};
 
 use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
@@ -57,7 +58,10 @@ impl Screen {
                     writeln!(out, "{}", cell(item))?;
                 }
             }
-            other => writeln!(out, "{}", cell(other))?,
+            other => {
+                let text = bytes(other).map_or_else(|| cell(other), |text| printable(&text));
+                writeln!(out, "{text}")?;
+            }
         }
         out.flush()
     }
@@ -81,13 +85,13 @@ impl Screen {
         out.flush()
     }
 
-    /// A key in a line of its own.
+    /// A key in a line of its own, whatever is in it.
     pub(super) fn line(&self, bytes: &[u8]) -> io::Result<()> {
         if self.json {
             return self.json(&text_as_json(bytes));
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", printable(bytes))
+        writeln!(out, "{}", in_line(bytes))
     }
 
     /// Rows with the same columns, the names of the first on top.
@@ -153,6 +157,18 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     shown
 }
 
+/// Milliseconds since 1970 as a date, of UTC.
+pub(super) fn date(milliseconds: i64) -> String {
+    let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    let last = Duration::from_secs(253_402_300_799);
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since.min(last))
+}
+
+/// The same in one line.
+fn in_line(bytes: &[u8]) -> String {
+    printable(bytes).replace('\n', "\\n").replace('\t', "\\t")
+}
+
 /// A frame in one line.
 pub(super) fn cell(frame: &Frame) -> String {
     match frame {
@@ -170,7 +186,7 @@ pub(super) fn cell(frame: &Frame) -> String {
             let cells = pairs.iter().map(|(name, it)| format!("{} {}", cell(name), cell(it)));
             cells.collect::<Vec<_>>().join(", ")
         }
-        other => bytes(other).map_or_else(|| format!("{other:?}"), |text| printable(&text)),
+        other => bytes(other).map_or_else(|| format!("{other:?}"), |text| in_line(&text)),
     }
 }
 
@@ -228,6 +244,21 @@ mod tests {
         assert_eq!(printable(b"a\x1b[31mb\tc"), "a\\u{1b}[31mb\tc");
         assert_eq!(printable(&[b'a', 0xff, 0]), "a\\xff\\u{0}");
         assert_eq!(printable("naïve".as_bytes()), "naïve");
+    }
+
+    #[test]
+    fn times_are_dates() {
+        assert_eq!(date(1_000_000_000_999), "Sun, 09 Sep 2001 01:46:40 GMT");
+        for end in [i64::MIN, i64::MAX] {
+            assert!(date(end).ends_with(" GMT"));
+        }
+    }
+
+    #[test]
+    fn a_cell_is_in_one_line() {
+        let value = Frame::BulkString(Some("a\nb\tc".into()));
+        assert_eq!(cell(&value), "a\\nb\\tc");
+        assert_eq!(cell(&Frame::Array(Some(vec![value.clone(), value]))), "a\\nb\\tc a\\nb\\tc");
     }
 
     #[test]
