@@ -195,9 +195,9 @@ impl<K, V> MergedTable<K, V> {
     /// that one does not.
     ///
     /// # Errors
-    /// If the node cannot be listened to, or has stopped. No error or panic of the resolver ends
-    /// this, nor does an answer that the node does not take: what it was asked about stays in
-    /// conflict, with its alarm up, and is asked about again when a node comes back.
+    /// If the node cannot be listened to, or has stopped before this begins. No error or panic of
+    /// the resolver ends this, nor does an answer that the node does not take: what it was asked
+    /// about stays in conflict, with its alarm up, and is asked about again when a node comes back.
     pub async fn resolve_with(&self, resolver: impl Resolver) -> Result<(), Error> {
         let mut resolver = Contained(resolver);
         let mut watch = self.watch().await?;
@@ -208,7 +208,7 @@ impl<K, V> MergedTable<K, V> {
         loop {
             let conflicts = match self.in_conflict().await {
                 Ok(conflicts) => conflicts,
-                Err(error @ Error::Rejected(Rejection::Stopped)) => return Err(error),
+                Err(Error::Rejected(Rejection::Stopped)) => return Ok(()),
                 Err(_) => {
                     sleep(REST).await;
                     continue;
@@ -219,7 +219,7 @@ impl<K, V> MergedTable<K, V> {
                 // If the row is another by now, that is told, and asked about anew. What cannot be
                 // written, now or ever, stays in conflict.
                 match self.ask(answer).await {
-                    Err(error @ Error::Rejected(Rejection::Stopped)) => return Err(error),
+                    Err(Error::Rejected(Rejection::Stopped)) => return Ok(()),
                     Err(error) => tracing::warn!("a resolver's answer is not taken: {error}"),
                     Ok(_) => {}
                 }
