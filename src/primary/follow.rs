@@ -230,14 +230,15 @@ impl Replica {
                 bodies.push(Body::Ack { index: ack.0, round: ack.1 });
             }
             let unmatched = follower.matched.is_none() || silence(follower.fitted);
-            if !follower.greeted || ticked && unmatched && follower.pulling.is_none() {
+            let greets = !follower.greeted || ticked && unmatched && follower.pulling.is_none();
+            if !self.wanted && (ticked || greets) {
+                bodies.push(Body::Leave);
+            }
+            if greets {
                 follower.greeted = true;
                 bodies.push(Body::Hello { greeting: self.greeting, ends: self.log.ends() });
             }
             bodies.extend(follower.pull(self.greeting, durable.cursor.as_ref(), now, retry));
-            if ticked && !self.wanted {
-                bodies.push(Body::Leave);
-            }
             bodies.into_iter().for_each(|body| self.send(to, body, effects));
         }
         if looks {

@@ -41,7 +41,7 @@ pub(super) struct Peer {
     admitted: Option<Instant>,
     is_awaited: bool,
     /// Whether it wants to be counted no more.
-    leaving: bool,
+    pub(super) leaving: bool,
     /// Whether it takes nothing more of this reign.
     pub(super) sworn_off: bool,
 }

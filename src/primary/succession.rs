@@ -165,12 +165,16 @@ impl Replica {
     fn hand_over(&mut self, ticked: bool, now: Instant, effects: &mut Vec<Effect>) {
         let Some(roster) = self.roster.clone() else { return };
         let last = self.log.last().index;
-        let fits = |member: &Member| {
-            *member != self.me && !self.gone.contains(member) && roster.in_sync.contains(member)
-        };
-        let leaves = ticked && !self.wanted && roster.in_sync.iter().any(fits);
         let until = now + self.settings.answer_within;
         let Part::Lead(lead) = &mut self.part else { return };
+        // Two that both want to leave would hand over to each other for ever, and nobody else could
+        // catch up with either.
+        let fits = |to: Option<NodeId>, member: &Member, peer: &super::lead::Peer| {
+            let counts = roster.in_sync.contains(member) && !self.gone.contains(member);
+            counts && to.map_or(!peer.leaving, |to| to == member.node)
+        };
+        let mut peers = lead.peers.iter();
+        let leaves = ticked && !self.wanted && peers.any(|(member, peer)| fits(None, member, peer));
         if leaves && lead.handing.is_none() && now >= lead.goes_on {
             lead.handing = Some(HandingOver { to: None, until });
         }
@@ -182,10 +186,8 @@ impl Replica {
             (lead.handing, lead.goes_on) = (None, now + self.settings.patience);
             return;
         }
-        let ready = lead.peers.iter().find(|(member, peer)| {
-            let fits = roster.in_sync.contains(member) && !self.gone.contains(member);
-            fits && to.is_none_or(|to| to == member.node) && peer.acked == last
-        });
+        let mut peers = lead.peers.iter();
+        let ready = peers.find(|(member, peer)| fits(to, member, peer) && peer.acked == last);
         if let Some((successor, _)) = ready
             && self.log.committed().index == last
         {

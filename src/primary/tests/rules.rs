@@ -1204,6 +1204,29 @@ fn a_primary_that_cannot_hand_over_goes_on() {
     assert!(committed(world.reply(second)), "{:?}", world.reply(second));
 }
 
+/// of two that want to leave neither hands over to the other: nobody else would catch up with
+/// either.
+#[test]
+fn two_that_leave_do_not_hand_over_to_each_other() {
+    let mut world = World::settled(3, with(Acknowledge::Quorum));
+    let (leader, others) = (world.leader(), world.followers());
+    world.stuck.insert(others[1]);
+    let write = world.ask(leader, 1, put(1, "v"));
+    world.peace(ms(50));
+    assert!(committed(world.reply(write)));
+    let reign = world.replica(leader).reign();
+    world.want(others[0], false);
+    world.peace(ms(200));
+    world.want(leader, false);
+    world.peace(ms(500));
+    assert_eq!(world.replica(leader).reign(), reign);
+    world.stuck.clear();
+    world.peace(ms(2_000));
+    assert_eq!(world.leader(), others[1]);
+    assert_eq!(world.roster.as_ref().map(|roster| roster.in_sync.len()), Some(1));
+    world.conclude();
+}
+
 /// A primary, and a replica that has sworn off its reign and hears nobody, while the reign goes on.
 fn sworn_off() -> (World, usize, usize) {
     let mut world = World::settled(2, with(Acknowledge::Quorum));
