@@ -212,9 +212,12 @@ impl Oracle {
             if !is_gone {
                 continue;
             }
-            // Nobody may have been told that it is there, nor of anything in it.
-            let is_untold =
-                matches!(how, Shows::Start { .. }) && merged.copies[node].told.is_empty();
+            // Nobody may have been told that it is there, nor of anything in it that outlives the
+            // process: a copy in memory is in use before the list that names it is on disk.
+            let is_told = merged.is_durable() && !merged.copies[node].told.is_empty();
+            let made = merged.number.map(|number| (node, number));
+            let is_made = made.is_some_and(|made| self.made.created.contains(&made));
+            let is_untold = matches!(how, Shows::Start { .. }) && !is_told && !is_made;
             let is_allowed = merged.number.is_some_and(|it| self.made.drops.contains(&it))
                 || how == (Shows::Start { is_lost: true })
                 || is_untold;

@@ -158,7 +158,7 @@ impl Merged {
         *copy = Copy { is_replica, is_there: true, met, raised, showed, ..Copy::default() };
     }
 
-    const fn is_durable(&self) -> bool {
+    pub(super) const fn is_durable(&self) -> bool {
         matches!(self.schema.durability, Durability::Disk)
     }
 
