@@ -42,6 +42,10 @@ struct Write {
     field: Option<Value>,
     /// Every write to the row that its writer had seen.
     past: BTreeSet<Dot>,
+    /// If it is another writing: of which write. What is known of that is known of this.
+    first: Option<Dot>,
+    /// What the writer of that had seen.
+    knew: BTreeSet<Dot>,
 }
 
 struct Host {
@@ -178,7 +182,9 @@ impl World {
             Content::Live(value) => Some(value.clone()),
         };
         let (stamp, origin, field) = (version.stamp, version.origin, version.field.clone());
-        let write = Write { row: row.clone(), value, stamp, origin, field, past };
+        let first = version.first.as_deref().copied();
+        let knew = first.map_or_else(|| past.clone(), |first| self.writes[&first].past.clone());
+        let write = Write { row: row.clone(), value, stamp, origin, field, past, first, knew };
         self.writes.insert(version.dot, write);
     }
 
@@ -389,6 +395,11 @@ impl World {
         let maximal: Vec<&(&Dot, &Write)> = known
             .iter()
             .filter(|(dot, _)| !known.iter().any(|(_, other)| other.past.contains(dot)))
+            .filter(|(_, write)| {
+                write
+                    .first
+                    .is_none_or(|it| !known.iter().any(|(_, other)| other.knew.contains(&it)))
+            })
             .collect();
         let rank = |(dot, write): &(&Dot, &Write)| (write.stamp, **dot);
         let removed = maximal.iter().filter(|(_, w)| w.value.is_none());
@@ -755,6 +766,7 @@ fn history(count: usize, mut choice: usize) -> Vec<Version> {
             origin: Origin::Written,
             content: Content::Live(Value::from(format!("v{place}").as_str())),
             field: None,
+            first: None,
         });
     }
     versions
@@ -1462,6 +1474,86 @@ fn a_copy_that_comes_back_amid_forgetting_exposes_nothing() {
     }
 }
 
+/// C3: what was removed or replaced in knowledge stays so, whoever of two that were away returns
+/// first. 3 and 4 know a value, 4 removes it alone, all are away for longer than the retention; 3
+/// returns first and writes the value once more, for nobody there has heard of its removal.
+#[test]
+fn a_value_written_again_is_over_for_who_knew_it() {
+    for (first, removes) in [(3_u16, true), (3, false), (4, true), (4, false)] {
+        for contest in [Contest::LaterWins, Contest::UpdateWins] {
+            let retention = Duration::from_secs(60);
+            let schema = Schema { retention, contest, ..Schema::default() };
+            let mut world = World::new(4, schema, true, &[]);
+            world.heal();
+            world.isolate(&[&[1, 2], &[3, 4]]);
+            world.put(2, 1, "old");
+            (0..4).for_each(|_| world.round());
+            assert_eq!(world.get(3, 1), values(&["old"]));
+            world.isolate(&[&[1, 2], &[3], &[4]]);
+            if removes {
+                world.remove(3, 1)
+            } else {
+                world.put(3, 1, "new")
+            }
+            let wanted = values(if removes { &[] } else { &["new"] });
+            (0..300).for_each(|_| world.round());
+            world.isolate(&[&[1, 2, first], &[7 - first]]);
+            for _ in 0..20 {
+                world.round();
+                world.check();
+            }
+            if first == 3 {
+                assert_eq!(world.get(0, 1), values(&["old"]), "nobody there knows better");
+            }
+            world.cut.clear();
+            for _ in 0..20 {
+                world.round();
+                world.check();
+                assert_eq!(world.get(3, 1), wanted, "it is not back");
+            }
+            world.heal();
+            (0..4).for_each(|place| assert_eq!(world.get(place, 1), wanted));
+        }
+    }
+}
+
+/// C3: the same where who removed it has forgotten its removal, and begins anew from a copy that
+/// has not heard yet that the value was written again: it knows that it is over, and says so.
+#[test]
+fn a_value_written_again_is_over_for_who_forgot_its_removal() {
+    for second in [1_u16, 2] {
+        let retention = Duration::from_secs(60);
+        let mut world = World::new(5, Schema { retention, ..Schema::default() }, true, &[]);
+        world.heal();
+        world.isolate(&[&[1, 2], &[3, 4, 5]]);
+        world.put(2, 1, "old");
+        (0..4).for_each(|_| world.round());
+        world.isolate(&[&[1, 2], &[3], &[4, 5]]);
+        world.remove(3, 1);
+        (0..300).for_each(|_| world.round());
+        assert!(!world.holds_tombstones(3), "it is forgotten there");
+        // The third returns to the first alone.
+        world.isolate(&[&[1, 3], &[2], &[4, 5]]);
+        (0..8).for_each(|_| world.round());
+        assert_eq!(world.get(0, 1), values(&["old"]));
+        let island: [&[u16]; 2] =
+            if second == 1 { [&[1, 3, 4, 5], &[2]] } else { [&[1, 3], &[2, 4, 5]] };
+        world.isolate(&island);
+        for _ in 0..8 {
+            world.round();
+            world.check();
+        }
+        world.cut.clear();
+        for _ in 0..20 {
+            world.round();
+            world.check();
+            assert!(world.get(3, 1).is_empty() && world.get(4, 1).is_empty(), "it is not back");
+        }
+        world.heal();
+        assert!(world.get(0, 1).is_empty());
+    }
+}
+
 /// C1, C3: islands that have given each other up, and that each have forgotten what they removed.
 #[test]
 fn islands_that_gave_each_other_up_become_one() {
@@ -1531,6 +1623,57 @@ fn copies_given_up_and_back_become_equal() {
         }
     }
     assert!(given_up > 500 && anew > 200, "{given_up} were given up, {anew} begun anew");
+}
+
+/// C1, C3: the table becomes something else on one node after the other, amid splits, removals and
+/// copies that are given up: each copy shows at every moment what history says.
+#[test]
+fn copies_that_become_something_else_show_what_history_says() {
+    let (mut again, mut anew) = (0, 0);
+    for seed in 0..500 {
+        let mut lottery = Lottery::new(seed);
+        let mut schema = schema(Strategy::Siblings, Contest::UpdateWins);
+        if lottery.below(2) == 0 {
+            schema.retention = Duration::from_millis(250 * (2 + lottery.below(6)));
+        }
+        let other = Schema { kind: Kind::OrderedSet, ..schema.clone() };
+        let nodes = 2 + lottery.below(3) as u16;
+        let mut world = World::new(nodes, schema, true, &[]);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let change = |world: &mut World, place: usize| {
+                let becomes = Some(other.agreement());
+                if world.table(place).agreement() != &other.agreement() {
+                    world.hosts[place].log.push(Change { becomes, ..Change::default() });
+                    world.restart(place);
+                }
+            };
+            for _ in 0..120 {
+                step_of_islands(&mut world, &mut lottery);
+                if lottery.below(20) == 0 {
+                    let place = lottery.below(world.hosts.len() as u64) as usize;
+                    change(&mut world, place);
+                }
+                world.check();
+            }
+            for place in 0..world.hosts.len() {
+                world.meet(place);
+                change(&mut world, place);
+            }
+            world.cut.clear();
+            for _ in 0..40 {
+                world.round();
+                world.check();
+            }
+            world.heal();
+            world.check();
+        }));
+        again += world.writes.values().filter(|write| write.first.is_some()).count();
+        anew += world.count(|event| matches!(event, Event::BegunAnew { .. }));
+        if outcome.is_err() {
+            panic!("seed {seed}: {nodes} copies, {:?}", world.schema);
+        }
+    }
+    assert!(again > 200 && anew > 50, "{again} were written again, {anew} begun anew");
 }
 
 /// L-27: copies that differ in what the table is are not merged; both keep all and say so.
@@ -2121,6 +2264,62 @@ fn a_full_comparison_ends_on_a_table_that_is_written_to() {
     world.check();
 }
 
+/// C3: while the strategy is changed on one node after the other, what was removed or replaced on
+/// one whose answer is on its way to the other does not come back as the other writes it once more.
+#[test]
+fn a_value_written_again_amid_a_change_of_strategy_is_over_for_who_knew_it() {
+    for removes in [true, false] {
+        let before = schema(Strategy::LastModified, Contest::LaterWins);
+        let mut world = World::new(2, before.clone(), true, &[]);
+        world.heal();
+        let becomes = Some(Schema::default().agreement());
+        let change = || Change { becomes: becomes.clone(), ..Change::default() };
+        world.begun = before.clone();
+        world.schema = Schema::default();
+        world.hosts[0].log.push(change());
+        world.restart(0);
+        world.schema = before;
+        world.put(1, 1, "old");
+        (0..4).for_each(|_| world.round());
+        assert!(world.get(0, 1).is_empty(), "they disagree");
+        world.schema = Schema::default();
+        world.hosts[1].log.push(change());
+        world.restart(1);
+        world.flying.clear();
+        world.now = world.now + Duration::from_millis(250);
+        (0..2).for_each(|place| world.tick(place));
+        let deliver = |world: &mut World, to: u16, is_it: fn(&Body) -> bool| {
+            let it =
+                |(_, at, message): &(NodeId, NodeId, Message)| at.0 == to && is_it(&message.body);
+            let place = world.flying.iter().position(it).expect("it is on its way");
+            world.deliver(place);
+        };
+        let pull: fn(&Body) -> bool = |body| matches!(body, Body::Pull(_));
+        let chunk: fn(&Body) -> bool = |body| matches!(body, Body::Chunk(_));
+        let digest: fn(&Body) -> bool = |body| matches!(body, Body::Digest(_));
+        [1, 2].into_iter().for_each(|to| deliver(&mut world, to, digest));
+        // Both ask for all, and what the first answers takes its time.
+        [1, 2].into_iter().for_each(|to| deliver(&mut world, to, pull));
+        deliver(&mut world, 1, chunk);
+        assert_eq!(world.get(0, 1), values(&["old"]));
+        if removes {
+            world.remove(0, 1)
+        } else {
+            world.put(0, 1, "new")
+        }
+        deliver(&mut world, 2, chunk);
+        world.finish();
+        let wanted = values(if removes { &[] } else { &["new"] });
+        for _ in 0..20 {
+            world.round();
+            world.check();
+            assert_eq!(world.get(0, 1), wanted, "it is not back");
+        }
+        world.heal();
+        assert_eq!(world.get(1, 1), wanted);
+    }
+}
+
 impl World {
     /// All stop; one begins again from an earlier state of its storage, the others from theirs.
     fn put_back(&mut self, place: usize, log: Vec<Change>) {
@@ -2219,7 +2418,8 @@ fn any_versions(lottery: &mut Lottery) -> Vec<(Row, Version)> {
         let (dot, past) = (any_dot(lottery), any_dots(lottery));
         let (stamp, origin) = (Stamp::default(), Origin::Written);
         let row = Row { key: key(lottery.below(3)), element: None };
-        (row, Version { dot, past, stamp, origin, content, field: None })
+        let first = (lottery.below(4) == 0).then(|| Box::new(any_dot(lottery)));
+        (row, Version { dot, past, stamp, origin, content, field: None, first })
     };
     (0..lottery.below(3)).map(|_| version(lottery)).collect()
 }

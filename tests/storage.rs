@@ -165,6 +165,7 @@ fn large_tables(rows: u64, bytes: usize) -> [Table; 2] {
             origin: merged::Origin::Written,
             content: merged::Content::Live(value()),
             field: None,
+            first: None,
         };
         let row = merged::Row { key: key(number), element: None };
         let (versions, seen) = (vec![(row, version)], [dot].into_iter().collect());

@@ -157,6 +157,7 @@ impl Bench {
                 },
                 content: written.value.map_or(Content::Dead, |byte| Content::Live(value(byte))),
                 field: None,
+                first: None,
             };
             (row(&written.row), version)
         };

@@ -26,6 +26,32 @@
 //! What it writes once more replaces all that could be forgotten there, and leaves what could not:
 //! so it makes no difference whether that was forgotten.
 //!
+//! # What is written once more
+//!
+//! It bears another name, and who knew it by the one before, and has removed or replaced it, must
+//! not see it come back. So it says by which name it was *first* written: all writings of one write
+//! have that in common, however often it is written, and
+//!
+//! - what was written in knowledge of a write, in whatever writing, *outdates* each other writing
+//!   of it (`Version::outdates`). It does not replace it: what that one replaced, it may know
+//!   nothing of, and what comes of a set of versions must not depend on their order. Both are held
+//!   until both are stable, and the outdated one is not shown (`view.rs`);
+//! - a copy that has seen a write and holds no writing of it knows that it is over, even if it has
+//!   forgotten by what. Before it takes a writing of it, it writes a removal that outdates that one
+//!   (`Table::over_aside`); and if one is shown where it begins anew, it removes it there. Who
+//!   holds one and takes all of such a copy writes the removal itself (`Table::is_over_there`): it
+//!   learns by that that the write is over, and is to show it no longer from that moment on;
+//! - what is known, and over, where a copy begins anew is not written once more. A removal takes
+//!   its place that replaces it, since others may hold it by the name that is given up.
+//!
+//! Whoever removes or outdates a writing has done so before it says that it has seen that writing.
+//! So all have seen the removal before the writing is stable, and nothing was forgotten for it by
+//! then. That takes that nobody in the circle is without knowledge of what was forgotten: from a
+//! copy that has not met those with whom it goes on nobody begins anew.
+//!
+//! Two writings may each have learnt of the other's write where that had lost and was shown to
+//! nobody. Neither outdates the other then; else both values would be gone.
+//!
 //! [`Table::begun_anew`]: super::Table::begun_anew
 //!
 //! Must never know: what is written, when somebody was heard.

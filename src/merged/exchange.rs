@@ -1198,7 +1198,7 @@ impl Replica {
             peer.keep = None;
         }
         let mut theirs = self.table.take_staged(session);
-        theirs.retain(|(_, version)| got.contains(&version.dot) && got.covers(&version.past));
+        theirs.retain(|(_, version)| version.is_among(&got));
         let change = self.table.begun_anew(by, theirs, &got, stable);
         self.apply(Change { circle, ..change }, step);
         step.events.push(Event::BegunAnew { peer: from.node });
@@ -1236,8 +1236,11 @@ impl Replica {
             return self.table.drop_aside();
         }
         let anew = progress.by != self.table.actor();
-        if !anew && !self.writes_again(step) {
-            return;
+        if !anew {
+            if !self.writes_again(step) {
+                return;
+            }
+            self.removes_again(step);
         }
         let Some(session) = self.session.take_if(|it| is_whole(it)) else { return };
         let Session { progress, state: Asking::Whole { stable, .. }, skipped, .. } = session else {
@@ -1270,7 +1273,8 @@ impl Replica {
     /// written here without knowing of that are written once more, as late ones: no removal that
     /// some copies have forgotten and others have not takes them away in some copies only. They may
     /// be so written whether or not it comes to the stroke, so this is done little by little, too.
-    /// Says whether it is done.
+    /// Says whether it is done. What is here in another writing, and is over there, is removed:
+    /// there nobody may remember by what.
     fn writes_again(&mut self, step: &mut Step) -> bool {
         let Some(session) = &mut self.session else { return true };
         let Asking::Whole { looked, .. } = &mut session.state else { return true };
@@ -1284,14 +1288,15 @@ impl Replica {
         let mut unknown = self.table.unknown_to(&known);
         for (row, version) in unknown.by_ref().take(self.pace.rows.max(1)) {
             looked.insert(version.dot);
-            if version.origin == Origin::Late || version.value().is_none() {
+            let dot = Dot { actor, number: number + 1 };
+            let version = if self.table.is_over_there(row, version, &session.progress.got) {
+                version.removal(dot)
+            } else if version.origin == Origin::Late || version.value().is_none() {
                 continue;
-            }
+            } else {
+                version.clone().again(dot, version.known())
+            };
             number += 1;
-            let dot = Dot { actor, number };
-            let mut past = version.past.clone();
-            past.insert(version.dot);
-            let version = Version { dot, past, origin: Origin::Late, ..version.clone() };
             again.versions.push((row.clone(), version));
             again.seen.insert(dot);
         }
@@ -1303,6 +1308,22 @@ impl Replica {
         is_done
     }
 
+    /// Before a copy takes another writing of what is over here, it says so: nobody else may
+    /// remember that, nor may this one remember by what.
+    fn removes_again(&mut self, step: &mut Step) {
+        let actor = self.table.actor();
+        let mut dot = Dot { actor, number: self.table.seen().last(&actor) };
+        let over = self.table.over_aside().map(|(row, version)| {
+            dot.number += 1;
+            (row.clone(), version.removal(dot))
+        });
+        let versions: Vec<(Row, Version)> = over.collect();
+        if !versions.is_empty() {
+            let seen = VersionVector::from_iter([dot]);
+            self.apply(Change { versions, seen, ..Change::default() }, step);
+        }
+    }
+
     // ------------------------------------------------------------------ answering
 
     fn on_pull(&mut self, from: NodeId, pull: Pull, now: Instant, step: &mut Step) {
@@ -1312,6 +1333,10 @@ impl Replica {
         if peer.agrees != Some(true) || !peer.apart.is_no() || !is_next {
             return;
         }
+        if peer.actor.and_then(Actor::next) == Some(pull.by) && !self.is_versed(now) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         if peer.actor != Some(pull.by) {
             // It knows from here on what this copy knows: nothing is forgotten without it.
             (peer.coming, peer.heard) = (Some(pull.by), now);
@@ -1360,6 +1385,15 @@ impl Replica {
         let actor = self.table.actor();
         let chunk = Chunk { session, actor, after, versions, upto, complete, stable, circle };
         step.sends.push((from, self.message(Body::Chunk(chunk))));
+    }
+
+    /// Whether this copy knows what those with whom it goes on may have forgotten. From one that
+    /// does not, nobody begins anew: it would write once more what is over.
+    fn is_versed(&self, now: Instant) -> bool {
+        let circle = self.table.circle();
+        let is_met =
+            |peer: &Peer| peer.met || peer.circle != *circle || peer.is_missed(now, self.retention);
+        self.table.is_settled() || self.peers.values().all(is_met)
     }
 
     /// Takes what a peer has just written, if nothing is missing before it.
@@ -1643,5 +1677,6 @@ impl Session {
 pub(super) fn size((row, version): &(Row, Version)) -> usize {
     let element = row.element.as_ref().map_or(0, |element| element.len());
     let value = version.value().map_or(0, |value| value.len());
-    row.key.len() + element + value + 64 + 24 * version.past.iter().count()
+    let first = version.first.as_ref().map_or(0, |_| 32);
+    row.key.len() + element + value + 64 + first + 24 * version.past.iter().count()
 }

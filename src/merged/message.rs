@@ -161,7 +161,10 @@ impl Body {
                 seen.is_sound() && seen.covers(stable) && circle.is_sound()
             }
             Self::Pull(pull) => pull.have.is_sound() && pull.got.is_sound(),
-            Self::Push(versions) => sound(versions),
+            // What a client wrote is pushed, and that is written for the first time.
+            Self::Push(versions) => {
+                sound(versions) && versions.iter().all(|(_, version)| version.first.is_none())
+            }
             Self::Resync { .. } => true,
         }
     }

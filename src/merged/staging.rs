@@ -42,7 +42,7 @@ use bincode::{Decode, Encode};
 
 use super::circle::Circle;
 use super::table::{Applied, Change, Row, Table};
-use super::version::{Actor, Dot, Version, VersionVector};
+use super::version::{Actor, Dot, Version, VersionVector, is_outdated};
 
 /// How a change is to be taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
@@ -91,6 +91,8 @@ pub struct Progress {
 struct Staging {
     rows: BTreeMap<Row, Vec<Version>>,
     dots: BTreeMap<Dot, Row>,
+    /// Of those, which are other writings of what was written before.
+    again: BTreeSet<Dot>,
 }
 
 /// What does not count yet.
@@ -127,6 +129,9 @@ impl Staging {
     fn add(&mut self, row: &Row, version: &Version) {
         if let Entry::Vacant(place) = self.dots.entry(version.dot) {
             place.insert(row.clone());
+            if version.first.is_some() {
+                self.again.insert(version.dot);
+            }
             self.rows.entry(row.clone()).or_default().push(version.clone());
         }
     }
@@ -135,6 +140,7 @@ impl Staging {
         let versions = self.rows.remove(row)?;
         for version in &versions {
             self.dots.remove(&version.dot);
+            self.again.remove(&version.dot);
         }
         Some(versions)
     }
@@ -217,6 +223,37 @@ impl Table {
         rows.flat_map(|(row, all)| all.into_iter().map(move |it| (row.clone(), it))).collect()
     }
 
+    /// What is aside that is another writing of what is over here, and says nothing of that.
+    pub(super) fn over_aside(&self) -> impl Iterator<Item = (&Row, &Version)> {
+        let staging = self.aside.iter().map(|aside| &aside.staging);
+        let again = staging.flat_map(|staging| {
+            staging.again.iter().filter_map(|dot| {
+                let row = staging.dots.get(dot)?;
+                Some((row, staging.rows.get(row)?.iter().find(|version| version.dot == *dot)?))
+            })
+        });
+        again.filter(|(row, version)| {
+            version.value().is_some()
+                && !self.seen().contains(&version.dot)
+                && self.is_over(row, version)
+                && !is_outdated(version, self.row(row))
+        })
+    }
+
+    /// Whether a version held here is another writing of what is over in a copy of which all is
+    /// aside, and which has seen so much.
+    pub(super) fn is_over_there(&self, row: &Row, version: &Version, seen: &VersionVector) -> bool {
+        let aside = self.aside.as_ref().and_then(|aside| aside.staging.rows.get(row));
+        let aside = aside.map_or(&[][..], |versions| versions);
+        let is_of_it = |it: &&Version| it.write() == version.write();
+        version.first.is_some()
+            && version.value().is_some()
+            && seen.contains(&version.write())
+            && aside.iter().filter(is_of_it).all(|it| is_outdated(it, aside))
+            && !is_outdated(version, aside)
+            && !is_outdated(version, self.row(row))
+    }
+
     /// Has what is aside count, as a change says.
     ///
     /// # Panics
@@ -242,7 +279,7 @@ impl Table {
         if let Some(mut versions) = stroke.take(row) {
             let count = versions.len();
             let after = &stroke.after;
-            versions.retain(|it| after.contains(&it.dot) && after.covers(&it.past));
+            versions.retain(|it| it.is_among(after));
             applied.skipped += (count - versions.len()) as u64;
             let before = self.row(row).to_vec();
             for version in &versions {

@@ -6,8 +6,8 @@
 //!
 //! Two rules carry the rest (`docs/MERGED.md`):
 //!
-//! - **Exact**: each dot that a copy has *seen* names a version that it holds, or one that was
-//!   replaced, or one that lost where every copy knew all that it could lose to.
+//! - **Exact**: each dot that a copy has *seen* names a write of which it holds a writing, or one
+//!   that was replaced, or one that lost where every copy knew all that it could lose to.
 //! - **Closed**: with a version, a copy has seen everything that version replaces.
 //!
 //! Must never know: peers, messages, time.
@@ -24,7 +24,9 @@ use super::command::Unfit;
 use super::field::Field;
 use super::schema::{Agreement, Kind, Strategy};
 use super::staging::{Aside, Role, Stroke};
-use super::version::{Actor, Content, Dot, Origin, Stamp, Version, VersionVector, join};
+use super::version::{
+    Actor, Content, Dot, Origin, Stamp, Version, VersionVector, is_outdated, join,
+};
 use super::view::view;
 use crate::base::{Key, NodeId, Value, Wall};
 
@@ -151,11 +153,11 @@ fn written(agreement: &Agreement, value: &Value, writer: Option<Writer>) -> Opti
     field.of(value).map(|found| Value::from(&*found))
 }
 
-/// Of versions that do not replace each other, those with a value that is not shown.
+/// Of versions that do not replace each other, those with a value that is not over and not shown.
 fn unshown<'a>(versions: &'a [Version], shown: &[&Version]) -> Vec<&'a Version> {
     let is_shown = |version: &&Version| shown.iter().any(|other| other.content == version.content);
     let unshown = versions.iter().filter(|version| version.value().is_some());
-    unshown.filter(|version| !is_shown(version)).collect()
+    unshown.filter(|version| !is_shown(version) && !is_outdated(version, versions)).collect()
 }
 
 impl Applied {
@@ -514,13 +516,15 @@ impl Table {
         for known in self.row(row) {
             past.join(&known.past);
             past.insert(known.dot);
+            past.insert(known.write());
             latest = latest.max(known.stamp);
         }
         let field = match &content {
             Content::Live(value) => written(&self.agreement, value, Some(writer)),
             Content::Dead => None,
         };
-        Version { dot, past, stamp: latest.next(writer.wall), origin, content, field }
+        let stamp = latest.next(writer.wall);
+        Version { dot, past, stamp, origin, content, field, first: None }
     }
 
     /// What an answer of a resolver comes to: one version that replaces exactly those that it was
@@ -620,9 +624,9 @@ impl Table {
 
     /// What a copy comes to that begins anew as `actor` from what another one holds and has seen.
     ///
-    /// What that one has not seen is written once more, as late. Each such write replaces what the
-    /// one before it replaced, and all else that could be forgotten there; not what is shown there
-    /// and was not known of. What is shown there and is over here is removed.
+    /// What that one has not seen in any writing is written once more, as late. Each such write
+    /// replaces what the one before it replaced, and all else that could be forgotten there; not
+    /// what is shown there and was not known of. What is shown there and is over here is removed.
     #[must_use]
     pub fn begun_anew(
         &self,
@@ -640,38 +644,9 @@ impl Table {
         let all: BTreeSet<&Row> = self.rows.keys().chain(rows.keys()).collect();
         for row in all {
             let there = rows.get(row).map_or(&[][..], |versions| versions);
-            let shown = view(&self.agreement, there);
-            let is_held = |dot: &Dot| self.index.contains_key(dot);
-            // What was seen here and is held no more was replaced, or lost.
-            let is_over =
-                |version: &&&Version| self.seen.contains(&version.dot) && !is_held(&version.dot);
-            let over: Vec<Dot> = shown.iter().filter(is_over).map(|version| version.dot).collect();
-            let own = self.row(row).iter().filter(|version| !seen.contains(&version.dot));
-            let mut own: Vec<Version> = own.cloned().collect();
-            if own.is_empty() && !over.is_empty() {
-                let stamps = there.iter().map(|version| version.stamp);
-                let stamp = stamps.max().unwrap_or_default().next(Wall(0));
-                let dot = Dot { actor, number: 0 };
-                let (past, content) = (VersionVector::EMPTY, Content::Dead);
-                own.push(Version { dot, past, stamp, origin: Origin::Late, content, field: None });
-            }
-            for version in own {
+            for (version, past) in self.own_anew(row, there, seen, stable) {
                 number += 1;
-                let mut past = version.past.clone();
-                past.insert(version.dot);
-                let is_known = |dot: &Dot| past.contains(dot) || over.contains(dot);
-                let beside: Vec<Dot> = shown.iter().map(|shown| shown.dot).collect();
-                let beside: Vec<Dot> = beside.into_iter().filter(|dot| !is_known(dot)).collect();
-                let mut past = past.clone();
-                past.join(stable);
-                for known in there.iter().filter(|known| !beside.contains(&known.dot)) {
-                    past.join(&known.past);
-                    past.insert(known.dot);
-                }
-                past.limit(&beside);
-                let dot = Dot { actor, number };
-                let version = Version { dot, past, origin: Origin::Late, ..version };
-                again.push((row.clone(), version));
+                again.push((row.clone(), version.again(Dot { actor, number }, past)));
             }
         }
         let mut change = Change { anew: Some(actor), stable: stable.clone(), ..Change::default() };
@@ -685,6 +660,66 @@ impl Table {
         });
         change.versions = theirs.chain(again).collect();
         change
+    }
+
+    /// What is to be written once more of a row by a copy that begins anew, and what each of it
+    /// replaces. What is over, here or there, is not: but no name of what is held here is left that
+    /// is unknown there and replaced by nothing.
+    fn own_anew(
+        &self,
+        row: &Row,
+        there: &[Version],
+        seen: &VersionVector,
+        stable: &VersionVector,
+    ) -> Vec<(Version, VersionVector)> {
+        let shown = view(&self.agreement, there);
+        let over: Vec<&Version> =
+            shown.iter().copied().filter(|version| self.is_over(row, version)).collect();
+        let held = self.row(row);
+        let is_gone = |version: &Version| {
+            let is_of_it = |it: &&Version| it.write() == version.write();
+            let mut writings = there.iter().filter(is_of_it);
+            is_outdated(version, held)
+                || seen.contains(&version.write()) && writings.all(|it| is_outdated(it, there))
+        };
+        let own = held.iter().filter(|version| !seen.contains(&version.dot)).cloned();
+        let (gone, mut own): (Vec<Version>, Vec<Version>) = own.partition(is_gone);
+        if own.is_empty() && !(over.is_empty() && gone.is_empty()) {
+            let stamps = there.iter().chain(&gone).map(|version| version.stamp);
+            let stamp = stamps.max().unwrap_or_default().next(Wall(0));
+            let dot = Dot { actor: self.actor, number: 0 };
+            let (past, content, origin) = (VersionVector::EMPTY, Content::Dead, Origin::Late);
+            own.push(Version { dot, past, stamp, origin, content, field: None, first: None });
+        }
+        let replacing = |version: Version| {
+            let mut knew = version.known();
+            gone.iter().for_each(|gone| knew.join(&gone.known()));
+            let is_known = |it: &Version| knew.contains(&it.dot) || knew.contains(&it.write());
+            let is_beside =
+                |it: &&&Version| !is_known(it) && !over.iter().any(|over| over.dot == it.dot);
+            let beside: Vec<&Version> = shown.iter().filter(is_beside).copied().collect();
+            let mut past = knew.clone();
+            past.join(stable);
+            for known in there.iter().filter(|it| !beside.iter().any(|shown| shown.dot == it.dot)) {
+                past.join(&known.past);
+                past.insert(known.dot);
+            }
+            over.iter().for_each(|over| past.insert(over.write()));
+            let beside: Vec<Dot> = beside.iter().flat_map(|it| [it.dot, it.write()]).collect();
+            past.limit(&beside);
+            (version, past)
+        };
+        own.into_iter().map(replacing).collect()
+    }
+
+    /// Whether a version that another copy holds is over here: it was seen in some writing, and
+    /// none of it is held any more that is not over itself. So it was replaced, or lost.
+    pub(super) fn is_over(&self, row: &Row, version: &Version) -> bool {
+        let held = self.row(row);
+        let is_of_it = |held: &&Version| held.write() == version.write();
+        let has_seen = |dot: &Dot| self.seen.contains(dot);
+        (has_seen(&version.dot) || has_seen(&version.write()))
+            && held.iter().filter(is_of_it).all(|it| is_outdated(it, held))
     }
 
     /// Puts a version among those of its row.
@@ -722,18 +757,21 @@ impl Table {
     /// and what stable versions replaced. No copy holds any of it, or ever will again, without
     /// losing it in the same way.
     pub(super) fn forget_row(&mut self, row: &Row) {
-        let Some(versions) = self.rows.get_mut(row) else { return };
-        for version in &mut *versions {
+        let Some(versions) = self.rows.get(row) else { return };
+        let is_stable = |version: &Version| self.stable.contains(&version.dot);
+        if versions.iter().all(is_stable) {
+            let shown: Vec<Dot> =
+                view(&self.agreement, versions).iter().map(|version| version.dot).collect();
+            self.drop_versions(row, |version| shown.contains(&version.dot));
+        } else if versions.iter().any(|version| is_outdated(version, versions)) {
+            // What it is over by says so for as long as it is held.
+            return;
+        }
+        for version in self.rows.get_mut(row).into_iter().flatten() {
             if self.stable.contains(&version.dot) {
                 version.past = VersionVector::EMPTY;
             }
         }
-        if !versions.iter().all(|version| self.stable.contains(&version.dot)) {
-            return;
-        }
-        let shown: Vec<Dot> =
-            view(&self.agreement, versions).iter().map(|version| version.dot).collect();
-        self.drop_versions(row, |version| shown.contains(&version.dot));
     }
 
     /// Says what a row shows that it did not show `before`, and keeps the list of conflicts.
@@ -778,7 +816,7 @@ impl Table {
                 if !self.seen.contains(&version.dot) {
                     return Err("a version is held that was not seen");
                 }
-                if !self.seen.covers(&version.past) {
+                if !version.is_among(&self.seen) {
                     return Err("a version is held whose past was not seen");
                 }
                 if self.index.get(&version.dot) != Some(row) {

@@ -2,6 +2,7 @@
 //!
 //! Must never know: tables, peers, strategies.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -227,20 +228,70 @@ pub struct Version {
     /// What decides about it, if the table's strategy goes by a [`Field`](super::Field) that is not
     /// simply a piece of the value.
     pub field: Option<Value>,
+    /// If it is another writing of what was written before: by which name that was written first.
+    pub first: Option<Box<Dot>>,
 }
 
 impl Version {
     /// Whether a copy that keeps the rules can have written it.
     pub(crate) fn is_sound(&self) -> bool {
-        (1..=NUMBER_MAX).contains(&self.dot.number)
+        let is_one = |dot: &Dot| (1..=NUMBER_MAX).contains(&dot.number);
+        is_one(&self.dot)
             && self.past.is_sound()
             && !self.past.contains(&self.dot)
+            && self.first.as_deref().is_none_or(|first| is_one(first) && *first != self.dot)
+    }
+
+    /// Which write it is. All writings of one have that in common, so who knows one of them knows
+    /// them all.
+    #[must_use]
+    pub fn write(&self) -> Dot {
+        self.first.as_deref().copied().unwrap_or(self.dot)
+    }
+
+    /// The writes of its row that its writer knew, and it.
+    pub(crate) fn known(&self) -> VersionVector {
+        let mut known = self.past.clone();
+        known.insert(self.dot);
+        known.insert(self.write());
+        known
+    }
+
+    /// Another writing of it, as late. What has no name yet is written for the first time.
+    pub(crate) fn again(self, dot: Dot, past: VersionVector) -> Self {
+        let first = Some(self.write()).filter(|write| write.number > 0).map(Box::new);
+        Self { dot, past, origin: Origin::Late, first, ..self }
+    }
+
+    /// A removal that says of what it is another writing of that it is over, wherever any writing
+    /// of that is and comes to.
+    pub(crate) fn removal(&self, dot: Dot) -> Self {
+        let past = VersionVector::from_iter([self.write()]);
+        let (stamp, origin, content) = (self.stamp.next(Wall(0)), Origin::Late, Content::Dead);
+        Self { dot, past, stamp, origin, content, field: None, first: None }
+    }
+
+    /// Whether all that it names is among these.
+    pub(crate) fn is_among(&self, seen: &VersionVector) -> bool {
+        seen.contains(&self.dot) && seen.covers(&self.past) && seen.contains(&self.write())
     }
 
     /// Whether this was written in knowledge of `other`, a version of the same row.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
         self.past.contains(&other.dot)
+    }
+
+    /// Whether `other` is another writing of what this was written in knowledge of, and which it
+    /// cannot have replaced by name. It is over, but stays beside this until both are stable: it
+    /// may have replaced what this knew nothing of. Of two that each learnt of the other's write as
+    /// one that nobody is shown, neither is over by the other.
+    pub(crate) fn outdates(&self, other: &Self) -> bool {
+        let (this, that) = (self.write(), other.write());
+        other.first.is_some()
+            && this != that
+            && self.past.contains(&that)
+            && !other.past.contains(&this)
     }
 
     /// What is there, unless it is a tombstone.
@@ -282,6 +333,11 @@ pub(crate) fn join(versions: &mut Vec<Version>, version: Version) -> (bool, Vec<
     kept.insert(place, version);
     *versions = kept;
     (true, replaced)
+}
+
+/// Whether one of the versions of a row is over, though none of the others replaces it by name.
+pub(crate) fn is_outdated(version: &Version, among: &[Version]) -> bool {
+    version.first.is_some() && among.iter().any(|other| other.outdates(version))
 }
 
 impl fmt::Display for Actor {

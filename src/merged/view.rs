@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use super::schema::{Agreement, Contest, Strategy};
-use super::version::{Origin, Version};
+use super::version::{Origin, Version, is_outdated};
 use crate::base::Value;
 
 /// What a row shows: nothing, one version, or several that are in conflict, the latest first.
@@ -52,8 +52,8 @@ pub(crate) fn view<'a>(agreement: &Agreement, versions: &'a [Version]) -> Vec<&'
     shown
 }
 
-/// The values that the removals among the versions leave. Late ones of either kind take no part:
-/// some copies may have forgotten what is against them.
+/// The values that are not over, and that the removals among the versions leave. Late ones of
+/// either kind take no part: some copies may have forgotten what is against them.
 fn contest(contest: Contest, versions: &[Version]) -> Vec<&Version> {
     let removed = versions
         .iter()
@@ -65,5 +65,6 @@ fn contest(contest: Contest, versions: &[Version]) -> Vec<&Version> {
         (Contest::DeleteWins, Some(_)) => false,
         (Contest::LaterWins, Some(removed)) => version.rank() > removed,
     };
-    versions.iter().filter(|version| version.value().is_some()).filter(stays).collect()
+    let live = versions.iter().filter(|version| version.value().is_some());
+    live.filter(|version| !is_outdated(version, versions)).filter(stays).collect()
 }

@@ -25,6 +25,10 @@ struct Write {
     row: Row,
     version: Version,
     past: VersionVector,
+    /// Which write it is, if it was written once more: what is known of that is known of this.
+    of: Dot,
+    /// What the writer of that had seen.
+    knew: VersionVector,
     /// At which event.
     step: u64,
 }
@@ -182,8 +186,13 @@ impl Merged {
         let dots = self.rows.get(row).into_iter().flatten();
         let known: Vec<&Write> =
             dots.filter(|dot| seen.contains(dot)).map(|dot| &self.writes[dot]).collect();
-        let newest =
-            |write: &&&Write| !known.iter().any(|other| other.past.contains(&write.version.dot));
+        let newest = |write: &&&Write| {
+            let is_again = write.of != write.version.dot;
+            !known.iter().any(|other| {
+                other.past.contains(&write.version.dot)
+                    || is_again && other.knew.contains(&write.of)
+            })
+        };
         known.iter().filter(newest).copied().collect()
     }
 
@@ -478,12 +487,17 @@ impl Merged {
             if version.origin == Origin::Late {
                 marks.hit(Mark::LateWrite);
             }
-            let write = Write { row: (*row).clone(), version: (*version).clone(), past, step };
+            let again = self.before(row, version).filter(|_| cause == MergedCause::Other);
+            let of = again.map_or(dot, |before| before.of);
+            let known = self.writes.get(&of).filter(|_| of != dot);
+            let knew = known.map_or_else(|| past.clone(), |write| write.knew.clone());
+            let (row, version) = ((*row).clone(), (*version).clone());
+            let write = Write { row: row.clone(), version, past, of, knew, step };
             if self.writes.insert(dot, write).is_some() {
-                let text = format!("n{} names {row}={version} as another write", node + 1);
+                let text = format!("n{} names {row}={dot} as another write", node + 1);
                 return Err(("C3", "dot used twice", text));
             }
-            self.rows.entry((*row).clone()).or_default().insert(dot);
+            self.rows.entry(row).or_default().insert(dot);
         }
         if let MergedCause::Asked(op) = cause {
             self.made.insert(op, Dot { actor, number: last });
@@ -517,17 +531,23 @@ impl Merged {
         })
     }
 
-    /// What was seen by who wrote something without being asked: of a version that was written
-    /// before under another dot, what that one replaced, and it; of a removal, what was seen and
-    /// shown no more. Whoever begins anew says what else it replaces.
-    fn again(&self, row: &Row, version: &Version, seen: &VersionVector) -> Option<VersionVector> {
+    /// What a version is another writing of, whatever it says itself.
+    fn before(&self, row: &Row, version: &Version) -> Option<&Write> {
         let dots = self.rows.get(row)?.iter();
         let mut before = dots.map(|dot| &self.writes[dot]).filter(|write| {
             write.version.content == version.content
                 && write.version.stamp == version.stamp
                 && version.past.contains(&write.version.dot)
         });
-        let mut past = match before.next_back() {
+        before.next_back()
+    }
+
+    /// What was seen by who wrote something without being asked: of a version that was written
+    /// before under another dot, what that one replaced, and it; of a removal, what it says, if
+    /// what it takes away of what was shown is over by what somebody wrote. Whoever begins anew
+    /// says what else it replaces.
+    fn again(&self, row: &Row, version: &Version, seen: &VersionVector) -> Option<VersionVector> {
+        let mut past = match self.before(row, version) {
             Some(before) => {
                 let mut past = before.past.clone();
                 past.insert(before.version.dot);
@@ -535,8 +555,17 @@ impl Merged {
             }
             None if version.content == Content::Dead => {
                 let shown = self.shown(row, seen);
-                let is_shown = shown.iter().any(|write| version.past.contains(&write.version.dot));
-                (!is_shown || !self.is_exact()).then(VersionVector::default)?
+                let takes = |write: &&&Write| {
+                    let is_again = write.of != write.version.dot;
+                    version.past.contains(&write.version.dot)
+                        || is_again && version.past.contains(&write.of)
+                };
+                let is_over = |write: &Write| {
+                    let mut others = self.rows[row].iter().map(|dot| &self.writes[dot]);
+                    others.any(|other| other.knew.contains(&write.of))
+                };
+                let is_right = shown.iter().filter(takes).all(|write| is_over(write));
+                (is_right || !self.is_exact()).then(|| version.past.clone())?
             }
             None => return None,
         };
