@@ -694,7 +694,9 @@ impl Table {
         let replacing = |version: Version| {
             let mut knew = version.known();
             gone.iter().for_each(|gone| knew.join(&gone.known()));
-            let is_known = |it: &Version| knew.contains(&it.dot) || knew.contains(&it.write());
+            // By the name of the write: of those that were written once more together each later
+            // one's name stands for the earlier ones', which it did not know.
+            let is_known = |it: &Version| knew.contains(&it.write());
             let is_beside =
                 |it: &&&Version| !is_known(it) && !over.iter().any(|over| over.dot == it.dot);
             let beside: Vec<&Version> = shown.iter().filter(is_beside).copied().collect();
