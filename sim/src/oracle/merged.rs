@@ -256,14 +256,19 @@ impl Merged {
         let all: Vec<&Write> =
             dots.filter(|dot| seen.contains(dot)).map(|dot| &self.writes[dot]).collect();
         let settles = self.settles();
+        // What was written once more as late may have lost before, as what it was written first.
+        let was_late = |write: &Write| {
+            let first = self.writes.get(&write.of).unwrap_or(write);
+            first.version.origin == Origin::Late
+        };
         let takes_away = |other: &Write, write: &Write| {
             let (other_is, is) = (&other.version, &write.version);
             let is_later = (other_is.stamp, other_is.dot) > (is.stamp, is.dot);
             match other_is.content {
-                Content::Dead if other_is.origin == Origin::Late => false,
+                Content::Dead if was_late(other) => false,
                 Content::Dead => match self.schema.contest {
-                    Contest::DeleteWins => is.origin != Origin::Late,
-                    Contest::LaterWins => is.origin != Origin::Late && is_later,
+                    Contest::DeleteWins => !was_late(write),
+                    Contest::LaterWins => !was_late(write) && is_later,
                     // What it removed may have taken this away before.
                     Contest::UpdateWins => settles,
                 },
@@ -275,7 +280,7 @@ impl Merged {
         };
         let is_free = |write: &&Write| {
             let mut concurrent = all.iter().filter(|other| {
-                other.version.dot != write.version.dot && !write.past.contains(&other.version.dot)
+                other.version.dot != write.version.dot && !write.knew.contains(&other.version.dot)
             });
             !concurrent.any(|other| takes_away(other, write))
         };
